@@ -1,0 +1,49 @@
+"""gyre_test and gyre_tests: how a behaviour test becomes a target.
+
+A test is a C program with cmocka and its own main(). Tags: `quick` for tests that tools/test --quick
+runs too.
+"""
+
+load("//tools/bazel:copts.bzl", "GYRE_COPTS")
+
+def gyre_test(name, srcs, deps = [], size = "small", quick = True, tags = [], **kwargs):
+    """One test program.
+
+    Args:
+      name: the target, as a rule the source without .c.
+      srcs: its sources.
+      deps: beyond gyre with its insides, cmocka and //tests/support.
+      size: Bazel's, which sets the time limit: small 1 minute, medium 5, large 15.
+      quick: whether tools/test --quick runs it.
+      tags: more tags; "exclusive" for a test that must have the machine to itself.
+      **kwargs: handed to cc_test.
+    """
+    native.cc_test(
+        name = name,
+        srcs = srcs,
+        copts = GYRE_COPTS,
+        linkstatic = True,
+        size = size,
+        tags = tags + (["quick"] if quick else []),
+        deps = [
+            "//:gyre",
+            "//tests/support",
+            "@system//:cmocka",
+        ] + deps,
+        **kwargs
+    )
+
+def gyre_tests(size = "small", quick = True, options = {}):
+    """A test for every *_test.c in this folder; the folder's *.h and other *.c come with each.
+
+    Args:
+      size: for all of them.
+      quick: for all of them.
+      options: what differs, by test: {"slow_test": {"size": "medium", "quick": False}}.
+    """
+    shared = native.glob(["*.c", "*.h"], exclude = ["*_test.c"])
+    for source in native.glob(["*_test.c"]):
+        name = source[:-len(".c")]
+        arguments = {"size": size, "quick": quick}
+        arguments.update(options.get(name, {}))
+        gyre_test(name = name, srcs = [source] + shared, **arguments)

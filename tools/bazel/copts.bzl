@@ -1,0 +1,33 @@
+"""How gyre's own code is compiled: the one list that library, tests and benchmarks share.
+
+Optimization, sanitizers and the GYRE_* modes are configurations and are in .bazelrc: they must reach
+every compilation, whatever its target says.
+"""
+
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wshadow",
+    "-Wconversion",
+    "-Werror",
+]
+
+# C: library, tests, benchmarks.
+GYRE_COPTS = _WARNINGS + [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+]
+
+# C++: programs that include the public headers as C++ users do.
+GYRE_CXXOPTS = _WARNINGS + [
+    "-std=c++17",
+]
+
+# The library's own objects on top of that. Only what GYRE_API marks is visible outside a shared
+# library, and what is visible may still be inlined inside it: nobody is meant to interpose gyre's
+# functions.
+GYRE_LIBRARY_COPTS = GYRE_COPTS + [
+    "-fvisibility=hidden",
+    "-fno-semantic-interposition",
+]

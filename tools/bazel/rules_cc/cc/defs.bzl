@@ -1,0 +1,16 @@
+"""The C and C++ rules under the names that rules_cc gives them.
+
+Bazel 4 has these rules built in. What it ships itself (toolchain detection, platforms) loads them from
+@rules_cc all the same, and would download that repository if it were not this one.
+"""
+
+cc_binary = native.cc_binary
+cc_import = native.cc_import
+cc_library = native.cc_library
+cc_proto_library = native.cc_proto_library
+cc_test = native.cc_test
+cc_toolchain = native.cc_toolchain
+cc_toolchain_suite = native.cc_toolchain_suite
+fdo_prefetch_hints = native.fdo_prefetch_hints
+fdo_profile = native.fdo_profile
+objc_library = native.objc_library
