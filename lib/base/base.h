@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* What lib/base offers the rooms above: the operating system, the clock, the log, the options. */
+#ifndef GYRE_LIB_BASE_BASE_H
+#define GYRE_LIB_BASE_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <gyre/base.h>
+
+#include "lib/base/check.h"
+
+/* ---- log (log.c) ---- */
+
+/* Formats one line (cut at 1,000 bytes) and gives it to the log sink. Allocates nothing. */
+void gyre__log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* For lib/thread's fork handlers: hold the sink's lock across fork(), so that the child finds it free. */
+void gyre__log_fork_prepare(void);
+void gyre__log_fork_parent(void);
+void gyre__log_fork_child(void);
+
+/* ---- clock and operating system (os_linux.c) ---- */
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t gyre__clock_ns(void);
+
+/* The system's page size, read at run time (4, 16 or 64 KiB). */
+size_t gyre__os_page_size(void);
+
+/* Reserves `size` bytes of zeroed memory aligned to `alignment` (a power of two, at least the OS page
+ * size): readable and writable, committed by the system at first touch. NULL if there is none. Counts as
+ * an allocation for fault injection. */
+void *gyre__os_map(size_t size, size_t alignment);
+/* Like gyre__os_map with MAP_NORESERVE, for tables that are mostly never touched. */
+void *gyre__os_reserve(size_t size);
+void gyre__os_unmap(void *address, size_t size);
+/* Gives the pages' memory back; the range stays mapped and reads as zeroes (MADV_DONTNEED). */
+void gyre__os_purge(void *address, size_t size);
+/* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old mapping
+ * then stays. */
+void *gyre__os_remap(void *address, size_t old_size, size_t new_size);
+
+/* Sleeps while *word == expected, at most timeout_ns (UINT64_MAX: for ever). Returns false on timeout,
+ * true otherwise; wakes without cause are possible, so callers loop. */
+bool gyre__futex_wait(gyre__atomic_u32 *word, uint32_t expected, uint64_t timeout_ns);
+void gyre__futex_wake(gyre__atomic_u32 *word, int count); /* INT_MAX: all */
+
+/* The system's id of this thread, and its name (at most 31 bytes and a 0). */
+uint32_t gyre__os_thread_id(void);
+void gyre__os_thread_name(char out[32]);
+
+/* A pause in a loop that waits a moment for another thread. */
+GYRE_INLINE void gyre__cpu_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a lock that sleeps (lock.c) ----
+ *
+ * Three states in a futex word (Drepper, "Futexes are tricky"): 0 free, 1 held, 2 held and perhaps waited
+ * for. Not recursive. Used for slow paths only. It does not park the caller; gyre__lock_parked() in
+ * lib/thread does. */
+typedef struct gyre__lock {
+  gyre__atomic_u32 word;
+} gyre__lock;
+bool gyre__lock_try(gyre__lock *lock);
+void gyre__lock_take(gyre__lock *lock);
+void gyre__lock_give(gyre__lock *lock);
+/* For the child of a fork: the lock is free whatever it was. */
+void gyre__lock_reset(gyre__lock *lock);
+
+/* ---- options (options.c) ----
+ *
+ * One table: name, type, default, range, help. The values live in this struct, so that readers need no
+ * look-up. Each is atomic: options may be set while threads run. */
+enum gyre__large_backend { GYRE__LARGE_SYSTEM, GYRE__LARGE_JEMALLOC, GYRE__LARGE_MMAP };
+struct gyre__options {
+  gyre__atomic_u64 large;              /* "large": system|jemalloc|mmap, default system */
+  gyre__atomic_u64 limit;              /* "limit": bytes, k M G suffixes, 0 none (default 0) */
+  gyre__atomic_u64 purge_delay_ms;     /* "purge_delay_ms": default 1000; 0 at once */
+  gyre__atomic_u64 alloc_is_safepoint; /* "alloc_is_safepoint": 0|1, default 0 */
+  gyre__atomic_u64 stall_ms;           /* "stall_ms": default 1000, at least 1 */
+  gyre__atomic_u64 release_budget;     /* "release_budget": objects, default 2048, at least 1 */
+  gyre__atomic_u64 gc;                 /* "gc": 0|1 automatic collection, default 1 */
+  gyre__atomic_u64 gc_threshold[3];    /* "gc_threshold": up to three ints "2000/10/10" */
+  gyre__atomic_u64 leaks;              /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
+  /* bug-hunting modes */
+  gyre__atomic_u64 collect_always;     /* "collect_always": collect generation n-1 at every safepoint, 0 off */
+  gyre__atomic_u64 poison;             /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
+                                          1 in GYRE_DEBUG builds, 0 otherwise */
+  gyre__atomic_u64 fail_nth;           /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
+  gyre__atomic_u64 yield_seed;         /* "yield_seed": seed of yields in race windows, 0 off */
+};
+extern struct gyre__options gyre__options;
+/* Reads an option's value (relaxed: a setting, no data hangs on it). The default until
+ * gyre__options_init() has read GYRE_CONF. */
+#define gyre__option(field) gyre__load_relaxed(&gyre__options.field)
+/* Reads GYRE_CONF once; called by every attach, and by the functions of gyre/base.h. Any thread. */
+void gyre__options_init(void);
+
+/* What rooms above say about values; filled in by constructors, never changed afterwards. */
+struct gyre__option_hooks {
+  /* Can this process use that backend (enum gyre__large_backend)? NULL: yes. */
+  bool (*large_is_available)(uint64_t backend);
+};
+extern struct gyre__option_hooks gyre__option_hooks;
+
+/* For lib/thread's fork handlers. */
+void gyre__options_fork_prepare(void);
+void gyre__options_fork_parent(void);
+void gyre__options_fork_child(void);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* The operating system, on Linux: memory, time, sleeping, names of threads. The only file that knows. */
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/base.h"
+
+#define NS_PER_S UINT64_C(1000000000)
+
+/* ---- time ---- */
+
+uint64_t gyre__clock_ns(void) {
+  struct timespec now;
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* ---- memory ---- */
+
+size_t gyre__os_page_size(void) {
+  static gyre__atomic_size known;
+  /* relaxed: every thread that computes it finds the same number; pairs with the store below. */
+  size_t size = gyre__load_relaxed(&known);
+  if (GYRE_LIKELY(size != 0)) return size;
+  size = (size_t)sysconf(_SC_PAGESIZE);
+  /* relaxed: as above. */
+  gyre__store_relaxed(&known, size);
+  return size;
+}
+
+static size_t whole_os_pages(size_t size) {
+  size_t mask = gyre__os_page_size() - 1;
+  return (size + mask) & ~mask;
+}
+
+static void *map_anywhere(size_t size, int extra_flags) {
+  void *address =
+      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
+  return address == MAP_FAILED ? NULL : address;
+}
+
+void *gyre__os_map(size_t size, size_t alignment) {
+  if (GYRE_FAULT()) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  size_t page_size = gyre__os_page_size();
+  size = whole_os_pages(size);
+  if (alignment <= page_size) return map_anywhere(size, 0);
+  /* Map more than is wanted and cut off both ends. */
+  size_t slack = alignment - page_size;
+  if (size > SIZE_MAX - slack) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  char *wide = map_anywhere(size + slack, 0);
+  if (wide == NULL) return NULL;
+  char *address = (char *)(((uintptr_t)wide + alignment - 1) & ~(uintptr_t)(alignment - 1));
+  size_t before = (size_t)(address - wide);
+  if (before != 0) (void)munmap(wide, before);
+  if (before != slack) (void)munmap(address + size, slack - before);
+  return address;
+}
+
+void *gyre__os_reserve(size_t size) {
+  if (GYRE_FAULT()) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return map_anywhere(whole_os_pages(size), MAP_NORESERVE);
+}
+
+void gyre__os_unmap(void *address, size_t size) {
+  int result = munmap(address, whole_os_pages(size));
+  /* The kernel may be unable to split a mapping (too many of them): the memory at least can go. */
+  if (result != 0) gyre__os_purge(address, size);
+}
+
+void gyre__os_purge(void *address, size_t size) {
+  while (madvise(address, size, MADV_DONTNEED) != 0)
+    GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size, address,
+                 strerror(errno));
+}
+
+void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
+  if (GYRE_FAULT()) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  void *moved =
+      mremap(address, whole_os_pages(old_size), whole_os_pages(new_size), MREMAP_MAYMOVE);
+  return moved == MAP_FAILED ? NULL : moved;
+}
+
+/* ---- sleeping ---- */
+
+bool gyre__futex_wait(gyre__atomic_u32 *word, uint32_t expected, uint64_t timeout_ns) {
+  struct timespec limit = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
+                           .tv_nsec = (long)(timeout_ns % NS_PER_S)};
+  long result = syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected,
+                        timeout_ns == UINT64_MAX ? NULL : &limit, NULL, 0);
+  return result == 0 || errno != ETIMEDOUT;
+}
+
+void gyre__futex_wake(gyre__atomic_u32 *word, int count) {
+  (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+/* ---- threads ---- */
+
+uint32_t gyre__os_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
+
+void gyre__os_thread_name(char out[32]) {
+  memset(out, 0, 32);
+  (void)prctl(PR_GET_NAME, out, 0L, 0L, 0L); /* at most 16 bytes, with the 0 */
+}
