@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* Making objects, and questions about them.
+ *
+ * An object is born zeroed, with every slot empty, so it can be looked at from the moment its header is written;
+ * the header's first eight bytes (type, owner, collector's byte, bits) are written last and at once.
+ *
+ * The shared word of a block outlives the objects in it. A thread that read a pointer from a slot just before the
+ * object died may still count on it, look at the slot again, and take its count back (refcount.c). So birth
+ * overwrites the word only if it is at rest, (MERGED, 0), where such a thread gives up without writing; a word that
+ * still is DEFAULT is taken over as it is, a late count included, which its maker will take off again.
+ *
+ *     address  0        4       6   7     8        12       16
+ *              | type   | owner | gc| bits| local  | shared | the program's struct ...      | length |
+ *                                                                    (arrays only: last 8 bytes of the block)
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/object/type.h"
+
+struct gyre__object_hooks gyre__object_hooks;
+
+struct gyre__objects *gyre__objects_self(void) {
+  struct gyre__thread *self = gyre__thread_self();
+  GYRE_REQUIRE(
+      self != NULL,
+      "a release has to attach its thread and cannot: 65,535 threads are attached, or no memory");
+  return (struct gyre__objects *)self;
+}
+
+/* ---- birth ---- */
+
+typedef uint64_t __attribute__((may_alias)) header_word;
+
+static inline void header_publish(gyre__header *h, uint64_t word) {
+  /* release: the zeroed body and the counts come first, for a collector that sees the gc byte; pairs with its
+   * acquire load of that byte (lib/collect). One store, so that nobody sees half a header. */
+  __atomic_store_n((header_word *)(void *)h, word, __ATOMIC_RELEASE);
+}
+
+static inline void count_init_owned(gyre__header *h) {
+  /* relaxed: nobody writes to a word at rest, and another value is left alone. */
+  if (gyre__load_relaxed(&h->shared) == gyre__shared_of(0, GYRE__MERGED))
+    gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT));
+  /* relaxed: published with the header. */
+  gyre__store_relaxed(&h->local, 1);
+}
+
+static void count_init_shared(gyre__header *h) {
+  /* relaxed: published with the header; late counts of other threads are kept by the compare-exchange. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  while (!gyre__cas_weak_relaxed(&h->shared, &shared,
+                                 gyre__shared_of(gyre__count_of(shared) + 1, GYRE__MERGED))) {
+  }
+  /* relaxed: as above. */
+  gyre__store_relaxed(&h->local, 0);
+}
+
+static inline void body_clear(gyre__header *h, size_t size) {
+  char *body = (char *)h + GYRE_HEADER_SIZE;
+  if (GYRE_LIKELY(size <= 128)) {
+    /* Blocks are multiples of 16 bytes, so whole steps stay inside. */
+    for (size_t at = 0; at < size; at += 16)
+      memset(body + at, 0, 16);
+  } else {
+    memset(body, 0, size);
+  }
+}
+
+/* The general case: any type, any size, a thread that is not attached yet. */
+static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
+  struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
+  if (self == NULL) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  int result = gyre__type_register(type);
+  if (result != 0 || type == NULL) {
+    errno = -result;
+    return NULL;
+  }
+  size_t body, size;
+  if (__builtin_mul_overflow(count, type->element_size, &body) ||
+      __builtin_add_overflow(body, type->size, &body) ||
+      __builtin_add_overflow(body, GYRE_HEADER_SIZE + sizeof(size_t) + 15, &size) ||
+      size > PTRDIFF_MAX) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  size = gyre__object_block_size(body + (type->element_size != 0 ? sizeof(size_t) : 0));
+  enum gyre__kind kind = type->gyre__kind;
+  bool large = size > GYRE__CLASS_MAX;
+  gyre__header *h = large ? gyre__heap_alloc_large(&self->heap, kind, size, 16)
+                          : gyre__heap_alloc(&self->heap, kind, gyre__size_class(size));
+  if (h == NULL) return NULL;
+  memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
+  if (type->element_size != 0) *gyre__array_length_word(h, gyre__page_of(h)) = count;
+  uint32_t owner = self->heap.thread.base.id;
+  if (type->flags & GYRE_TYPE_SHARED) {
+    owner = 0;
+    count_init_shared(h);
+  } else {
+    count_init_owned(h);
+  }
+  header_publish(h, gyre__header_word(gyre__type_id(type), owner,
+                                      1u | (large ? GYRE__GC_LARGE : 0u), type->gyre__bits));
+  if (kind == GYRE__TRACKED) gyre__gc_allocated(self);
+  return gyre__object_of(h);
+}
+
+void *gyre_new(gyre_type *type) {
+  struct gyre__objects *self = (struct gyre__objects *)gyre__self;
+  if (GYRE_UNLIKELY(self->heap.thread.base.id == 0 || type == NULL))
+    return object_new_slow(type, 0);
+  /* acquire: the type's private fields and table entry; pairs with the release in lib/object/type.c. 0 for types that
+   * are not registered or not simple. */
+  uint64_t birth = gyre__load_acquire(&type->gyre__birth);
+  if (GYRE_UNLIKELY(birth == 0)) return object_new_slow(type, 0);
+  gyre__header *h = gyre__heap_alloc_object(&self->heap, type->gyre__pool);
+  if (GYRE_UNLIKELY(h == NULL)) return NULL;
+  body_clear(h, type->size);
+  count_init_owned(h);
+  header_publish(h, birth | (uint64_t)self->heap.thread.base.id << 32);
+  if (type->gyre__kind == GYRE__TRACKED) gyre__gc_allocated(self);
+  return gyre__object_of(h);
+}
+
+void *gyre_new_array(gyre_type *type, size_t count) {
+  if (type != NULL && type->element_size == 0) {
+    errno = EINVAL;
+    return NULL;
+  }
+  return object_new_slow(type, count);
+}
+
+int gyre__static_register(gyre__header *h, gyre_type *type) {
+  int result = gyre__type_register(type);
+  /* relaxed: just registered. */
+  if (result == 0) h->type = gyre__load_relaxed(&type->gyre__id);
+  return result;
+}
+
+/* ---- death ---- */
+
+void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
+  enum gyre__kind kind = (enum gyre__kind)page->kind;
+  if (kind == GYRE__TRACKED) gyre__gc_freed(self);
+  /* relaxed: the block is nobody's but ours; the collector looks at it only when this thread is at a safepoint. */
+  gyre__store_relaxed(&h->gc, 0);
+  gyre__heap_free(&self->heap, page, h, kind);
+}
+
+/* ---- questions ---- */
+
+gyre_type *gyre_type_of(const void *object) { return gyre__header_type(gyre__header_of(object)); }
+
+size_t gyre_array_length(const void *object) {
+  const gyre__header *h = gyre__header_of(object);
+  const gyre_type *type = gyre__header_type(h);
+  /* relaxed: 0 only in static objects, which have no page and no elements. */
+  if (type->element_size == 0 || gyre__load_relaxed(&h->gc) == 0) return 0;
+  return gyre__array_length(type, h, gyre__page_of(h));
+}
+
+size_t gyre_sizeof(const void *object) {
+  const gyre_type *type = gyre_type_of(object);
+  return type->size + gyre_array_length(object) * type->element_size;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/* Biased reference counts (Choi, Shull, Torrellas, "Biased reference counting", PACT 2018), with a queue that holds
+ * a reference, and with loads from slots that count first and look again.
+ *
+ * The owner counts in `local` with plain steps; everybody else counts in `shared` (refcount.h). The object lives
+ * while the two together are above 0, and only these can find that they are not:
+ *
+ *   the owner, when local falls to 0:
+ *       shared (DEFAULT, 0)        nobody else has a reference: the object is dead, without any atomic step.
+ *       otherwise                  the owner gives up: owner := 0, state := MERGED. If that leaves 0, it is dead.
+ *   a thread that takes the count of a MERGED object to 0: dead.
+ *   a thread that would take the count of a DEFAULT object below 0: cannot know what is left in local. It leaves its
+ *       reference to a merge request instead: state := QUEUED (merge.c). Whoever serves the request adds local to the
+ *       count, makes the state MERGED, and drops the request's reference.
+ *
+ * A load from a slot finds a pointer whose object may die before it is counted. So:
+ *
+ *       loader:  p = slot; shared += 1; if slot == p: counted. Else shared -= 1, and again from the start.
+ *       owner:   slot := something else (an exchange); local -= 1; at 0: look at shared.
+ *
+ * Both write first and look afterwards, sequentially consistently, so either the owner sees the loader's count or
+ * the loader sees that the slot has changed. A count that comes too late lands on a dead block, perhaps on a new
+ * object in it; that is harmless, since it is taken off again, and since memory is type-stable (lib/heap) and birth
+ * leaves a word that is not at rest as it is (object.c).
+ *
+ * An object with a finalizer, with weak references, or one that gyre_try_retain() may be used on, is *special*: there
+ * is no slot to look at again. Its owner merges before it drops the last reference, so that it dies by one atomic step,
+ * (MERGED, 1) -> (MERGED, 0), after which nobody can count on it. Its finalizer runs just before that step, in the
+ * thread that holds the last counted reference, so that a weak reference taken meanwhile finds an object that lives.
+ *
+ * The protocol is model-checked, with reuse of blocks, parking and thread exit (tests/model/README.md).
+ */
+#include "lib/object/object.h"
+
+/* ---- steps on the shared word ---- */
+
+/* Makes an object immortal whose count has become too large: it can no longer be told. */
+static void immortalize_overflow(gyre__header *h, uint32_t shared) {
+  /* relaxed: from now on nobody looks at the count. */
+  while (gyre__state_of(shared) != GYRE__IMMORTAL_STATE &&
+         !gyre__cas_weak_relaxed(&h->shared, &shared, shared | GYRE__IMMORTAL_STATE)) {
+  }
+}
+
+static bool count_is_stuck(int32_t count) {
+  return count >= GYRE__COUNT_LIMIT || count <= -GYRE__COUNT_LIMIT;
+}
+
+bool gyre__try_count(gyre__header *h) {
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return true;
+    if (shared == gyre__shared_of(0, GYRE__MERGED)) return false;
+    if (GYRE_UNLIKELY(count_is_stuck(gyre__count_of(shared)))) {
+      immortalize_overflow(h, shared);
+      return true;
+    }
+    /* seq_cst: before the second look at the slot; pairs with the owner's look at the shared word after the slot
+     * was emptied (release_owned()). */
+    if (gyre__cas_weak_seq_cst(&h->shared, &shared, shared + GYRE__ONE)) return true;
+  }
+}
+
+/* Retains an object that the caller has a reference to, so that it cannot be dead. */
+static void retain_shared(gyre__header *h) {
+  /* relaxed: the caller's reference keeps the object alive; nothing is read on the strength of this count. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return;
+    GYRE_ASSERT(shared != gyre__shared_of(0, GYRE__MERGED));
+    if (GYRE_UNLIKELY(count_is_stuck(gyre__count_of(shared)))) {
+      immortalize_overflow(h, shared);
+      return;
+    }
+    /* relaxed: as above. */
+    if (gyre__cas_weak_relaxed(&h->shared, &shared, shared + GYRE__ONE)) return;
+  }
+}
+
+/* Does the object belong to this thread's slot? Also right in a thread that is not attached, whose id no object
+ * has, and while the thread's bias id is set to force slow paths. */
+static bool is_own(const gyre__header *h) {
+  uint32_t id = gyre__self->id;
+  /* relaxed: "mine" is never stale (object.h). */
+  return id != 0 && gyre__load_relaxed(&h->owner) == id;
+}
+
+void gyre__retain_slow(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  if (!is_own(h)) {
+    retain_shared(h);
+    return;
+  }
+  /* relaxed: ours alone. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  GYRE_REQUIRE(local != 0, "retain of a dead object at %p", object);
+  if (local == UINT32_MAX) /* relaxed: the compare-exchange in there decides. */
+    immortalize_overflow(h, gyre__load_relaxed(&h->shared));
+  else
+    /* relaxed: ours alone. */
+    gyre__store_relaxed(&h->local, local + 1);
+}
+
+/* ---- release by the owner ---- */
+
+static void release_owned(struct gyre__objects *self, gyre__header *h) {
+  /* relaxed: ours alone. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  GYRE_REQUIRE(local != 0, "double release of the object at %p", gyre__object_of(h));
+  if (local > 1) {
+    /* relaxed: ours alone. */
+    gyre__store_relaxed(&h->local, local - 1);
+    return;
+  }
+  /* acquire: a flag set by a thread whose count has come back to 0 is seen with that count; pairs with the
+   * fetch_or of lib/weak and lib/object/lock.c. */
+  if (gyre__load_acquire(&h->bits) & GYRE__BITS_SPECIAL) {
+    gyre__merge(h, false);
+    gyre__release_shared(self, h);
+    return;
+  }
+  /* relaxed: ours alone; a loader looks at the shared word only. */
+  gyre__store_relaxed(&h->local, 0);
+  GYRE_WINDOW("refcount/local_zero");
+  /* seq_cst: after the exchange that emptied the last slot, whoever did it; pairs with gyre__try_count(). It also
+   * acquires what others did with the object before their releases. */
+  if (gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT) ||
+      gyre__merge(h, false) == 0)
+    gyre__object_die(self, h);
+}
+
+/* ---- release by the others ---- */
+
+void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
+  /* The page is looked up before the reference is given up, since after that the object may be gone. */
+  struct gyre__page *page = NULL;
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    int32_t count = gyre__count_of(shared);
+    switch (gyre__state_of(shared)) {
+    case GYRE__IMMORTAL_STATE:
+      return;
+    case GYRE__MERGED:
+      GYRE_REQUIRE(count > 0, "double release of the object at %p", gyre__object_of(h));
+      /* acquire: as in release_owned(). */
+      if (count == 1 && gyre__load_acquire(&h->bits) & GYRE__BIT_FINALIZE) {
+        gyre__object_finalize(h);
+        /* relaxed: the compare-exchange decides. */
+        shared = gyre__load_relaxed(&h->shared);
+        continue;
+      }
+      /* acq_rel: releases what we did with the object to whoever frees it, and acquires that from all others if
+         * it is us. Pairs with itself. */
+      if (!gyre__cas_weak_acq_rel(&h->shared, &shared, shared - GYRE__ONE)) continue;
+      if (count == 1) gyre__object_die(self, h);
+      return;
+    case GYRE__DEFAULT:
+      if (count == 0) {
+        page = gyre__page_of(h);
+        /* acq_rel: our reference passes to the request; releases as above. Pairs with the acq_rel compare-exchange
+           * of gyre__merge(). */
+        if (!gyre__cas_weak_acq_rel(&h->shared, &shared, gyre__shared_of(0, GYRE__QUEUED)))
+          continue;
+        GYRE_WINDOW("refcount/queued");
+        gyre__merge_request(self, page, h);
+        return;
+      }
+      break;
+    default:
+      break;
+    }
+    if (GYRE_UNLIKELY(count_is_stuck(count))) {
+      immortalize_overflow(h, shared);
+      return;
+    }
+    /* acq_rel: releases as above; to the owner's seq_cst look in release_owned() too. */
+    if (gyre__cas_weak_acq_rel(&h->shared, &shared, shared - GYRE__ONE)) return;
+  }
+}
+
+void gyre__release_slow(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
+  if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
+  struct gyre__objects *self = gyre__objects_self();
+  if (is_own(h))
+    release_owned(self, h);
+  else
+    gyre__release_shared(self, h);
+}
+
+/* ---- merging one object ---- */
+
+int32_t gyre__merge(gyre__header *h, bool keep_request) {
+  /* relaxed: the owner's, or its stand-in's, alone. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  /* relaxed: from here on everybody counts in the shared word; others do so anyway, and we know. Pairs with the looks
+   * of the inline paths, for which any value but the reader's own id is the same. */
+  gyre__store_relaxed(&h->owner, 0);
+  gyre__store_relaxed(&h->local, 0);
+  GYRE_WINDOW("refcount/merging");
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    uint32_t state = gyre__state_of(shared);
+    if (state == GYRE__IMMORTAL_STATE) return INT32_MAX;
+    GYRE_ASSERT(state != GYRE__MERGED);
+    int64_t count =
+        (int64_t)gyre__count_of(shared) + local - (state == GYRE__QUEUED && !keep_request);
+    GYRE_ASSERT(count >= 0);
+    bool stuck = count >= GYRE__COUNT_LIMIT;
+    uint32_t merged = stuck ? GYRE__IMMORTAL_STATE : gyre__shared_of((int32_t)count, GYRE__MERGED);
+    /* acq_rel: releases what the owner did with the object to whoever drops the last reference, and acquires what
+     * the others did. Pairs with the compare-exchanges in gyre__release_shared(). */
+    if (gyre__cas_weak_acq_rel(&h->shared, &shared, merged))
+      return stuck ? INT32_MAX : (int32_t)count;
+  }
+}
+
+/* ---- the public questions and the rest ---- */
+
+bool gyre__try_retain(gyre__header *h) {
+  if (!is_own(h)) return gyre__try_count(h);
+  /* relaxed: ours alone. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  if (local == 0) return false;
+  gyre__retain_slow(gyre__object_of(h));
+  return true;
+}
+
+int gyre_try_retain(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: set long before, or the caller errs. */
+  GYRE_ASSERT(gyre__load_relaxed(&h->bits) & (GYRE__BIT_ATOMIC | GYRE__BIT_WEAK));
+  return gyre__try_retain(h);
+}
+
+ptrdiff_t gyre_refcount(const void *object) {
+  const gyre__header *h = gyre__header_of(object);
+  /* relaxed: a figure that may be out of date when it is read, as documented. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return GYRE_IMMORTAL;
+  /* relaxed: as above. */
+  ptrdiff_t local =
+      gyre__load_relaxed(&h->owner) != 0 ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0;
+  return local + gyre__count_of(shared) - (gyre__state_of(shared) == GYRE__QUEUED);
+}
+
+int gyre_is_unique(const void *object) {
+  const gyre__header *h = gyre__header_of(object);
+  /* acquire: a weak reference made by another holder is seen once its count is gone; pairs with the fetch_or in
+   * lib/weak. */
+  if (gyre__load_acquire(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_ATOMIC)) return 0;
+  if (is_own(h))
+    /* seq_cst: as in release_owned(): a loader that counted is seen, or sees that the slot is empty. relaxed: local
+     * is ours alone. */
+    return gyre__load_relaxed(&h->local) == 1 &&
+           gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
+  /* seq_cst: likewise, and acquires what former holders did. */
+  return gyre__load_seq_cst(&h->shared) == gyre__shared_of(1, GYRE__MERGED);
+}
+
+int gyre_immortalize(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: the caller holds a reference; nobody looks at the count any more, and an owner that still counts in
+   * local finds the state when that falls to 0. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  do {
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return 0;
+  } while (!gyre__cas_weak_relaxed(&h->shared, &shared, shared | GYRE__IMMORTAL_STATE));
+  /* relaxed: ours alone to give up. */
+  if (is_own(h)) gyre__store_relaxed(&h->owner, 0);
+  return 1;
+}
+
+int gyre_is_immortal(const void *object) {
+  /* relaxed: once true, always true. */
+  return gyre__state_of(gyre__load_relaxed(&gyre__header_of(object)->shared)) ==
+         GYRE__IMMORTAL_STATE;
+}

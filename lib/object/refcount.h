@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* The shared word of an object's header, and what the bits of the other bytes mean.
+ *
+ *     31                              3 2 1 0
+ *     [ signed count                  | - | state ]
+ *
+ * The number of references is local + count while the object has an owner, and count afterwards. Bit 2 is always
+ * 0. (It is kept for the "published" flag of collections that a thread runs on its own young objects.)
+ *
+ *     DEFAULT   has an owner, or is dead and never was merged. The count is never negative: the reference that
+ *               would make it so is not taken off but left with the owner, and the state becomes
+ *     QUEUED    has an owner, who has been asked to merge; one reference belongs to that request. The count may
+ *               be negative from here on, local makes up for it.
+ *     MERGED    has no owner. A count of 0 is death; (MERGED, 0) is "at rest": nobody writes to the word any
+ *               more until the block is allocated again.
+ *     IMMORTAL  nobody counts.
+ */
+#ifndef GYRE_LIB_OBJECT_REFCOUNT_H
+#define GYRE_LIB_OBJECT_REFCOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <gyre/object.h>
+
+enum {
+  GYRE__DEFAULT = 0,
+  GYRE__QUEUED = 1,
+  GYRE__MERGED = 2,
+  GYRE__IMMORTAL_STATE = 3,
+  GYRE__STATE = 3,
+};
+_Static_assert(GYRE__SHARED_IMMORTAL == GYRE__IMMORTAL_STATE, "object.h's initializer");
+
+#define GYRE__COUNT_SHIFT 3
+#define GYRE__ONE ((uint32_t)1 << GYRE__COUNT_SHIFT)
+/* A count that reaches this, or its negative, sticks: far enough from the end of the word that no number of
+ * threads can get past it between its look and its step. */
+#define GYRE__COUNT_LIMIT ((int32_t)(1 << 27))
+
+GYRE_INLINE int32_t gyre__count_of(uint32_t shared) { return (int32_t)shared >> GYRE__COUNT_SHIFT; }
+GYRE_INLINE uint32_t gyre__state_of(uint32_t shared) { return shared & GYRE__STATE; }
+GYRE_INLINE uint32_t gyre__shared_of(int32_t count, uint32_t state) {
+  return (uint32_t)count << GYRE__COUNT_SHIFT | state;
+}
+
+/* header.bits */
+enum {
+  GYRE__BIT_LOCKED = 1u << 0,
+  GYRE__BIT_WAITERS = 1u << 1,  /* somebody may sleep for the lock */
+  GYRE__BIT_WEAK = 1u << 2,     /* has, or had, a weak reference */
+  GYRE__BIT_FINALIZE = 1u << 3, /* has a finalizer that has not been started */
+  GYRE__BIT_COMPLEX =
+      1u << 4, /* its type has slots, visit or destroy: there is more to do than to free it */
+  GYRE__BIT_ATOMIC = 1u << 5, /* must die by an atomic step, for gyre_try_retain() */
+  /* What keeps the owner from freeing it with plain reads. */
+  GYRE__BITS_SPECIAL = GYRE__BIT_WEAK | GYRE__BIT_FINALIZE | GYRE__BIT_ATOMIC,
+};
+
+/* header.gc: written by the owner until the object's first collection and when it dies, by the collector
+ * in between. 0: no object in this block. */
+enum {
+  GYRE__GC_AGE = 3,           /* generation + 1 */
+  GYRE__GC_DEAD = 1u << 2,    /* its count fell to 0, its references are being dropped */
+  GYRE__GC_SUSPECT = 1u << 3, /* in the set that a collection found unreachable */
+  GYRE__GC_HOOKED = 1u << 4,  /* dead, and its destroy and clear hooks have run */
+  GYRE__GC_LARGE = 1u << 5,   /* in a large block */
+};
+
+#endif
