@@ -6,9 +6,10 @@
  * returns 0 (or a count) or a negative errno value. Out-parameters are untouched on failure.
  *
  * Options: each has a name, a default and a parser. They come from the environment variable
- * GYRE_CONF ("key:value,key:value", read once, at first use of the library; ignored in programs with
- * raised privileges) and from gyre_option_set(). A value that does not fit is reported on stderr and
- * the default used (environment), or refused with -EINVAL (call). docs: README.md lists them all.
+ * GYRE_CONF ("key:value,key:value", read once, at first use of the library; ignored in programs
+ * with raised privileges) and from gyre_option_set(). A value that does not fit is reported on
+ * stderr and the default used (environment), or refused with -EINVAL (call). docs: README.md lists
+ * them all.
  */
 #ifndef GYRE_BASE_H
 #define GYRE_BASE_H

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* gyre/gc.h: the cycle collector and its controls.
  *
- * Counts free everything that is not in a cycle. The collector finds the rest: it copies the counts of
- * its candidates, subtracts the references they have among themselves, and what then has a count left is
- * referred to from outside and lives, with all that is reachable from it; the remainder is garbage. (Trial
- * deletion as in CPython's gc; Lins 1992, Bacon and Rajan 2001.)
+ * Counts free everything that is not in a cycle. The collector finds the rest: it copies the counts
+ * of its candidates, subtracts the references they have among themselves, and what then has a count
+ * left is referred to from outside and lives, with all that is reachable from it; the remainder is
+ * garbage. (Trial deletion as in CPython's gc; Lins 1992, Bacon and Rajan 2001.)
  *
- * Objects have three generations. New ones are in generation 0; what survives a collection moves on.
- * When the net number of new objects exceeds the first threshold, the thread that noticed collects at its
- * next safepoint: generation 0, or 1 after more than threshold 1 runs of 0, or 2 after more than
- * threshold 2 runs of 1, if moreover the newcomers since the last full collection exceed a quarter of the
- * objects that survived it. While it looks, all other threads wait at their safepoints; finalizers and
- * callbacks run after they were let go.
+ * Objects have three generations. New ones are in generation 0; what survives a collection moves
+ * on. When the net number of new objects exceeds the first threshold, the thread that noticed
+ * collects at its next safepoint: generation 0, or 1 after more than threshold 1 runs of 0, or 2
+ * after more than threshold 2 runs of 1, if moreover the newcomers since the last full collection
+ * exceed a quarter of the objects that survived it. While it looks, all other threads wait at their
+ * safepoints; finalizers and callbacks run after they were let go.
  *
  * The names follow Python's gc module.
  */
@@ -30,24 +30,24 @@ GYRE_API int gyre_gc_enable(void);
 GYRE_API int gyre_gc_disable(void);
 GYRE_API int gyre_gc_is_enabled(void);
 
-/* Collects `generation` (0 to 2) and all younger ones, now, in the calling thread: a safepoint; stops the
- * other threads for a while, then runs finalizers, weak callbacks and destroy hooks here. If another
- * thread is collecting, waits for it first. When it returns, everything in those generations that was
- * unreachable at the call has been found. Returns the number of unreachable objects that were reclaimed;
- * 0 at once if called from inside a collection (a finalizer or callback that it runs); -EINVAL for
- * another generation; -ENOMEM if there was no memory to work with, in which case nothing has changed;
- * -EAGAIN if the thread cannot attach. */
+/* Collects `generation` (0 to 2) and all younger ones, now, in the calling thread: a safepoint;
+ * stops the other threads for a while, then runs finalizers, weak callbacks and destroy hooks here.
+ * If another thread is collecting, waits for it first. When it returns, everything in those
+ * generations that was unreachable at the call has been found. Returns the number of unreachable
+ * objects that were reclaimed; 0 at once if called from inside a collection (a finalizer or
+ * callback that it runs); -EINVAL for another generation; -ENOMEM if there was no memory to work
+ * with, in which case nothing has changed; -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_gc_collect(int generation);
 
-/* Sets the first n (1 to 3) thresholds. A first one of 0 turns automatic collection off. 0, or -EINVAL
- * for negative values, another n or NULL. Defaults: 2000, 10, 10. Any thread. */
+/* Sets the first n (1 to 3) thresholds. A first one of 0 turns automatic collection off. 0, or
+ * -EINVAL for negative values, another n or NULL. Defaults: 2000, 10, 10. Any thread. */
 GYRE_API int gyre_gc_set_threshold(const int *threshold, size_t n);
 GYRE_API int gyre_gc_get_threshold(int out[GYRE_GC_NGEN]);
 
-/* out[0]: tracked objects allocated less those freed since the last collection, as far as the threads
- * have reported (each keeps up to 256 to itself) plus the calling thread's own; out[1], out[2]:
- * collections of the next younger generation since the last of this one. Any thread; a pure read. 0, or
- * -EINVAL. */
+/* out[0]: tracked objects allocated less those freed since the last collection, as far as the
+ * threads have reported (each keeps up to 256 to itself) plus the calling thread's own; out[1],
+ * out[2]: collections of the next younger generation since the last of this one. Any thread; a pure
+ * read. 0, or -EINVAL. */
 GYRE_API int gyre_gc_get_count(int out[GYRE_GC_NGEN]);
 
 /* Figures of one generation. The caller sets size = sizeof(struct gyre_gc_stats). */
@@ -86,14 +86,14 @@ struct gyre_gc_info {
 };
 typedef void gyre_gc_callback(enum gyre_gc_phase phase, const struct gyre_gc_info *info, void *arg);
 
-/* Has `callback` called at the start and the end of each collection (not of those in gyre_fini()), in
- * the collecting thread, while the others run and no lock is held. *id, if id is not NULL, names it for
- * removal. May be called from a callback; a callback added during a collection is first told of the
- * next. 0, -EINVAL or -ENOMEM. Any thread. */
+/* Has `callback` called at the start and the end of each collection (not of those in gyre_fini()),
+ * in the collecting thread, while the others run and no lock is held. *id, if id is not NULL, names
+ * it for removal. May be called from a callback; a callback added during a collection is first told
+ * of the next. 0, -EINVAL or -ENOMEM. Any thread. */
 GYRE_API int gyre_gc_add_callback(gyre_gc_callback *callback, void *arg, uint64_t *id);
 
-/* Removes a callback; when it returns, the callback is not running in another thread and will not run
- * again (the wait is parked). 0, or -ENOENT. Any thread. */
+/* Removes a callback; when it returns, the callback is not running in another thread and will not
+ * run again (the wait is parked). 0, or -ENOENT. Any thread. */
 GYRE_API int gyre_gc_remove_callback(uint64_t id);
 
 /* 1 if the collector looks at the object (it has slots or a visit function), else 0. */
@@ -102,11 +102,12 @@ GYRE_API int gyre_gc_is_tracked(const void *object);
 /* 1 if the object's finalizer has been started, else 0. */
 GYRE_API int gyre_gc_is_finalized(const void *object);
 
-/* Ends the use of the library for now: finishes pending releases, runs a last full collection without gc
- * callbacks, and gives empty pages back. With option "leaks:1" (the default in debug builds) it reports
- * objects that are still alive, by type, to the log. The other threads must have detached or be parked;
- * the caller detaches. The library may be used again afterwards. Returns the number of objects still
- * alive, immortal ones not counted, or -EBUSY if another thread is running. */
+/* Ends the use of the library for now: finishes pending releases, runs a last full collection
+ * without gc callbacks, and gives empty pages back. With option "leaks:1" (the default in debug
+ * builds) it reports objects that are still alive, by type, to the log. The other threads must have
+ * detached or be parked; the caller detaches. The library may be used again afterwards. Returns the
+ * number of objects still alive, immortal ones not counted, or -EBUSY if another thread is running.
+ */
 GYRE_API ptrdiff_t gyre_fini(void);
 
 GYRE_END_DECLS

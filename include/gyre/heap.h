@@ -2,10 +2,10 @@
 /* gyre/heap.h: bytes. The raw interface to the allocator that also carries the objects.
  *
  * Each thread slot has pools: for every size class a list of pages, allocated from and freed to
- * without atomics by the thread that has the slot. A block freed by another thread is pushed onto its
- * page with one compare-exchange and found by the owner when it runs out. Blocks beyond 64 KiB come
- * from the large backend (option "large": system, jemalloc or mmap). Empty pages go back to the system
- * after a delay (option "purge_delay_ms"), or at once by gyre_purge().
+ * without atomics by the thread that has the slot. A block freed by another thread is pushed onto
+ * its page with one compare-exchange and found by the owner when it runs out. Blocks beyond 64 KiB
+ * come from the large backend (option "large": system, jemalloc or mmap). Empty pages go back to
+ * the system after a delay (option "purge_delay_ms"), or at once by gyre_purge().
  *
  * All functions: any thread; attach it if it is not attached (malloc-like calls then may fail with
  * ENOMEM). None is a safepoint, none runs finalizers or other program code except the out-of-memory
@@ -18,20 +18,21 @@
 
 GYRE_BEGIN_DECLS
 
-/* size bytes, aligned to 16, contents undefined. 0 bytes give a distinct block. NULL with errno ENOMEM:
- * out of memory, over the limit, or size above PTRDIFF_MAX. The caller frees it with gyre_free(). */
+/* size bytes, aligned to 16, contents undefined. 0 bytes give a distinct block. NULL with errno
+ * ENOMEM: out of memory, over the limit, or size above PTRDIFF_MAX. The caller frees it with
+ * gyre_free(). */
 GYRE_API void *gyre_malloc(size_t size) __attribute__((malloc, alloc_size(1)));
 
 /* As gyre_malloc(count * size), zeroed; the product is checked for overflow (ENOMEM). */
 GYRE_API void *gyre_calloc(size_t count, size_t size) __attribute__((malloc, alloc_size(1, 2)));
 
-/* Changes the size of `block` and keeps its contents up to the smaller size; the block may move. NULL
- * allocates. Size 0 shrinks to a distinct minimal block, it does not free. On failure NULL with errno
- * ENOMEM, and `block` is unchanged and still the caller's. */
+/* Changes the size of `block` and keeps its contents up to the smaller size; the block may move.
+ * NULL allocates. Size 0 shrinks to a distinct minimal block, it does not free. On failure NULL
+ * with errno ENOMEM, and `block` is unchanged and still the caller's. */
 GYRE_API void *gyre_realloc(void *block, size_t size) __attribute__((alloc_size(2)));
 
-/* As gyre_malloc(size), aligned to `alignment`, a power of two up to 1 GiB (else EINVAL). The size need
- * not be a multiple of it. */
+/* As gyre_malloc(size), aligned to `alignment`, a power of two up to 1 GiB (else EINVAL). The size
+ * need not be a multiple of it. */
 GYRE_API void *gyre_aligned_alloc(size_t alignment, size_t size)
     __attribute__((malloc, alloc_size(2)));
 
@@ -57,10 +58,10 @@ GYRE_API void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, si
 GYRE_API void gyre_thread_free(gyre_thread *self, void *block);
 GYRE_API void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size);
 
-/* Gives all empty pages of all threads back to the system: its own, those of parked and exited threads
- * at once, those of running threads as they pass a safepoint, for which it waits. Any thread; a
- * safepoint; blocks. Returns 0, or -EAGAIN if a thread that passes no safepoint kept it waiting for a
- * second: that thread's empty pages follow at its next safepoint. */
+/* Gives all empty pages of all threads back to the system: its own, those of parked and exited
+ * threads at once, those of running threads as they pass a safepoint, for which it waits. Any
+ * thread; a safepoint; blocks. Returns 0, or -EAGAIN if a thread that passes no safepoint kept it
+ * waiting for a second: that thread's empty pages follow at its next safepoint. */
 GYRE_API int gyre_purge(void);
 
 /* The memory limit in bytes, for all that the heap takes from the system: pages and large blocks
@@ -69,10 +70,10 @@ GYRE_API int gyre_purge(void);
 GYRE_API void gyre_heap_set_limit(size_t bytes);
 GYRE_API size_t gyre_heap_get_limit(void);
 
-/* Called when an allocation of `size` bytes would fail after caches were flushed, and before NULL is
- * returned. May free memory and return 1 to have the allocation tried again, or 0 to let it fail. Runs
- * in the allocating thread, with no library lock held, and may allocate (a nested failure does not call
- * it again). NULL removes it. Any thread. */
+/* Called when an allocation of `size` bytes would fail after caches were flushed, and before NULL
+ * is returned. May free memory and return 1 to have the allocation tried again, or 0 to let it
+ * fail. Runs in the allocating thread, with no library lock held, and may allocate (a nested
+ * failure does not call it again). NULL removes it. Any thread. */
 typedef int gyre_oom_handler(size_t size, void *arg);
 GYRE_API void gyre_set_oom_handler(gyre_oom_handler *handler, void *arg);
 
@@ -90,21 +91,24 @@ struct gyre_heap_stats {
   size_t purged_bytes;    /* given back to the system since the start */
 };
 
-/* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody, so
- * figures of running threads are approximate. 0, or -EINVAL. */
+/* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody,
+ * so figures of running threads are approximate. 0, or -EINVAL. */
 GYRE_API int gyre_heap_get_stats(struct gyre_heap_stats *out);
 
-/* ---- the header of objects -------------------------------------------------------------------- */
+/* ---- the header of objects --------------------------------------------------------------------
+ */
 
 #define GYRE_HEADER_SIZE 16
 
-/* The 16 bytes before every object (object.h). Not part of the interface: shown because the operations on counts are
- * inline, and here because the heap keeps parts of it alive in free blocks. */
+/* The 16 bytes before every object (object.h). Not part of the interface: shown because the
+ * operations on counts are inline, and here because the heap keeps parts of it alive in free
+ * blocks. */
 typedef struct gyre__header {
   /* Set before the object is published; then constant until it is destroyed. */
   uint32_t type;
-  /* The slot id of the thread the object is biased to, 0 when it has none. Written by the owner, or by
-   * whoever holds the owner's slot taken; read by anyone, who then only learns "mine" or "not mine". */
+  /* The slot id of the thread the object is biased to, 0 when it has none. Written by the owner, or
+   * by whoever holds the owner's slot taken; read by anyone, who then only learns "mine" or "not
+   * mine". */
   gyre__atomic_u16 owner;
   /* The collector's byte: age, suspicion, death (lib/object/object.h). */
   gyre__atomic_u8 gc;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* gyre/object.h: counted objects.
  *
- * An object is a plain C struct whose references to other objects are *slots*. Its type says where the
- * slots are; the library does the rest: it counts, frees at once what nobody refers to any more, and
- * finds dead cycles (gc.h).
+ * An object is a plain C struct whose references to other objects are *slots*. Its type says where
+ * the slots are; the library does the rest: it counts, frees at once what nobody refers to any
+ * more, and finds dead cycles (gc.h).
  *
  *     typedef struct person {
  *       GYRE_SLOT(struct person) partner;
@@ -17,14 +17,16 @@
  *     gyre_release(b);
  *     gyre_release(a);                         // both are freed here
  *
- * Before each object lies a header of 16 bytes: type, owner, collector byte, flags, and two counts. The
- * thread that allocates an object *owns* it and counts in the local word, without atomics; everybody
- * else counts in the shared word. When the shared word alone can no longer tell, the object is queued
- * for its owner, who *merges* the two counts at a safepoint; a merged object has no owner and counts
- * in the shared word only. (Biased reference counting: Choi, Shull, Torrellas, PACT 2018.)
+ * Before each object lies a header of 16 bytes: type, owner, collector byte, flags, and two counts.
+ * The thread that allocates an object *owns* it and counts in the local word, without atomics;
+ * everybody else counts in the shared word. When the shared word alone can no longer tell, the
+ * object is queued for its owner, who *merges* the two counts at a safepoint; a merged object has
+ * no owner and counts in the shared word only. (Biased reference counting: Choi, Shull, Torrellas,
+ * PACT 2018.)
  *
  * Who may do what: any thread may call anything here on an object of which it holds a counted
- * reference. Functions that take a counted reference as argument borrow it unless they say "steals".
+ * reference. Functions that take a counted reference as argument borrow it unless they say
+ * "steals".
  */
 #ifndef GYRE_OBJECT_H
 #define GYRE_OBJECT_H
@@ -33,7 +35,8 @@
 
 GYRE_BEGIN_DECLS
 
-/* ---- slots ------------------------------------------------------------------------------------ */
+/* ---- slots ------------------------------------------------------------------------------------
+ */
 
 /* A reference inside an object. Zero bytes are an empty slot. Only the slot operations touch it. */
 typedef struct gyre_slot {
@@ -47,7 +50,8 @@ typedef struct gyre_slot {
     T *gyre__type;                                                                                 \
   }
 
-/* ---- types ------------------------------------------------------------------------------------ */
+/* ---- types ------------------------------------------------------------------------------------
+ */
 
 /* Where one slot lies, and its field's name for pictures and messages. */
 typedef struct gyre_slot_info {
@@ -69,36 +73,37 @@ enum {
   /* Objects are born without an owner and count in the shared word from the start: for objects that
    * many threads count and drop as a matter of course. */
   GYRE_TYPE_SHARED = 1u << 0,
-  /* gyre_try_retain() may be used on objects of this type: they die by one atomic step (at the price of one
-   * more atomic operation in the release that kills them). Implied by GYRE_TYPE_SHARED, and for a single
-   * object by its first weak reference. */
+  /* gyre_try_retain() may be used on objects of this type: they die by one atomic step (at the
+   * price of one more atomic operation in the release that kills them). Implied by
+   * GYRE_TYPE_SHARED, and for a single object by its first weak reference. */
   GYRE_TYPE_TRY_RETAIN = 1u << 1,
 };
 
-/* Describes a kind of object. Static or otherwise immortal; must not change after the first use. Fill
- * it with GYRE_TYPE_DEFINE, or by hand (name and size at least, the rest zero). */
+/* Describes a kind of object. Static or otherwise immortal; must not change after the first use.
+ * Fill it with GYRE_TYPE_DEFINE, or by hand (name and size at least, the rest zero). */
 typedef struct gyre_type {
   const char *name;
   /* Bytes of the struct, without the header, and without a flexible array at its end. */
   size_t size;
-  /* The slots in the struct. No slots, no element_slots and no visit: a leaf, which the collector never
-   * looks at. */
+  /* The slots in the struct. No slots, no element_slots and no visit: a leaf, which the collector
+   * never looks at. */
   gyre_slots slots;
-  /* For gyre_new_array: bytes of an element of the array that follows the struct, and the slots in each
-   * (an array of bare slots: one slot at offset 0). */
+  /* For gyre_new_array: bytes of an element of the array that follows the struct, and the slots in
+   * each (an array of bare slots: one slot at offset 0). */
   size_t element_size;
   gyre_slots element_slots;
-  /* Instead of slots, for references that no layout can describe: calls visitor(object, arg) once for
-   * every counted reference that the object holds outside slots. Called with the object's lock held;
-   * the program must hold that lock (gyre_lock) whenever it changes what visit walks. Must not allocate,
-   * count, lock or call anything else of this library. */
+  /* Instead of slots, for references that no layout can describe: calls visitor(object, arg) once
+   * for every counted reference that the object holds outside slots. Called with the object's lock
+   * held; the program must hold that lock (gyre_lock) whenever it changes what visit walks. Must
+   * not allocate, count, lock or call anything else of this library. */
   int (*visit)(void *object, gyre_visitor *visitor, void *arg);
   /* Beside visit: releases the references that visit reports, when the object is destroyed. */
   void (*clear)(void *object);
   /* Finalizer: runs once in the object's life, before anything of it is taken apart, when its last
    * reference is being dropped or the collector found it dead. The object is whole; storing it
-   * somewhere brings it back to life (and it is then freed without another call when it dies again).
-   * Non-zero is reported to the log. Runs in the releasing thread, or in the collecting one. */
+   * somewhere brings it back to life (and it is then freed without another call when it dies
+   * again). Non-zero is reported to the log. Runs in the releasing thread, or in the collecting
+   * one. */
   int (*finalize)(void *object);
   /* Releases what the object holds besides references (files, raw blocks), when it really dies. The
    * object's slots are still filled but must not be used; it cannot be brought back. */
@@ -136,7 +141,8 @@ typedef struct gyre_type {
 #define GYRE__S15(T, a, ...) GYRE__S(T, a), GYRE__S14(T, __VA_ARGS__)
 #define GYRE__S16(T, a, ...) GYRE__S(T, a), GYRE__S15(T, __VA_ARGS__)
 
-/* The slots of struct T by their field names, up to 16 (more: an array of gyre_slot_info by hand). */
+/* The slots of struct T by their field names, up to 16 (more: an array of gyre_slot_info by hand).
+ */
 #ifdef __cplusplus
 #define GYRE_SLOTS(T, ...)                                                                         \
   ([]() -> gyre_slots {                                                                            \
@@ -144,7 +150,8 @@ typedef struct gyre_type {
         GYRE__CAT(GYRE__S, GYRE__COUNT(__VA_ARGS__))(T, __VA_ARGS__)};                             \
     return gyre_slots{slots, sizeof slots / sizeof slots[0]};                                      \
   }())
-/* For an array of bare slots: .element_size = sizeof(gyre_slot), .element_slots = GYRE_SLOT_ARRAY */
+/* For an array of bare slots: .element_size = sizeof(gyre_slot), .element_slots = GYRE_SLOT_ARRAY
+ */
 #define GYRE_SLOT_ARRAY                                                                            \
   ([]() -> gyre_slots {                                                                            \
     static const gyre_slot_info slots[] = {{0, "[]"}};                                             \
@@ -156,27 +163,30 @@ typedef struct gyre_type {
     (const gyre_slot_info[]){GYRE__CAT(GYRE__S, GYRE__COUNT(__VA_ARGS__))(T, __VA_ARGS__)},        \
         GYRE__COUNT(__VA_ARGS__)                                                                   \
   }
-/* For an array of bare slots: .element_size = sizeof(gyre_slot), .element_slots = GYRE_SLOT_ARRAY */
+/* For an array of bare slots: .element_size = sizeof(gyre_slot), .element_slots = GYRE_SLOT_ARRAY
+ */
 #define GYRE_SLOT_ARRAY                                                                            \
   { (const gyre_slot_info[]){{0, "[]"}}, 1 }
 #endif
 
-/* Defines the type `var` for struct T; further fields of gyre_type follow as designated initializers
- * (in C++17, which has none, fill a gyre_type by hand). A trailing flexible array does not count into
- * sizeof(T). */
+/* Defines the type `var` for struct T; further fields of gyre_type follow as designated
+ * initializers (in C++17, which has none, fill a gyre_type by hand). A trailing flexible array does
+ * not count into sizeof(T). */
 #define GYRE_TYPE_DEFINE(var, T, ...) gyre_type var = {.name = #T, .size = sizeof(T), __VA_ARGS__}
 
-/* ---- the header ------------------------------------------------------------------------------- */
+/* ---- the header -------------------------------------------------------------------------------
+ */
 
 GYRE_INLINE gyre__header *gyre__header_of(const void *object) {
   return (gyre__header *)((uintptr_t)object - GYRE_HEADER_SIZE);
 }
 
-/* ---- objects ---------------------------------------------------------------------------------- */
+/* ---- objects ----------------------------------------------------------------------------------
+ */
 
 /* A new object of `type`, zeroed, with a count of 1 that is the caller's. NULL with errno ENOMEM.
- * Attaches the thread if need be; not a safepoint; runs no finalizer; may set the thread's request for
- * a collection at its next safepoint. */
+ * Attaches the thread if need be; not a safepoint; runs no finalizer; may set the thread's request
+ * for a collection at its next safepoint. */
 GYRE_API void *gyre_new(gyre_type *type) __attribute__((malloc));
 
 /* A new object with `count` elements after the struct, zeroed. The count is fixed for the object's
@@ -199,8 +209,9 @@ GYRE_API void *gyre__slot_load_slow(gyre_slot *slot);
 GYRE_INLINE void *gyre__retain(void *object) {
   if (GYRE_LIKELY(object != NULL)) {
     gyre__header *h = gyre__header_of(object);
-    /* relaxed: only this thread and those that hold its slot taken write its own id, so "mine" is never
-     * stale; any other value leads to the slow path. Pairs with the store in gyre__merge(). */
+    /* relaxed: only this thread and those that hold its slot taken write its own id, so "mine" is
+     * never stale; any other value leads to the slow path. Pairs with the store in gyre__merge().
+     */
     if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__self->bias)) {
       /* relaxed: ours alone; atomic only because others may look. */
       uint32_t count = gyre__load_relaxed(&h->local) + 1;
@@ -215,11 +226,11 @@ GYRE_INLINE void *gyre__retain(void *object) {
   return object;
 }
 
-/* Drops the caller's reference; NULL is allowed. Never fails, never needs memory. Frees the object if
- * it was the last: its finalizer, weak callbacks and destroy hook then run in this call, and the
- * references it held are dropped in turn, up to the release budget (option "release_budget"); what is
- * left follows at this thread's later safepoints and allocations. Hold no lock that program code could
- * want. Not a safepoint. */
+/* Drops the caller's reference; NULL is allowed. Never fails, never needs memory. Frees the object
+ * if it was the last: its finalizer, weak callbacks and destroy hook then run in this call, and the
+ * references it held are dropped in turn, up to the release budget (option "release_budget"); what
+ * is left follows at this thread's later safepoints and allocations. Hold no lock that program code
+ * could want. Not a safepoint. */
 GYRE_INLINE void gyre_release(void *object) {
   if (GYRE_LIKELY(object != NULL)) {
     gyre__header *h = gyre__header_of(object);
@@ -243,19 +254,20 @@ GYRE_INLINE void gyre_release(void *object) {
 #define GYRE__TYPED(T, e) ((T)(e))
 #endif
 
-/* Counts one more reference and returns the object, which the caller now also owns. NULL is allowed and
- * returned. The caller must hold a reference already, its own or one that is sure to last until here
- * (a slot of an object it holds, if nobody else empties it). Never fails: a count that would overflow
- * sticks and makes the object immortal. */
+/* Counts one more reference and returns the object, which the caller now also owns. NULL is allowed
+ * and returned. The caller must hold a reference already, its own or one that is sure to last until
+ * here (a slot of an object it holds, if nobody else empties it). Never fails: a count that would
+ * overflow sticks and makes the object immortal. */
 #define gyre_retain(object) GYRE__TYPED(__typeof__(object), gyre__retain(object))
 
-/* Counts one more reference unless the object is dead already. For pointers that were valid at some time since
- * this thread's last safepoint, to objects whose type has GYRE_TYPE_TRY_RETAIN or GYRE_TYPE_SHARED, or that have
- * a weak reference (others: debug builds abort). 1 if the caller owns a reference now, else 0. */
+/* Counts one more reference unless the object is dead already. For pointers that were valid at some
+ * time since this thread's last safepoint, to objects whose type has GYRE_TYPE_TRY_RETAIN or
+ * GYRE_TYPE_SHARED, or that have a weak reference (others: debug builds abort). 1 if the caller
+ * owns a reference now, else 0. */
 GYRE_API int gyre_try_retain(void *object);
 
-/* The number of counted references; GYRE_IMMORTAL if it no longer counts. Exact only if nobody counts
- * at the same time. */
+/* The number of counted references; GYRE_IMMORTAL if it no longer counts. Exact only if nobody
+ * counts at the same time. */
 #define GYRE_IMMORTAL PTRDIFF_MAX
 GYRE_API ptrdiff_t gyre_refcount(const void *object);
 
@@ -263,14 +275,15 @@ GYRE_API ptrdiff_t gyre_refcount(const void *object);
  * place; 0 otherwise, and when it cannot be told cheaply. */
 GYRE_API int gyre_is_unique(const void *object);
 
-/* Makes the object immortal: its count is never looked at again, it is never freed, and what its slots
- * hold stays. 1, or 0 if it was immortal already. */
+/* Makes the object immortal: its count is never looked at again, it is never freed, and what its
+ * slots hold stays. 1, or 0 if it was immortal already. */
 GYRE_API int gyre_immortalize(void *object);
 GYRE_API int gyre_is_immortal(const void *object);
 
-/* A static, immortal object: `static GYRE_STATIC_OBJECT(person) nobody = GYRE_STATIC_INIT(.age = 1);`
- * and GYRE_STATIC_REGISTER(&nobody, &person_type) before first use; the object is &nobody.object. The
- * collector does not look into it: what its slots hold counts as held from outside. */
+/* A static, immortal object: `static GYRE_STATIC_OBJECT(person) nobody = GYRE_STATIC_INIT(.age =
+ * 1);` and GYRE_STATIC_REGISTER(&nobody, &person_type) before first use; the object is
+ * &nobody.object. The collector does not look into it: what its slots hold counts as held from
+ * outside. */
 #define GYRE_STATIC_OBJECT(T)                                                                      \
   struct {                                                                                         \
     gyre__header gyre__head;                                                                       \
@@ -291,13 +304,15 @@ GYRE_INLINE void gyre__auto_release(void *variable) {
   gyre_release(*p);
 }
 
-/* GYRE_AUTO(person) p = ...; a variable that owns its reference and releases it when its scope ends. */
+/* GYRE_AUTO(person) p = ...; a variable that owns its reference and releases it when its scope
+ * ends. */
 #define GYRE_AUTO(T) __attribute__((cleanup(gyre__auto_release))) T *
 
-/* ---- slot operations -----------------------------------------------------------------------------
+/* ---- slot operations
+ * -----------------------------------------------------------------------------
  *
- * All are lock-free and may be used by any thread at any time on a slot of an object that it holds. They
- * take pointers to typed slots, GYRE_SLOT(T) *, and T *.
+ * All are lock-free and may be used by any thread at any time on a slot of an object that it holds.
+ * They take pointers to typed slots, GYRE_SLOT(T) *, and T *.
  */
 
 GYRE_API void gyre__slot_store(gyre_slot *slot, void *object);
@@ -311,8 +326,8 @@ GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
   void *object = gyre__load_acquire(&slot->gyre__ref);
   if (object == NULL) return NULL;
   gyre__header *h = gyre__header_of(object);
-  /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint: only
-   * we can free it. Pairs with the store in gyre__merge(). */
+  /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint:
+   * only we can free it. Pairs with the store in gyre__merge(). */
   if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__self->bias)) {
     /* relaxed: ours alone. */
     uint32_t count = gyre__load_relaxed(&h->local) + 1;
@@ -326,8 +341,8 @@ GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
 }
 
 GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
-  /* release: who later finds the new object through a slot finds this reference and what is behind it;
-   * pairs with the acquire in gyre__slot_load(). */
+  /* release: who later finds the new object through a slot finds this reference and what is behind
+   * it; pairs with the acquire in gyre__slot_load(). */
   gyre__store_release(&slot->gyre__ref, object);
 }
 
@@ -335,13 +350,13 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 /* The value, checked against the slot's type by the compiler. */
 #define GYRE__SLOT_VALUE(slot, value) (1 ? (value) : (slot)->gyre__type)
 
-/* A reference of the caller's own to what the slot holds, or NULL. If another thread empties the slot at the
- * same moment, giving back what was counted in vain may drop the object's last reference, with all that
- * gyre_release() may do. */
+/* A reference of the caller's own to what the slot holds, or NULL. If another thread empties the
+ * slot at the same moment, giving back what was counted in vain may drop the object's last
+ * reference, with all that gyre_release() may do. */
 #define gyre_load(slot) GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_load(&(slot)->gyre__slot))
 
-/* Retains `value` (which may be NULL), puts it into the slot and releases what was there, with all that
- * gyre_release() may do. */
+/* Retains `value` (which may be NULL), puts it into the slot and releases what was there, with all
+ * that gyre_release() may do. */
 #define gyre_store(slot, value) gyre__slot_store(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
 
 /* Empties the slot and returns what it held; the reference is the caller's now. */
@@ -353,9 +368,9 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
   GYRE__TYPED(GYRE__SLOT_TYPE(slot),                                                               \
               gyre__slot_swap(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value)))
 
-/* If the slot holds `expected`, retains `desired`, puts it there, releases `expected` and returns 1;
- * otherwise 0 and nothing has changed. Both may be NULL. The caller must hold `expected` counted (or
- * NULL), so that its memory cannot have been reused meanwhile. */
+/* If the slot holds `expected`, retains `desired`, puts it there, releases `expected` and returns
+ * 1; otherwise 0 and nothing has changed. Both may be NULL. The caller must hold `expected` counted
+ * (or NULL), so that its memory cannot have been reused meanwhile. */
 #define gyre_compare_exchange(slot, expected, desired)                                             \
   gyre__slot_compare_exchange(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, expected),               \
                               GYRE__SLOT_VALUE(slot, desired))
@@ -363,8 +378,8 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 /* Empties the slot and releases what it held. */
 #define gyre_clear(slot) gyre__slot_store(&(slot)->gyre__slot, NULL)
 
-/* Fills a slot of a new object, stealing the reference `value`: one plain store. Only while no other
- * thread and no slot reaches the object, and only an empty slot. */
+/* Fills a slot of a new object, stealing the reference `value`: one plain store. Only while no
+ * other thread and no slot reaches the object, and only an empty slot. */
 #define gyre_slot_init(slot, value)                                                                \
   gyre__slot_init(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
 
@@ -372,11 +387,13 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 GYRE_INLINE void *gyre_slot_load(gyre_slot *slot) { return gyre__slot_load(slot); }
 GYRE_INLINE void gyre_slot_store(gyre_slot *slot, void *object) { gyre__slot_store(slot, object); }
 
-/* ---- the object lock ----------------------------------------------------------------------------- */
+/* ---- the object lock
+ * ----------------------------------------------------------------------------- */
 
-/* Locks the object: one lock an object, not recursive, a bit in its header. The caller holds a counted
- * reference for as long. If another thread has it, the caller is parked until it is free: borrowed
- * pointers end. A thread must not wait for anything with gyre_lock held that a finalizer could want. */
+/* Locks the object: one lock an object, not recursive, a bit in its header. The caller holds a
+ * counted reference for as long. If another thread has it, the caller is parked until it is free:
+ * borrowed pointers end. A thread must not wait for anything with gyre_lock held that a finalizer
+ * could want. */
 GYRE_API void gyre_lock(void *object);
 
 /* Locks the object if it is free. 1 if locked, 0 if not. Never blocks. */

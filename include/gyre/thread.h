@@ -7,8 +7,8 @@
  * becomes an *orphan*, and the next thread that attaches inherits it with everything in it.
  *
  * An attached thread owes the others one thing: to pass a safepoint now and then, or to say that it
- * is about to block. Both end *borrowed* pointers: a pointer read from a slot or kept without a count
- * of its own must not be used across them.
+ * is about to block. Both end *borrowed* pointers: a pointer read from a slot or kept without a
+ * count of its own must not be used across them.
  *
  *     while (next_request(&request)) {
  *       handle(&request);
@@ -30,13 +30,14 @@ GYRE_BEGIN_DECLS
 typedef struct gyre_thread {
   /* -- owner thread only -- */
   /* What the owner field of an object must equal for this thread to count without atomics: the slot
-   * id, or a value that no object has (0x10000 and up) while every count has to take the slow path. */
+   * id, or a value that no object has (0x10000 and up) while every count has to take the slow path.
+   */
   uint32_t bias;
   /* The slot id, 1 to 65,535; 0 in the stand-in of threads that are not attached. */
   uint32_t id;
   /* -- atomic -- */
-  /* Why this thread should take the slow path of its next safepoint: a set of bits, 0 when nothing is
-   * pending. Anyone sets bits, the thread clears them. */
+  /* Why this thread should take the slow path of its next safepoint: a set of bits, 0 when nothing
+   * is pending. Anyone sets bits, the thread clears them. */
   gyre__atomic_u32 request;
 } gyre_thread;
 
@@ -44,15 +45,15 @@ typedef struct gyre_thread {
  * gyre_thread_current(). */
 extern GYRE_API __thread gyre_thread *gyre__self;
 
-/* Attaches the calling thread, if it is not attached yet, and returns its handle. Any thread. Takes a
- * lock and may allocate and wait for a world that is stopped. NULL with errno EAGAIN if 65,535 threads
- * are attached already, or ENOMEM. The handle is valid until the thread detaches. */
+/* Attaches the calling thread, if it is not attached yet, and returns its handle. Any thread. Takes
+ * a lock and may allocate and wait for a world that is stopped. NULL with errno EAGAIN if 65,535
+ * threads are attached already, or ENOMEM. The handle is valid until the thread detaches. */
 GYRE_API gyre_thread *gyre_thread_attach(void);
 
 /* Detaches the calling thread now instead of at its end: settles its queue, finishes its pending
- * releases (which may run finalizers) and leaves its slot to the next thread that attaches. The thread
- * must not hold borrowed pointers; counted references that it holds stay valid. Does nothing if the
- * thread is not attached. Attaching again later is fine. */
+ * releases (which may run finalizers) and leaves its slot to the next thread that attaches. The
+ * thread must not hold borrowed pointers; counted references that it holds stay valid. Does nothing
+ * if the thread is not attached. Attaching again later is fine. */
 GYRE_API void gyre_thread_detach(void);
 
 /* The calling thread's handle, or NULL if it is not attached. */
@@ -62,17 +63,17 @@ GYRE_INLINE gyre_thread *gyre_thread_current(void) {
 }
 
 /* Names the calling thread in stall reports and statistics; attaches it if need be. The text is
- * copied and cut at 31 bytes. Without a call the name the thread has in the system is used. Returns 0,
- * -EAGAIN or -ENOMEM (see gyre_thread_attach), -EINVAL if name is NULL. */
+ * copied and cut at 31 bytes. Without a call the name the thread has in the system is used. Returns
+ * 0, -EAGAIN or -ENOMEM (see gyre_thread_attach), -EINVAL if name is NULL. */
 GYRE_API int gyre_thread_set_name(const char *name);
 
 GYRE_API void gyre__safepoint_slow(gyre_thread *self);
 
-/* Says that the calling thread holds no borrowed pointers, and does what others have asked of it: it
- * settles counts, goes on with bounded releases, lets grace periods pass, waits while the world is
- * stopped, or collects. Any thread, attached or not. One load and one branch when nothing is pending;
- * otherwise it may block, and may run finalizers and callbacks: hold no lock they could want.
- * Never called by allocation. */
+/* Says that the calling thread holds no borrowed pointers, and does what others have asked of it:
+ * it settles counts, goes on with bounded releases, lets grace periods pass, waits while the world
+ * is stopped, or collects. Any thread, attached or not. One load and one branch when nothing is
+ * pending; otherwise it may block, and may run finalizers and callbacks: hold no lock they could
+ * want. Never called by allocation. */
 GYRE_INLINE void gyre_safepoint(void) {
   gyre_thread *self = gyre__self;
   /* relaxed: only a hint to take the slow path, which synchronizes; pairs with the fetch_or in
@@ -80,8 +81,8 @@ GYRE_INLINE void gyre_safepoint(void) {
   if (GYRE_UNLIKELY(gyre__load_relaxed(&self->request) != 0)) gyre__safepoint_slow(self);
 }
 
-/* Parks the calling thread: until gyre_unpark() it uses no object, no function of this library and no
- * borrowed pointer, and nobody waits for it. Others may settle its queue and collect its heap
+/* Parks the calling thread: until gyre_unpark() it uses no object, no function of this library and
+ * no borrowed pointer, and nobody waits for it. Others may settle its queue and collect its heap
  * meanwhile. Finishes pending releases first (finalizers may run). May be nested. Costs two atomic
  * read-modify-writes a pair. Does nothing in a thread that is not attached. */
 GYRE_API void gyre_park(void);
@@ -110,11 +111,11 @@ GYRE_INLINE void gyre__blocking_end(gyre__blocking *b) {
        __attribute__((cleanup(gyre__blocking_end))) = gyre__blocking_begin();                      \
        gyre__b.on; gyre__b.on = 0)
 
-/* Waits until every thread that is attached and running now has passed a safepoint or parked: a grace
- * period. What was taken out of every slot before the call can no longer be seen by a borrowed pointer
- * afterwards. Any thread; a safepoint for the caller; sleeps, does not spin. Blocks as long as some
- * thread passes no safepoint (see stall reports). Returns 0, or -EAGAIN/-ENOMEM if the thread could not
- * attach. */
+/* Waits until every thread that is attached and running now has passed a safepoint or parked: a
+ * grace period. What was taken out of every slot before the call can no longer be seen by a
+ * borrowed pointer afterwards. Any thread; a safepoint for the caller; sleeps, does not spin.
+ * Blocks as long as some thread passes no safepoint (see stall reports). Returns 0, or
+ * -EAGAIN/-ENOMEM if the thread could not attach. */
 GYRE_API int gyre_synchronize(void);
 
 /* Figures about threads. The caller sets size = sizeof(struct gyre_thread_stats). */
@@ -131,8 +132,8 @@ struct gyre_thread_stats {
   char stalled_thread[32];   /* who that was, "" if nobody ever */
 };
 
-/* Fills *out, at most out->size bytes of it. Any thread; takes no lock. 0, or -EINVAL if out is NULL or
- * its size is 0. */
+/* Fills *out, at most out->size bytes of it. Any thread; takes no lock. 0, or -EINVAL if out is
+ * NULL or its size is 0. */
 GYRE_API int gyre_thread_get_stats(struct gyre_thread_stats *out);
 
 GYRE_END_DECLS

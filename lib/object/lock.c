@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The object lock: a bit in the header, and one that says that somebody may sleep for it.
  *
- * Sleeping needs a 32-bit futex word; the word that contains the bits byte serves (owner, collector's byte, bits). The
- * other bytes may change under a sleeper, who then just looks again. A thread that has slept locks with the waiters bit
- * set, because others may still sleep (Drepper, "Futexes are tricky", mutex 2), and the unlocker wakes one.
+ * Sleeping needs a 32-bit futex word; the word that contains the bits byte serves (owner,
+ * collector's byte, bits). The other bytes may change under a sleeper, who then just looks again. A
+ * thread that has slept locks with the waiters bit set, because others may still sleep (Drepper,
+ * "Futexes are tricky", mutex 2), and the unlocker wakes one.
  */
 #include "lib/object/object.h"
 

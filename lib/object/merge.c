@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* The merge queue: how an object reaches the owner who has to merge its counts.
  *
- * A release must never need memory, and an object in use has no room for a link. But every object that has an owner
- * lies in a page of that owner, and pages have room: a mask of 64 bits, each for a 64th of the page, and a link. To
- * queue an object that has been made QUEUED, set its bit; who changed the mask from 0 pushes the page onto the owner's
- * stack. To serve, pop a page, exchange its mask for 0, and look through the blocks of each bit for QUEUED ones. A page
- * is on the stack from the change from 0 to the exchange, so it is there once. A bit whose object was merged
+ * A release must never need memory, and an object in use has no room for a link. But every object
+ * that has an owner lies in a page of that owner, and pages have room: a mask of 64 bits, each for
+ * a 64th of the page, and a link. To queue an object that has been made QUEUED, set its bit; who
+ * changed the mask from 0 pushes the page onto the owner's stack. To serve, pop a page, exchange
+ * its mask for 0, and look through the blocks of each bit for QUEUED ones. A page is on the stack
+ * from the change from 0 to the exchange, so it is there once. A bit whose object was merged
  * meanwhile by other means finds nothing; that costs a look.
  *
- * Who serves: the owner at its safepoints. If the owner is parked or its slot is an orphan, the thread that queues takes
- * the slot and serves itself, so that a blocked owner never holds memory back (thread.c, "No request is lost", says why
- * none falls between the two). Serving only merges; what that leaves to be released is released after the slot was given
- * back, in batches, because releases run program code.
+ * Who serves: the owner at its safepoints. If the owner is parked or its slot is an orphan, the
+ * thread that queues takes the slot and serves itself, so that a blocked owner never holds memory
+ * back (thread.c, "No request is lost", says why none falls between the two). Serving only merges;
+ * what that leaves to be released is released after the slot was given back, in batches, because
+ * releases run program code.
  */
 #include "lib/object/object.h"
 
@@ -26,12 +28,13 @@ static void stack_push(struct gyre__heap *owner, struct gyre__page *page) {
   void *head = gyre__load_relaxed(&owner->merges);
   do {
     page->merge_next = (struct gyre__page *)head;
-    /* seq_cst: releases the link; before the look at the owner's state (gyre__merge_request()), pairs with
-     * has_unsettled(). */
+    /* seq_cst: releases the link; before the look at the owner's state (gyre__merge_request()),
+     * pairs with has_unsettled(). */
   } while (!gyre__cas_weak_seq_cst(&owner->merges, &head, (void *)page));
 }
 
-/* Only the slot's thread, or who has it taken, pops: so a page that is seen on top stays below what is pushed. */
+/* Only the slot's thread, or who has it taken, pops: so a page that is seen on top stays below what
+ * is pushed. */
 static struct gyre__page *stack_pop(struct gyre__heap *owner) {
   /* acquire: the page's link; pairs with stack_push(). */
   void *head = gyre__load_acquire(&owner->merges);
@@ -46,18 +49,20 @@ static struct gyre__page *stack_pop(struct gyre__heap *owner) {
 }
 
 static void mask_set(struct gyre__heap *owner, struct gyre__page *page, uint64_t bits) {
-  /* acq_rel: releases the object's QUEUED state to who exchanges the mask; and a later pusher's push of the page
-   * comes after the exchange that cleared it. Pairs with queue_take(). */
+  /* acq_rel: releases the object's QUEUED state to who exchanges the mask; and a later pusher's
+   * push of the page comes after the exchange that cleared it. Pairs with queue_take(). */
   if (gyre__fetch_or_acq_rel(&page->merge_mask, bits) == 0) stack_push(owner, page);
 }
 
 static bool is_queued(gyre__header *h) {
-  /* acquire: the object behind a live header. Pairs with header_publish(). relaxed: the merge decides. */
+  /* acquire: the object behind a live header. Pairs with header_publish(). relaxed: the merge
+   * decides. */
   return gyre__load_acquire(&h->gc) != 0 &&
          gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__QUEUED;
 }
 
-/* Merges up to BATCH queued objects of a slot that is ours or taken; each leaves us the reference of its request. */
+/* Merges up to BATCH queued objects of a slot that is ours or taken; each leaves us the reference
+ * of its request. */
 static unsigned queue_take(struct gyre__heap *owner, gyre__header *out[BATCH]) {
   unsigned n = 0;
   struct gyre__page *page;
@@ -85,8 +90,8 @@ static unsigned queue_take(struct gyre__heap *owner, gyre__header *out[BATCH]) {
 }
 
 static bool has_unsettled(struct gyre__thread *slot) {
-  /* seq_cst: after the slot's state was written; pairs with stack_push() and the look at the state in
-   * gyre__merge_request(). */
+  /* seq_cst: after the slot's state was written; pairs with stack_push() and the look at the state
+   * in gyre__merge_request(). */
   return gyre__load_seq_cst(&((struct gyre__heap *)slot)->merges) != NULL;
 }
 
@@ -115,7 +120,8 @@ static void settle_idle(struct gyre__objects *self, struct gyre__thread *slot) {
 }
 
 void gyre__merge_request(struct gyre__objects *self, struct gyre__page *page, gyre__header *h) {
-  /* relaxed: an object with an owner lies in that owner's page, and a page in use does not change hands. */
+  /* relaxed: an object with an owner lies in that owner's page, and a page in use does not change
+   * hands. */
   struct gyre__thread *slot = gyre__thread_slot(gyre__load_relaxed(&page->owner));
   mask_set((struct gyre__heap *)slot, page, mask_bit(page, h));
   GYRE_WINDOW("merge/pushed");

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Making objects, and questions about them.
  *
- * An object is born zeroed, with every slot empty, so it can be looked at from the moment its header is written;
- * the header's first eight bytes (type, owner, collector's byte, bits) are written last and at once.
+ * An object is born zeroed, with every slot empty, so it can be looked at from the moment its
+ * header is written; the header's first eight bytes (type, owner, collector's byte, bits) are
+ * written last and at once.
  *
- * The shared word of a block outlives the objects in it. A thread that read a pointer from a slot just before the
- * object died may still count on it, look at the slot again, and take its count back (refcount.c). So birth
- * overwrites the word only if it is at rest, (MERGED, 0), where such a thread gives up without writing; a word that
- * still is DEFAULT is taken over as it is, a late count included, which its maker will take off again.
+ * The shared word of a block outlives the objects in it. A thread that read a pointer from a slot
+ * just before the object died may still count on it, look at the slot again, and take its count
+ * back (refcount.c). So birth overwrites the word only if it is at rest, (MERGED, 0), where such a
+ * thread gives up without writing; a word that still is DEFAULT is taken over as it is, a late
+ * count included, which its maker will take off again.
  *
- *     address  0        4       6   7     8        12       16
- *              | type   | owner | gc| bits| local  | shared | the program's struct ...      | length |
- *                                                                    (arrays only: last 8 bytes of the block)
+ *     0        4       6    7      8       12       16
+ *     | type   | owner | gc | bits | local | shared | the program's struct ...        | length |
+ *
+ * The length is there in arrays only: it is the last word of the block.
  */
 #include <errno.h>
 #include <string.h>
@@ -33,8 +36,9 @@ struct gyre__objects *gyre__objects_self(void) {
 typedef uint64_t __attribute__((may_alias)) header_word;
 
 static inline void header_publish(gyre__header *h, uint64_t word) {
-  /* release: the zeroed body and the counts come first, for a collector that sees the gc byte; pairs with its
-   * acquire load of that byte (lib/collect). One store, so that nobody sees half a header. */
+  /* release: the zeroed body and the counts come first, for a collector that sees the gc byte;
+   * pairs with its acquire load of that byte (lib/collect). One store, so that nobody sees half a
+   * header. */
   __atomic_store_n((header_word *)(void *)h, word, __ATOMIC_RELEASE);
 }
 
@@ -47,7 +51,8 @@ static inline void count_init_owned(gyre__header *h) {
 }
 
 static void count_init_shared(gyre__header *h) {
-  /* relaxed: published with the header; late counts of other threads are kept by the compare-exchange. */
+  /* relaxed: published with the header; late counts of other threads are kept by the
+   * compare-exchange. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   while (!gyre__cas_weak_relaxed(&h->shared, &shared,
                                  gyre__shared_of(gyre__count_of(shared) + 1, GYRE__MERGED))) {
@@ -93,7 +98,8 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   gyre__header *h = large ? gyre__heap_alloc_large(&self->heap, kind, size, 16)
                           : gyre__heap_alloc(&self->heap, kind, gyre__size_class(size));
   if (h == NULL) return NULL;
-  memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
+  /* A large block of an object kind is zero already. */
+  if (!large) memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
   if (type->element_size != 0) *gyre__array_length_word(h, gyre__page_of(h)) = count;
   uint32_t owner = self->heap.thread.base.id;
   if (type->flags & GYRE_TYPE_SHARED) {
@@ -112,8 +118,8 @@ void *gyre_new(gyre_type *type) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__self;
   if (GYRE_UNLIKELY(self->heap.thread.base.id == 0 || type == NULL))
     return object_new_slow(type, 0);
-  /* acquire: the type's private fields and table entry; pairs with the release in lib/object/type.c. 0 for types that
-   * are not registered or not simple. */
+  /* acquire: the type's private fields and table entry; pairs with the release in
+   * lib/object/type.c. 0 for types that are not registered or not simple. */
   uint64_t birth = gyre__load_acquire(&type->gyre__birth);
   if (GYRE_UNLIKELY(birth == 0)) return object_new_slow(type, 0);
   gyre__header *h = gyre__heap_alloc_object(&self->heap, type->gyre__pool);
@@ -145,7 +151,8 @@ int gyre__static_register(gyre__header *h, gyre_type *type) {
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   if (kind == GYRE__TRACKED) gyre__gc_freed(self);
-  /* relaxed: the block is nobody's but ours; the collector looks at it only when this thread is at a safepoint. */
+  /* relaxed: the block is nobody's but ours; the collector looks at it only when this thread is at
+   * a safepoint. */
   gyre__store_relaxed(&h->gc, 0);
   gyre__heap_free(&self->heap, page, h, kind);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What lib/object offers the rooms above: types by id, counting, deaths, walking an object's references. */
+/* What lib/object offers the rooms above: types by id, counting, deaths, walking an object's
+ * references. */
 #ifndef GYRE_LIB_OBJECT_OBJECT_H
 #define GYRE_LIB_OBJECT_OBJECT_H
 
@@ -9,12 +10,13 @@
 /* A slot's part of this room, behind its heap. Owner-only. */
 struct gyre__objects {
   struct gyre__heap heap;
-  /* Objects whose count is 0 and whose references are still to be dropped, last one first (release.c). */
+  /* Objects whose count is 0 and whose references are still to be dropped, last one first
+   * (release.c). */
   gyre__header *dying;
   /* We are inside release.c's loop: deaths are left to it. */
   bool in_cascade;
-  /* Tracked objects allocated less those freed since this was last reported to the collector, and where to report:
-   * at either limit. Atomic because gyre_gc_get_count() may read it. */
+  /* Tracked objects allocated less those freed since this was last reported to the collector, and
+   * where to report: at either limit. Atomic because gyre_gc_get_count() may read it. */
   gyre__atomic_u32 gc_limit;
   gyre__atomic_u32 gc_net;
 };
@@ -22,7 +24,8 @@ _Static_assert(sizeof(struct gyre__objects) <= GYRE__SLOT_BYTES, "GYRE__SLOT_BYT
 
 /* What the rooms above want to be told; NULL entries are skipped. */
 struct gyre__object_hooks {
-  /* lib/weak: the object, whose count is 0 for good, has weak references: clear them and call their callbacks. */
+  /* lib/weak: the object, whose count is 0 for good, has weak references: clear them and call their
+   * callbacks. */
   void (*weak_died)(struct gyre__objects *self, void *object);
   /* lib/collect: gc_net of this thread has reached its limit: take it over and set it to 0. */
   void (*gc_count)(struct gyre__objects *self);
@@ -31,7 +34,8 @@ extern struct gyre__object_hooks gyre__object_hooks;
 
 GYRE_INLINE void *gyre__object_of(gyre__header *h) { return (char *)h + GYRE_HEADER_SIZE; }
 
-/* The calling thread's part; attaches it, and dies if that is impossible: for paths that cannot fail. */
+/* The calling thread's part; attaches it, and dies if that is impossible: for paths that cannot
+ * fail. */
 struct gyre__objects *gyre__objects_self(void);
 
 /* ---- types (type.c) ---- */
@@ -43,15 +47,16 @@ extern gyre__atomic_ptr *gyre__type_table;
 
 /* The type with this id. */
 GYRE_INLINE gyre_type *gyre__type(uint32_t id) {
-  /* relaxed: an object's header carries an id only after the entry was stored, and whoever sees the object sees
-   * that. Pairs with the release of gyre__id in type.c. */
+  /* relaxed: an object's header carries an id only after the entry was stored, and whoever sees the
+   * object sees that. Pairs with the release of gyre__id in type.c. */
   return (gyre_type *)gyre__load_relaxed(&gyre__type_table[id]);
 }
 GYRE_INLINE gyre_type *gyre__header_type(const gyre__header *h) {
   return gyre__type(h->type & GYRE__TYPE_ID_MASK);
 }
 
-/* Bytes to ask the heap for: header and body, rounded up, and room for a free block's link behind the header. */
+/* Bytes to ask the heap for: header and body, rounded up, and room for a free block's link behind
+ * the header. */
 GYRE_INLINE size_t gyre__object_block_size(size_t body) {
   size_t size = (GYRE_HEADER_SIZE + body + 15) & ~(size_t)15;
   return size < 2 * GYRE_HEADER_SIZE ? 2 * GYRE_HEADER_SIZE : size;
@@ -65,9 +70,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "gyre__header_word");
 
 /* ---- references of an object ---- */
 
-/* Where the length of an array object is kept: the last word of its block. `page` is the object's. */
+/* Where the length of an array object is kept: the last word of its block. `page` is the object's.
+ */
 GYRE_INLINE size_t *gyre__array_length_word(const gyre__header *h, const struct gyre__page *page) {
-  return (size_t *)(void *)((uintptr_t)h + page->block_size - sizeof(size_t));
+  return (size_t *)(void *)((uintptr_t)h + gyre__page_usable(page) - sizeof(size_t));
 }
 
 /* Elements of an object of a type with element_size; 0 otherwise. */
@@ -81,7 +87,8 @@ GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
   return (gyre_slot *)(void *)((char *)base + offset);
 }
 
-/* GYRE__FOR_EACH_SLOT(type, h, page, slot, { ... }): the body for every slot of the layout, `slot` a gyre_slot *. */
+/* GYRE__FOR_EACH_SLOT(type, h, page, slot, { ... }): the body for every slot of the layout, `slot`
+ * a gyre_slot *. */
 #define GYRE__FOR_EACH_SLOT(type, h, page, slot, body)                                             \
   do {                                                                                             \
     char *gyre__o = (char *)(h) + GYRE_HEADER_SIZE;                                                \
@@ -102,24 +109,28 @@ GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
 
 /* ---- counting (refcount.c, merge.c, release.c) ---- */
 
-/* Counts one more in the shared word, unless the object is (MERGED, 0). For objects of other owners. seq_cst. */
+/* Counts one more in the shared word, unless the object is (MERGED, 0). For objects of other
+ * owners. seq_cst. */
 bool gyre__try_count(gyre__header *h);
 /* gyre_try_retain() without the check of its precondition. */
 bool gyre__try_retain(gyre__header *h);
-/* Takes one off in the shared word; merges, queues or kills as need be. For objects of other owners or of none. */
+/* Takes one off in the shared word; merges, queues or kills as need be. For objects of other owners
+ * or of none. */
 void gyre__release_shared(struct gyre__objects *self, gyre__header *h);
-/* Gives the object's local count to its shared word and ends its ownership. By the owner, or who has its slot
- * taken. A merge request that is open stays open if keep_request (its reference is then the caller's), and is
- * closed otherwise. Returns the count after. */
+/* Gives the object's local count to its shared word and ends its ownership. By the owner, or who
+ * has its slot taken. A merge request that is open stays open if keep_request (its reference is
+ * then the caller's), and is closed otherwise. Returns the count after. */
 int32_t gyre__merge(gyre__header *h, bool keep_request);
 /* Asks the owner to merge; the caller has made the object QUEUED. */
 void gyre__merge_request(struct gyre__objects *self, struct gyre__page *page, gyre__header *h);
-/* The count is 0 and nobody can raise it: weak references, then what the object holds, then its block. */
+/* The count is 0 and nobody can raise it: weak references, then what the object holds, then its
+ * block. */
 void gyre__object_die(struct gyre__objects *self, gyre__header *h);
 /* Runs the object's finalizer if it has one that has not been started; the caller holds a count. */
 void gyre__object_finalize(gyre__header *h);
-/* Takes a dead object apart: its hooks, then its references, up to *budget of them, which is counted down. True when
- * all is done; otherwise it is to be called again. With `quietly`, also stops before it would run program code. */
+/* Takes a dead object apart: its hooks, then its references, up to *budget of them, which is
+ * counted down. True when all is done; otherwise it is to be called again. With `quietly`, also
+ * stops before it would run program code. */
 bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budget, bool quietly);
 /* Gives the block back; the header's shared word is at rest or as late readers leave it. */
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);

@@ -1,34 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/* Biased reference counts (Choi, Shull, Torrellas, "Biased reference counting", PACT 2018), with a queue that holds
- * a reference, and with loads from slots that count first and look again.
+/* Biased reference counts (Choi, Shull, Torrellas, "Biased reference counting", PACT 2018), with a
+ * queue that holds a reference, and with loads from slots that count first and look again.
  *
- * The owner counts in `local` with plain steps; everybody else counts in `shared` (refcount.h). The object lives
- * while the two together are above 0, and only these can find that they are not:
+ * The owner counts in `local` with plain steps; everybody else counts in `shared` (refcount.h). The
+ * object lives while the two together are above 0, and only these can find that they are not:
  *
  *   the owner, when local falls to 0:
- *       shared (DEFAULT, 0)        nobody else has a reference: the object is dead, without any atomic step.
- *       otherwise                  the owner gives up: owner := 0, state := MERGED. If that leaves 0, it is dead.
+ *       shared (DEFAULT, 0)     nobody else has a reference: the object is dead, without any atomic
+ *                               step.
+ *       otherwise               the owner gives up: owner := 0, state := MERGED. If that leaves 0,
+ *                               it is dead.
  *   a thread that takes the count of a MERGED object to 0: dead.
- *   a thread that would take the count of a DEFAULT object below 0: cannot know what is left in local. It leaves its
- *       reference to a merge request instead: state := QUEUED (merge.c). Whoever serves the request adds local to the
- *       count, makes the state MERGED, and drops the request's reference.
+ *   a thread that would take the count of a DEFAULT object below 0: cannot know what is left in
+ *       local. It leaves its reference to a merge request instead: state := QUEUED (merge.c).
+ *       Whoever serves the request adds local to the count, makes the state MERGED, and drops the
+ *       request's reference.
  *
  * A load from a slot finds a pointer whose object may die before it is counted. So:
  *
- *       loader:  p = slot; shared += 1; if slot == p: counted. Else shared -= 1, and again from the start.
+ *       loader:  p = slot; shared += 1; if slot == p: counted.
+ *                Otherwise shared -= 1, and again from the start.
  *       owner:   slot := something else (an exchange); local -= 1; at 0: look at shared.
  *
- * Both write first and look afterwards, sequentially consistently, so either the owner sees the loader's count or
- * the loader sees that the slot has changed. A count that comes too late lands on a dead block, perhaps on a new
- * object in it; that is harmless, since it is taken off again, and since memory is type-stable (lib/heap) and birth
- * leaves a word that is not at rest as it is (object.c).
+ * Both write first and look afterwards, sequentially consistently, so either the owner sees the
+ * loader's count or the loader sees that the slot has changed. A count that comes too late lands on
+ * a dead block, perhaps on a new object in it; that is harmless, since it is taken off again, and
+ * since memory is type-stable (lib/heap) and birth leaves a word that is not at rest as it is
+ * (object.c).
  *
- * An object with a finalizer, with weak references, or one that gyre_try_retain() may be used on, is *special*: there
- * is no slot to look at again. Its owner merges before it drops the last reference, so that it dies by one atomic step,
- * (MERGED, 1) -> (MERGED, 0), after which nobody can count on it. Its finalizer runs just before that step, in the
- * thread that holds the last counted reference, so that a weak reference taken meanwhile finds an object that lives.
+ * An object with a finalizer, with weak references, or one that gyre_try_retain() may be used on,
+ * is *special*: there is no slot to look at again. Its owner merges before it drops the last
+ * reference, so that it dies by one atomic step, (MERGED, 1) -> (MERGED, 0), after which nobody can
+ * count on it. Its finalizer runs just before that step, in the thread that holds the last counted
+ * reference, so that a weak reference taken meanwhile finds an object that lives.
  *
- * The protocol is model-checked, with reuse of blocks, parking and thread exit (tests/model/README.md).
+ * The protocol is model-checked, with reuse of blocks, parking and thread exit
+ * (tests/model/README.md).
  */
 #include "lib/object/object.h"
 
@@ -56,15 +63,16 @@ bool gyre__try_count(gyre__header *h) {
       immortalize_overflow(h, shared);
       return true;
     }
-    /* seq_cst: before the second look at the slot; pairs with the owner's look at the shared word after the slot
-     * was emptied (release_owned()). */
+    /* seq_cst: before the second look at the slot; pairs with the owner's look at the shared word
+     * after the slot was emptied (release_owned()). */
     if (gyre__cas_weak_seq_cst(&h->shared, &shared, shared + GYRE__ONE)) return true;
   }
 }
 
 /* Retains an object that the caller has a reference to, so that it cannot be dead. */
 static void retain_shared(gyre__header *h) {
-  /* relaxed: the caller's reference keeps the object alive; nothing is read on the strength of this count. */
+  /* relaxed: the caller's reference keeps the object alive; nothing is read on the strength of this
+   * count. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   for (;;) {
     if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return;
@@ -78,8 +86,8 @@ static void retain_shared(gyre__header *h) {
   }
 }
 
-/* Does the object belong to this thread's slot? Also right in a thread that is not attached, whose id no object
- * has, and while the thread's bias id is set to force slow paths. */
+/* Does the object belong to this thread's slot? Also right in a thread that is not attached, whose
+ * id no object has, and while the thread's bias id is set to force slow paths. */
 static bool is_own(const gyre__header *h) {
   uint32_t id = gyre__self->id;
   /* relaxed: "mine" is never stale (object.h). */
@@ -113,8 +121,8 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
     gyre__store_relaxed(&h->local, local - 1);
     return;
   }
-  /* acquire: a flag set by a thread whose count has come back to 0 is seen with that count; pairs with the
-   * fetch_or of lib/weak and lib/object/lock.c. */
+  /* acquire: a flag set by a thread whose count has come back to 0 is seen with that count; pairs
+   * with the fetch_or of lib/weak and lib/object/lock.c. */
   if (gyre__load_acquire(&h->bits) & GYRE__BITS_SPECIAL) {
     gyre__merge(h, false);
     gyre__release_shared(self, h);
@@ -123,8 +131,8 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
   /* relaxed: ours alone; a loader looks at the shared word only. */
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/local_zero");
-  /* seq_cst: after the exchange that emptied the last slot, whoever did it; pairs with gyre__try_count(). It also
-   * acquires what others did with the object before their releases. */
+  /* seq_cst: after the exchange that emptied the last slot, whoever did it; pairs with
+   * gyre__try_count(). It also acquires what others did with the object before their releases. */
   if (gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT) ||
       gyre__merge(h, false) == 0)
     gyre__object_die(self, h);
@@ -133,7 +141,8 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
 /* ---- release by the others ---- */
 
 void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
-  /* The page is looked up before the reference is given up, since after that the object may be gone. */
+  /* The page is looked up before the reference is given up, since after that the object may be
+   * gone. */
   struct gyre__page *page = NULL;
   /* relaxed: the compare-exchange decides. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
@@ -151,16 +160,16 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
         shared = gyre__load_relaxed(&h->shared);
         continue;
       }
-      /* acq_rel: releases what we did with the object to whoever frees it, and acquires that from all others if
-         * it is us. Pairs with itself. */
+      /* acq_rel: releases what we did with the object to whoever frees it, and acquires that from
+       * all others if it is us. Pairs with itself. */
       if (!gyre__cas_weak_acq_rel(&h->shared, &shared, shared - GYRE__ONE)) continue;
       if (count == 1) gyre__object_die(self, h);
       return;
     case GYRE__DEFAULT:
       if (count == 0) {
         page = gyre__page_of(h);
-        /* acq_rel: our reference passes to the request; releases as above. Pairs with the acq_rel compare-exchange
-           * of gyre__merge(). */
+        /* acq_rel: our reference passes to the request; releases as above. Pairs with the acq_rel
+         * compare-exchange of gyre__merge(). */
         if (!gyre__cas_weak_acq_rel(&h->shared, &shared, gyre__shared_of(0, GYRE__QUEUED)))
           continue;
         GYRE_WINDOW("refcount/queued");
@@ -196,8 +205,9 @@ void gyre__release_slow(void *object) {
 int32_t gyre__merge(gyre__header *h, bool keep_request) {
   /* relaxed: the owner's, or its stand-in's, alone. */
   uint32_t local = gyre__load_relaxed(&h->local);
-  /* relaxed: from here on everybody counts in the shared word; others do so anyway, and we know. Pairs with the looks
-   * of the inline paths, for which any value but the reader's own id is the same. */
+  /* relaxed: from here on everybody counts in the shared word; others do so anyway, and we know.
+   * Pairs with the looks of the inline paths, for which any value but the reader's own id is the
+   * same. */
   gyre__store_relaxed(&h->owner, 0);
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/merging");
@@ -212,8 +222,8 @@ int32_t gyre__merge(gyre__header *h, bool keep_request) {
     GYRE_ASSERT(count >= 0);
     bool stuck = count >= GYRE__COUNT_LIMIT;
     uint32_t merged = stuck ? GYRE__IMMORTAL_STATE : gyre__shared_of((int32_t)count, GYRE__MERGED);
-    /* acq_rel: releases what the owner did with the object to whoever drops the last reference, and acquires what
-     * the others did. Pairs with the compare-exchanges in gyre__release_shared(). */
+    /* acq_rel: releases what the owner did with the object to whoever drops the last reference, and
+     * acquires what the others did. Pairs with the compare-exchanges in gyre__release_shared(). */
     if (gyre__cas_weak_acq_rel(&h->shared, &shared, merged))
       return stuck ? INT32_MAX : (int32_t)count;
   }
@@ -250,12 +260,12 @@ ptrdiff_t gyre_refcount(const void *object) {
 
 int gyre_is_unique(const void *object) {
   const gyre__header *h = gyre__header_of(object);
-  /* acquire: a weak reference made by another holder is seen once its count is gone; pairs with the fetch_or in
-   * lib/weak. */
+  /* acquire: a weak reference made by another holder is seen once its count is gone; pairs with the
+   * fetch_or in lib/weak. */
   if (gyre__load_acquire(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_ATOMIC)) return 0;
   if (is_own(h))
-    /* seq_cst: as in release_owned(): a loader that counted is seen, or sees that the slot is empty. relaxed: local
-     * is ours alone. */
+    /* seq_cst: as in release_owned(): a loader that counted is seen, or sees that the slot is
+     * empty. relaxed: local is ours alone. */
     return gyre__load_relaxed(&h->local) == 1 &&
            gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
   /* seq_cst: likewise, and acquires what former holders did. */
@@ -264,8 +274,8 @@ int gyre_is_unique(const void *object) {
 
 int gyre_immortalize(void *object) {
   gyre__header *h = gyre__header_of(object);
-  /* relaxed: the caller holds a reference; nobody looks at the count any more, and an owner that still counts in
-   * local finds the state when that falls to 0. */
+  /* relaxed: the caller holds a reference; nobody looks at the count any more, and an owner that
+   * still counts in local finds the state when that falls to 0. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   do {
     if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return 0;

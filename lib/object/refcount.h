@@ -4,15 +4,17 @@
  *     31                              3 2 1 0
  *     [ signed count                  | - | state ]
  *
- * The number of references is local + count while the object has an owner, and count afterwards. Bit 2 is always
- * 0. (It is kept for the "published" flag of collections that a thread runs on its own young objects.)
+ * The number of references is local + count while the object has an owner, and count afterwards.
+ * The third bit is always 0: it is kept for the "published" flag of collections that a thread runs
+ * on its own young objects.
  *
- *     DEFAULT   has an owner, or is dead and never was merged. The count is never negative: the reference that
- *               would make it so is not taken off but left with the owner, and the state becomes
- *     QUEUED    has an owner, who has been asked to merge; one reference belongs to that request. The count may
- *               be negative from here on, local makes up for it.
- *     MERGED    has no owner. A count of 0 is death; (MERGED, 0) is "at rest": nobody writes to the word any
- *               more until the block is allocated again.
+ *     DEFAULT   has an owner, or is dead and never was merged. The count is never negative: the
+ *               reference that would make it so is not taken off but left with the owner, and the
+ *               state becomes
+ *     QUEUED    has an owner, who has been asked to merge; one reference belongs to that request.
+ *               The count may be negative from here on, local makes up for it.
+ *     MERGED    has no owner. A count of 0 is death; (MERGED, 0) is "at rest": nobody writes to the
+ *               word any more until the block is allocated again.
  *     IMMORTAL  nobody counts.
  */
 #ifndef GYRE_LIB_OBJECT_REFCOUNT_H
@@ -34,8 +36,8 @@ _Static_assert(GYRE__SHARED_IMMORTAL == GYRE__IMMORTAL_STATE, "object.h's initia
 
 #define GYRE__COUNT_SHIFT 3
 #define GYRE__ONE ((uint32_t)1 << GYRE__COUNT_SHIFT)
-/* A count that reaches this, or its negative, sticks: far enough from the end of the word that no number of
- * threads can get past it between its look and its step. */
+/* A count that reaches this, or its negative, sticks: far enough from the end of the word that no
+ * number of threads can get past it between its look and its step. */
 #define GYRE__COUNT_LIMIT ((int32_t)(1 << 27))
 
 GYRE_INLINE int32_t gyre__count_of(uint32_t shared) { return (int32_t)shared >> GYRE__COUNT_SHIFT; }
@@ -57,8 +59,8 @@ enum {
   GYRE__BITS_SPECIAL = GYRE__BIT_WEAK | GYRE__BIT_FINALIZE | GYRE__BIT_ATOMIC,
 };
 
-/* header.gc: written by the owner until the object's first collection and when it dies, by the collector
- * in between. 0: no object in this block. */
+/* header.gc: written by the owner until the object's first collection and when it dies, by the
+ * collector in between. 0: no object in this block. */
 enum {
   GYRE__GC_AGE = 3,           /* generation + 1 */
   GYRE__GC_DEAD = 1u << 2,    /* its count fell to 0, its references are being dropped */

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* What happens when a count has fallen to 0: release cascades.
  *
- * A dead object's references are dropped in turn, which may kill more objects, and so on: a list of ten million nodes
- * must neither recurse nor hold up the thread that dropped its head. So a dead object goes onto the thread's list of
- * dying ones, and a loop takes them off. The loop that a release starts ends after a budget of objects; what is left
- * goes on at the thread's later safepoints, when it allocates a page, and when it parks or detaches. A release made
- * inside the loop, by a hook or by dropping a reference, only adds to the list.
+ * A dead object's references are dropped in turn, which may kill more objects, and so on: a list of
+ * ten million nodes must neither recurse nor hold up the thread that dropped its head. So a dead
+ * object goes onto the thread's list of dying ones, and a loop takes them off. The loop that a
+ * release starts ends after a budget of objects; what is left goes on at the thread's later
+ * safepoints, when it allocates a page, and when it parks or detaches. A release made inside the
+ * loop, by a hook or by dropping a reference, only adds to the list.
  *
- * The list needs no memory: a dead object's type and local words hold the link, next to the type's id:
+ * The list needs no memory: a dead object's type and local words hold the link, next to the type's
+ * id:
  *
  *     type:   [ link bits 36..47 : 12 | type id : 20 ]      local:  [ link bits 4..35 : 32 ]
  *
- * (Addresses are multiples of 16 and below 2^48.) The owner field and the shared word stay as they are for threads that
- * look at the object too late.
+ * (Addresses are multiples of 16 and below 2^48.) The owner field and the shared word stay as they
+ * are for threads that look at the object too late.
  *
- * The loop in an allocation runs no program code ("never inside an unrelated allocation"): it stops before a step
- * that could call a hook, a finalizer or a weak callback. That waits for the next safepoint.
+ * The loop in an allocation runs no program code ("never inside an unrelated allocation"): it stops
+ * before a step that could call a hook, a finalizer or a weak callback. That waits for the next
+ * safepoint.
  */
 #include "lib/object/type.h"
 
@@ -41,7 +44,8 @@ static gyre__header *dying_pop(struct gyre__objects *self) {
   return h;
 }
 
-/* Drops the reference in a slot of a dead object. False if that might run program code and must not. */
+/* Drops the reference in a slot of a dead object. False if that might run program code and must
+ * not. */
 static bool slot_drop(gyre_slot *slot, bool quietly) {
   /* relaxed: the object is dead: no other thread may look at its slots any more. */
   void *child = gyre__load_relaxed(&slot->gyre__ref);
@@ -112,7 +116,8 @@ static void cascade(struct gyre__objects *self, uint64_t budget, bool quietly) {
 }
 
 void gyre__object_finalize(gyre__header *h) {
-  /* acq_rel: whoever clears the bit runs the finalizer, and sees all that former holders did. Pairs with itself. */
+  /* acq_rel: whoever clears the bit runs the finalizer, and sees all that former holders did. Pairs
+   * with itself. */
   if (!(gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_FINALIZE) & GYRE__BIT_FINALIZE))
     return;
   gyre_type *type = gyre__header_type(h);
@@ -157,8 +162,8 @@ static void slot_init(struct gyre__thread *slot) {
   gyre__store_relaxed(&((struct gyre__objects *)slot)->gc_limit, 1);
 }
 
-/* In the child of a fork: a thread that is gone may have been at a safepoint in a hook that its cascade called. The
- * object it was taking apart is lost; its heir goes on with the rest. */
+/* In the child of a fork: a thread that is gone may have been at a safepoint in a hook that its
+ * cascade called. The object it was taking apart is lost; its heir goes on with the rest. */
 static void fork_child(void) {
   gyre__type_fork_child();
   uint32_t count = gyre__thread_slot_count();

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Slot operations: one atomic step each on the slot, counts before and after. refcount.c says why a slot is only ever
- * emptied by an exchange, and why a load counts first and looks again. */
+/* Slot operations: one atomic step each on the slot, counts before and after. refcount.c says why a
+ * slot is only ever emptied by an exchange, and why a load counts first and looks again. */
 #include "lib/object/object.h"
 
 void *gyre__slot_swap(gyre_slot *slot, void *object) {
   GYRE_WINDOW("slot/swap");
-  /* seq_cst: release: who loads the new pointer sees the object behind it (gyre__slot_load()); acquire: we see the one
-   * behind the old; and before the look at the shared word when a count falls to 0 (release_owned()). */
+  /* seq_cst: release: who loads the new pointer sees the object behind it (gyre__slot_load());
+   * acquire: we see the one behind the old; and before the look at the shared word when a count
+   * falls to 0 (release_owned()). */
   return gyre__exchange_seq_cst(&slot->gyre__ref, object);
 }
 
@@ -45,7 +46,8 @@ void *gyre__slot_load_slow(gyre_slot *slot) {
     GYRE_WINDOW("slot/load");
     if (!gyre__try_count(h)) continue; /* dead, so the slot has changed */
     GYRE_WINDOW("slot/counted");
-    /* seq_cst: after the count; pairs with gyre__slot_swap() and the owner's look at the shared word. */
+    /* seq_cst: after the count; pairs with gyre__slot_swap() and the owner's look at the shared
+     * word. */
     if (gyre__load_seq_cst(&slot->gyre__ref) == object) return object;
     gyre__release_shared(gyre__objects_self(), h);
   }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Types get an id when they are first used: a check of the description, an entry in one flat table (address space
- * for all possible ids, memory only for those in use). Ids are never given up. */
+/* Types get an id when they are first used: a check of the description, an entry in one flat table
+ * (address space for all possible ids, memory only for those in use). Ids are never given up. */
 #include "lib/object/type.h"
 
 #include <errno.h>
@@ -63,7 +63,8 @@ static int type_add(gyre_type *type) {
   type_prepare(type);
   /* relaxed: published by the id. */
   gyre__store_relaxed(&gyre__type_table[id], (void *)type);
-  /* release: the table entry and what type_prepare() wrote; pairs with the acquire in gyre__type_id(). */
+  /* release: the table entry and what type_prepare() wrote; pairs with the acquire in
+   * gyre__type_id(). */
   gyre__store_release(&type->gyre__id, id);
   bool simple = type->size + GYRE_HEADER_SIZE <= GYRE__CLASS_MAX && type->element_size == 0 &&
                 !(type->flags & GYRE_TYPE_SHARED);

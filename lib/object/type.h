@@ -5,8 +5,8 @@
 
 #include "lib/object/object.h"
 
-/* Checks the type and gives it an id. 0 (also if it has one), -EINVAL with a log line that names the fault, or
- * -ENOMEM. */
+/* Checks the type and gives it an id. 0 (also if it has one), -EINVAL with a log line that names
+ * the fault, or -ENOMEM. */
 int gyre__type_register(gyre_type *type);
 
 /* Ids run from 1 to this. */

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* fork() in a process with other threads.
  *
- * Only the forking thread exists in the child, while the memory of all others is there as they left it. A
- * thread inside the library leaves its heap in the middle of an operation. So the world is stopped for the
- * fork: then every other thread is at a safepoint or parked, outside the library, and its slot becomes an orphan
- * in the child like that of a thread that has exited.
+ * Only the forking thread exists in the child, while the memory of all others is there as they left
+ * it. A thread inside the library leaves its heap in the middle of an operation. So the world is
+ * stopped for the fork: then every other thread is at a safepoint or parked, outside the library,
+ * and its slot becomes an orphan in the child like that of a thread that has exited.
  *
- * A thread that passes no safepoint must not hold up fork() for ever. After a while the fork goes ahead
- * without it, and in the child its slot is *lost*: its objects can still be counted and freed (counts are single
- * words, and blocks go back through the page's atomic list), but nobody inherits the slot and nothing is allocated
- * from its pages again. That memory is all that the child loses.
+ * A thread that passes no safepoint must not hold up fork() for ever. After a while the fork goes
+ * ahead without it, and in the child its slot is *lost*: its objects can still be counted and freed
+ * (counts are single words, and blocks go back through the page's atomic list), but nobody inherits
+ * the slot and nothing is allocated from its pages again. That memory is all that the child loses.
  *
- * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread that the
- * child does not have: the rooms above first (collector, weak references, heap), then the world, the registry of
- * slots, the grace periods.
+ * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread
+ * that the child does not have: the rooms above first (collector, weak references, heap), then the
+ * world, the registry of slots, the grace periods.
  */
 #include <pthread.h>
 

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Grace periods: quiescent-state-based reclamation (McKenney and Slingwine 1998; liburcu's QSBR), on our own
- * slots and turned round: threads announce nothing unless asked.
+/* Grace periods: quiescent-state-based reclamation (McKenney and Slingwine 1998; liburcu's QSBR),
+ * on our own slots and turned round: threads announce nothing unless asked.
  *
- * Grace period n begins by counting `started` up to n. The beginner then asks every running thread by a request
- * bit and counts it in `remaining`. The thread answers at its next safepoint, or when it goes idle; a slot that
- * is idle when it is looked at needs no answer, since an idle thread holds no borrowed pointer, and a thread that
- * enters later has none that is older than n. Whoever clears the bit takes one off `remaining`; who takes off
- * the last completes n. So nobody waits for a thread that is parked, and a safepoint costs one load while no grace
- * period is under way: a handshake costs one read-modify-write a thread on each side.
+ * Grace period n begins by counting `started` up to n. The beginner then asks every running thread
+ * by a request bit and counts it in `remaining`. The thread answers at its next safepoint, or when
+ * it goes idle; a slot that is idle when it is looked at needs no answer, since an idle thread
+ * holds no borrowed pointer, and a thread that enters later has none that is older than n. Whoever
+ * clears the bit takes one off `remaining`; who takes off the last completes n. So nobody waits for
+ * a thread that is parked, and a safepoint costs one load while no grace period is under way: a
+ * handshake costs one read-modify-write a thread on each side.
  *
- * A ticket is the number of the next grace period that begins: a read-modify-write of `started`, so that whoever
- * begins it reads from it, and everything that the ticket's taker did before is seen by every thread once it has
- * answered.
+ * A ticket is the number of the next grace period that begins: a read-modify-write of `started`, so
+ * that whoever begins it reads from it, and everything that the ticket's taker did before is seen
+ * by every thread once it has answered.
  *
- * Deferred work hangs on its thread's slot, ordered by ticket. When a grace period completes, running threads with
- * work that is ready are asked to do it; that of idle slots is done by whoever is asked next, who takes the slot.
+ * Deferred work hangs on its thread's slot, ordered by ticket. When a grace period completes,
+ * running threads with work that is ready are asked to do it; that of idle slots is done by whoever
+ * is asked next, who takes the slot.
  */
 #include "lib/thread/thread.h"
 
@@ -24,7 +26,8 @@
 static struct {
   /* Held while a grace period is begun: one pass over the slots, nothing that blocks. */
   gyre__lock lock;
-  /* Number of the grace period last begun; changed under the lock, "read" for tickets by adding 0. */
+  /* Number of the grace period last begun; changed under the lock, "read" for tickets by adding 0.
+   */
   gyre__atomic_u64 started;
   /* Number of the grace period last completed: started, or one less while one is under way. */
   gyre__atomic_u64 completed;
@@ -47,13 +50,14 @@ uint64_t gyre__grace_completed(void) {
 }
 
 uint64_t gyre__grace_ticket(void) {
-  /* acq_rel: releases what the caller took out of shared structures to the beginner of the next grace period,
-   * whose read-modify-write in gyre__grace_begin() reads from this one. */
+  /* acq_rel: releases what the caller took out of shared structures to the beginner of the next
+   * grace period, whose read-modify-write in gyre__grace_begin() reads from this one. */
   return gyre__fetch_add_acq_rel(&grace.started, 0) + 1;
 }
 
 bool gyre__grace_done(uint64_t ticket) {
-  /* acquire: all that the threads did before they answered; pairs with the exchange in complete(). */
+  /* acquire: all that the threads did before they answered; pairs with the exchange in complete().
+   */
   return gyre__load_acquire(&grace.completed) >= ticket;
 }
 
@@ -69,7 +73,8 @@ static void distribute(uint64_t completed) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
-    /* acquire: a ticket taken before this period began is seen; pairs with the store in gyre__defer(). */
+    /* acquire: a ticket taken before this period began is seen; pairs with the store in
+     * gyre__defer(). */
     uint64_t ticket = gyre__load_acquire(&slot->deferred_ticket);
     bool ready = ticket != 0 && ticket <= completed;
     if (!slot_is_running(slot)) {
@@ -89,7 +94,8 @@ static void complete(void) {
   /* relaxed: only the completer of this period is here, and it began before. */
   uint64_t completed = gyre__load_relaxed(&grace.completed) + 1;
   /* seq_cst: releases what all threads did before they answered (their acq_rel subtractions in
-   * gyre__grace_ack()) to gyre__grace_done(); before the look at `wanted` in gyre__grace_begin(). */
+   * gyre__grace_ack()) to gyre__grace_done(); before the look at `wanted` in gyre__grace_begin().
+   */
   gyre__store_seq_cst(&grace.completed, completed);
   /* seq_cst: before the look at the sleepers; pairs with gyre__grace_wait(). */
   gyre__fetch_add_seq_cst(&grace.word, 1);
@@ -113,18 +119,19 @@ static void ask(struct gyre__thread *slot, uint64_t now) {
   gyre__thread_request(slot, GYRE__REQ_HANDSHAKE);
   GYRE_WINDOW("grace/asked");
   if (slot_is_running(slot)) return;
-  /* It went idle meanwhile, and either saw the bit or did not: whoever clears it answers. seq_cst: pairs with
-   * gyre__thread_idle(). */
+  /* It went idle meanwhile, and either saw the bit or did not: whoever clears it answers. seq_cst:
+   * pairs with gyre__thread_idle(). */
   if (gyre__fetch_and_seq_cst(&slot->base.request, ~(uint32_t)GYRE__REQ_HANDSHAKE) &
       GYRE__REQ_HANDSHAKE)
-    /* acq_rel: pairs with gyre__grace_ack(); never the last: our own 1 as beginner is still counted. */
+    /* acq_rel: pairs with gyre__grace_ack(); never the last: our own 1 as beginner is still
+     * counted. */
     gyre__fetch_sub_acq_rel(&grace.remaining, 1);
 }
 
 /* Is one wanted and none under way? */
 static bool should_begin(void) {
-  /* seq_cst: after `wanted` was raised here or `completed` there, whichever is later begins the next one; pairs
-   * with want() and complete(). */
+  /* seq_cst: after `wanted` was raised here or `completed` there, whichever is later begins the
+   * next one; pairs with want() and complete(). */
   uint64_t completed = gyre__load_seq_cst(&grace.completed);
   return gyre__load_seq_cst(&grace.started) == completed &&
          gyre__load_seq_cst(&grace.wanted) > completed;
@@ -142,7 +149,8 @@ void gyre__grace_begin(void) {
   uint64_t now = gyre__clock_ns();
   /* relaxed: a time stamp. */
   gyre__store_relaxed(&grace.begun_ns, now);
-  /* seq_cst: reads from every ticket taken before (gyre__grace_ticket()); before the looks at states. */
+  /* seq_cst: reads from every ticket taken before (gyre__grace_ticket()); before the looks at
+   * states. */
   gyre__fetch_add_seq_cst(&grace.started, 1);
   GYRE_WINDOW("grace/begun");
   uint32_t count = gyre__thread_slot_count();
@@ -261,7 +269,8 @@ void gyre__grace_fork_parent(void) { gyre__lock_give(&grace.lock); }
 
 void gyre__grace_fork_child(void) {
   gyre__lock_reset(&grace.lock);
-  /* relaxed: no other thread exists. A grace period that was under way is over: those it asked are gone. */
+  /* relaxed: no other thread exists. A grace period that was under way is over: those it asked are
+   * gone. */
   gyre__store_relaxed(&grace.completed, gyre__load_relaxed(&grace.started));
   gyre__store_relaxed(&grace.remaining, 0);
   gyre__store_relaxed(&grace.sleepers, 0);

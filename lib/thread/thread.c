@@ -10,22 +10,24 @@
  *       v  v                                        v  |
  *     TAKEN_ORPHAN                              TAKEN_PARKED
  *
- * RUNNING belongs to the slot's thread alone: only it leaves that state. In ORPHAN and PARKED anybody may take
- * the slot for a moment, with a compare-exchange, and then stands in for its thread: this is how counts of a
- * blocked owner are settled, and how its empty pages go back to the system.
+ * RUNNING belongs to the slot's thread alone: only it leaves that state. In ORPHAN and PARKED
+ * anybody may take the slot for a moment, with a compare-exchange, and then stands in for its
+ * thread: this is how counts of a blocked owner are settled, and how its empty pages go back to the
+ * system.
  *
- * "No request is lost": whoever leaves something for a slot (a merge, say) first publishes it, then sets a
- * request bit, then looks at the state; a thread that goes idle first writes the state, then looks whether
- * something was left. All four are sequentially consistent, so one of the two sees the other: either the
- * thread comes back for it, or the giver takes the slot and does it himself. If the slot is taken by a third,
- * the giver waits for that; a thread that unparks serves its requests.
+ * "No request is lost": whoever leaves something for a slot (a merge, say) first publishes it, then
+ * sets a request bit, then looks at the state; a thread that goes idle first writes the state, then
+ * looks whether something was left. All four are sequentially consistent, so one of the two sees
+ * the other: either the thread comes back for it, or the giver takes the slot and does it himself.
+ * If the slot is taken by a third, the giver waits for that; a thread that unparks serves its
+ * requests.
  *
- * "Idle threads hold nothing": a thread answers handshakes before or after it writes its idle state, whoever
- * clears the bit being the one who counts (grace.c).
+ * "Idle threads hold nothing": a thread answers handshakes before or after it writes its idle
+ * state, whoever clears the bit being the one who counts (grace.c).
  *
- * Slots are never unmade, so a slot id and the pointer behind it are valid for ever; their number is the
- * largest number of threads that were ever attached at once. The last orphan made is inherited first: its
- * pools are the warmest.
+ * Slots are never unmade, so a slot id and the pointer behind it are valid for ever; their number
+ * is the largest number of threads that were ever attached at once. The last orphan made is
+ * inherited first: its pools are the warmest.
  */
 #include "lib/thread/thread.h"
 
@@ -46,8 +48,8 @@ struct gyre__thread_hooks gyre__thread_hooks;
 #define SLOTS_A_PIECE 8
 
 static struct {
-  /* Protects the fields up to `table`, and slots' names. Held for a few instructions, and while a piece of
-   * slots is mapped; innermost but for the log's. */
+  /* Protects the fields up to `table`, and slots' names. Held for a few instructions, and while a
+   * piece of slots is mapped; innermost but for the log's. */
   gyre__lock lock;
   struct gyre__thread *orphans;
   char *piece;
@@ -68,14 +70,15 @@ struct gyre__thread *gyre__thread_slot(uint32_t id) {
 }
 
 uint32_t gyre__thread_slot_count(void) {
-  /* seq_cst: who looks through all slots after a seq_cst write of his own (a stop, a grace period) either sees
-   * a new slot or is seen by it when it enters; pairs with the store in slot_make(). */
+  /* seq_cst: who looks through all slots after a seq_cst write of his own (a stop, a grace period)
+   * either sees a new slot or is seen by it when it enters; pairs with the store in slot_make(). */
   return gyre__load_seq_cst(&registry.count);
 }
 
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits) {
-  /* seq_cst: after publishing what the bit is about, before looking at the slot's state; see "No request is
-   * lost". Pairs with the fetch_and in gyre__safepoint_slow() and gyre__thread_idle(). */
+  /* seq_cst: after publishing what the bit is about, before looking at the slot's state; see "No
+   * request is lost". Pairs with the fetch_and in gyre__safepoint_slow() and gyre__thread_idle().
+   */
   gyre__fetch_or_seq_cst(&slot->base.request, bits);
 }
 
@@ -87,9 +90,9 @@ static uint32_t slot_state(struct gyre__thread *slot) {
 /* ---- the state machine ---- */
 
 static void state_set(struct gyre__thread *slot, uint32_t state) {
-  /* seq_cst: see "No request is lost"; also releases all this thread did with the slot to whoever takes it or
-   * finds it stopped. Pairs with the compare-exchanges in slot_try() and gyre__thread_enter(), and the loads
-   * of slot_state(). */
+  /* seq_cst: see "No request is lost"; also releases all this thread did with the slot to whoever
+   * takes it or finds it stopped. Pairs with the compare-exchanges in slot_try() and
+   * gyre__thread_enter(), and the loads of slot_state(). */
   uint32_t old = gyre__exchange_seq_cst(&slot->state, state);
   if (old & GYRE__SLOT_WAITED) gyre__futex_wake(&slot->state, INT_MAX);
 }
@@ -108,8 +111,9 @@ void gyre__thread_idle(struct gyre__thread *self, uint32_t idle) {
   GYRE_WINDOW("thread/idle");
   state_set(self, idle);
   GYRE_WINDOW("thread/idled");
-  /* seq_cst: a grace period that saw this slot running has set the bit by now or finds it idle; pairs with the
-   * fetch_or and the look at the state in grace.c, ask(). Whoever clears the bit answers. */
+  /* seq_cst: a grace period that saw this slot running has set the bit by now or finds it idle;
+   * pairs with the fetch_or and the look at the state in grace.c, ask(). Whoever clears the bit
+   * answers. */
   if (gyre__load_seq_cst(&self->base.request) & GYRE__REQ_HANDSHAKE &&
       gyre__fetch_and_seq_cst(&self->base.request, ~(uint32_t)GYRE__REQ_HANDSHAKE) &
           GYRE__REQ_HANDSHAKE)
@@ -128,7 +132,8 @@ void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) {
       continue;
     }
     GYRE_WINDOW("thread/enter");
-    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world below. */
+    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world
+     * below. */
     if (!gyre__cas_weak_seq_cst(&self->state, &state, GYRE__SLOT_RUNNING)) continue;
     if (state & GYRE__SLOT_WAITED) gyre__futex_wake(&self->state, INT_MAX);
     if (!gyre__world_is_stopped()) break;
@@ -143,7 +148,8 @@ static uint32_t state_taken(uint32_t state) {
   return GYRE__SLOT_TAKEN_LOST;
 }
 
-/* Takes the slot if its state is one of the set bits in `from`; waits while another has it taken if `wait`. */
+/* Takes the slot if its state is one of the set bits in `from`; waits while another has it taken if
+ * `wait`. */
 static bool slot_try(struct gyre__thread *slot, uint32_t from, bool wait) {
   for (;;) {
     /* relaxed: the compare-exchange decides. */
@@ -279,8 +285,8 @@ static bool has_unsettled(struct gyre__thread *slot) {
   return gyre__thread_hooks.has_unsettled && gyre__thread_hooks.has_unsettled(slot);
 }
 
-/* Goes idle with nothing left behind: what others left before they could see us idle, we settle; what they
- * leave later, they settle themselves. */
+/* Goes idle with nothing left behind: what others left before they could see us idle, we settle;
+ * what they leave later, they settle themselves. */
 static void leave(struct gyre__thread *self, uint32_t idle) {
   bool detach = idle == GYRE__SLOT_ORPHAN;
   for (;;) {
@@ -338,8 +344,9 @@ void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
     gyre__lock_take(lock);
     return;
   }
-  /* Who holds the lock may stop the world, so we must not wait for it running. On the way back we may wait,
-   * holding the lock, for a world that somebody else stopped: who stops it never wants this lock meanwhile. */
+  /* Who holds the lock may stop the world, so we must not wait for it running. On the way back we
+   * may wait, holding the lock, for a world that somebody else stopped: who stops it never wants
+   * this lock meanwhile. */
   self->park_depth++;
   leave(self, GYRE__SLOT_PARKED);
   gyre__lock_take(lock);
@@ -351,8 +358,8 @@ void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
 
 /* Clears request bits and tells which of them were set. */
 static uint32_t requests_take(struct gyre__thread *self, uint32_t bits) {
-  /* seq_cst: acquires what was published before the bit (gyre__thread_request()); for the handshake it is the
-   * announcement, ordered before all this thread reads afterwards (its mode, slots). */
+  /* seq_cst: acquires what was published before the bit (gyre__thread_request()); for the handshake
+   * it is the announcement, ordered before all this thread reads afterwards (its mode, slots). */
   return gyre__fetch_and_seq_cst(&self->base.request, ~bits) & bits;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What lib/thread offers the rooms above: thread slots, requests, grace periods, stopping the world.
+/* What lib/thread offers the rooms above: thread slots, requests, grace periods, stopping the
+ * world.
  *
- * A slot is a fixed piece of memory that is never given back. Rooms above keep their per-thread state in
- * it too: each embeds the struct of the room below as its first member (struct gyre__thread here, then
- * lib/heap's, then lib/object's), and GYRE__SLOT_BYTES is room for all of them.
+ * A slot is a fixed piece of memory that is never given back. Rooms above keep their per-thread
+ * state in it too: each embeds the struct of the room below as its first member (struct
+ * gyre__thread here, then lib/heap's, then lib/object's), and GYRE__SLOT_BYTES is room for all of
+ * them.
  */
 #ifndef GYRE_LIB_THREAD_THREAD_H
 #define GYRE_LIB_THREAD_THREAD_H
@@ -15,7 +17,8 @@
 #define GYRE__SLOT_BYTES 8192
 #define GYRE__SLOT_MAX 65535
 
-/* Requests: bits of gyre_thread.request. The order is the order in which a safepoint serves them. */
+/* Requests: bits of gyre_thread.request. The order is the order in which a safepoint serves them.
+ */
 enum {
   GYRE__REQ_SETTLE = 1u << 0,    /* the merge queue is not empty (lib/object) */
   GYRE__REQ_RELEASE = 1u << 1,   /* a release cascade was cut off by its budget (lib/object) */
@@ -43,8 +46,8 @@ enum {
 
 struct gyre__thread;
 
-/* Work put off until a grace period has passed. The function may free and unlink; it runs no program
- * code. Runs in any attached thread; `self` is that thread. */
+/* Work put off until a grace period has passed. The function may free and unlink; it runs no
+ * program code. Runs in any attached thread; `self` is that thread. */
 struct gyre__deferred {
   struct gyre__deferred *next;
   void (*run)(struct gyre__thread *self, struct gyre__deferred *node);
@@ -54,14 +57,14 @@ struct gyre__deferred {
 struct gyre__thread {
   gyre_thread base;
   /* -- atomic -- */
-  /* The state machine above, and futex word. Moves: orphan -> running (attach), running -> parked, parked ->
-   * running (only by its thread); orphan/parked <-> taken (anyone). Taking acquires what the thread's
-   * parking or detaching released, and giving back releases it to the next. */
+  /* The state machine above, and futex word. Moves: orphan -> running (attach), running -> parked,
+   * parked -> running (only by its thread); orphan/parked <-> taken (anyone). Taking acquires what
+   * the thread's parking or detaching released, and giving back releases it to the next. */
   gyre__atomic_u32 state;
   /* When the thread was last asked for something it has not answered yet: stall reports. */
   gyre__atomic_u64 asked_ns;
-  /* The ticket of the oldest deferred work below, 0 if there is none: so that who completes a grace period
-   * knows whom to tell. Written by the owner or taker. */
+  /* The ticket of the oldest deferred work below, 0 if there is none: so that who completes a grace
+   * period knows whom to tell. Written by the owner or taker. */
   gyre__atomic_u64 deferred_ticket;
   /* -- owner thread, or whoever has the slot taken -- */
   uint32_t park_depth;
@@ -74,13 +77,13 @@ struct gyre__thread {
   uint32_t os_id;
 };
 
-/* What the rooms above want to be told; NULL entries are skipped. Each room fills in its own before its
- * first slot use (a constructor), and never changes them. */
+/* What the rooms above want to be told; NULL entries are skipped. Each room fills in its own before
+ * its first slot use (a constructor), and never changes them. */
 struct gyre__thread_hooks {
   /* A new slot, before anybody else can see it; must leave it usable. */
   void (*slot_init[2])(struct gyre__thread *slot); /* [0] lib/heap, [1] lib/object */
-  /* The thread is about to detach (false: to park): finish what only it can do. May run program code.
-   * Object first, then heap. */
+  /* The thread is about to detach (false: to park): finish what only it can do. May run program
+   * code. Object first, then heap. */
   void (*leaving)(struct gyre__thread *self, bool detach);
   void (*heap_leaving)(struct gyre__thread *self, bool detach);
   /* Is there anything in the slot's merge queue? seq_cst: see gyre_park(). */
@@ -90,8 +93,9 @@ struct gyre__thread_hooks {
   void (*release)(struct gyre__thread *self);
   void (*heap)(struct gyre__thread *self);
   void (*collect)(struct gyre__thread *self);
-  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in descending order; [3] to
-   * [1] before the world stops for the fork, [0] after. parent and child in ascending order. */
+  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in
+   * descending order; [3] to [1] before the world stops for the fork, [0] after. parent and child
+   * in ascending order. */
 #define GYRE__FORK_ROOMS 4
   void (*fork_prepare[GYRE__FORK_ROOMS])(void);
   void (*fork_parent[GYRE__FORK_ROOMS])(void);
@@ -99,8 +103,8 @@ struct gyre__thread_hooks {
 };
 extern struct gyre__thread_hooks gyre__thread_hooks;
 
-/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request, a bias that no
- * object has. Rooms above may prepare their part of it in a constructor. */
+/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request, a bias
+ * that no object has. Rooms above may prepare their part of it in a constructor. */
 union gyre__thread_room {
   struct gyre__thread thread;
   char room[GYRE__SLOT_BYTES];
@@ -121,24 +125,25 @@ uint32_t gyre__thread_slot_count(void);
 /* Sets request bits of a slot. Any thread. */
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits);
 
-/* Takes an orphaned or parked slot: the caller may then use its owner-only fields, heap included, until
- * gyre__thread_give_back(). False if the slot's thread runs, or the slot is lost or taken by another. Must not
- * run program code, block, or take a second slot meanwhile. */
+/* Takes an orphaned or parked slot: the caller may then use its owner-only fields, heap included,
+ * until gyre__thread_give_back(). False if the slot's thread runs, or the slot is lost or taken by
+ * another. Must not run program code, block, or take a second slot meanwhile. */
 bool gyre__thread_try_take(struct gyre__thread *slot);
 void gyre__thread_give_back(struct gyre__thread *slot);
 /* As gyre__thread_try_take, but waits (briefly) while another has it taken. */
 bool gyre__thread_take(struct gyre__thread *slot);
-/* As gyre__thread_take, and succeeds on lost slots too: for settling counts, which a thread that vanished in
- * the middle of an operation leaves consistent; not for the heap, which it may not. */
+/* As gyre__thread_take, and succeeds on lost slots too: for settling counts, which a thread that
+ * vanished in the middle of an operation leaves consistent; not for the heap, which it may not. */
 bool gyre__thread_take_counts(struct gyre__thread *slot);
 
 /* ---- grace periods (grace.c) ---- */
 
-/* A ticket: once gyre__grace_done(ticket), every thread has passed a safepoint, or was parked, since. */
+/* A ticket: once gyre__grace_done(ticket), every thread has passed a safepoint, or was parked,
+ * since. */
 uint64_t gyre__grace_ticket(void);
 bool gyre__grace_done(uint64_t ticket);
-/* Sees to it that a grace period that covers the ticket is under way or will follow the present one. Does not
- * block; may complete one (and then runs ready deferred work of others). */
+/* Sees to it that a grace period that covers the ticket is under way or will follow the present
+ * one. Does not block; may complete one (and then runs ready deferred work of others). */
 void gyre__grace_start(struct gyre__thread *self, uint64_t ticket);
 /* Parks until the ticket's grace period is over, at most timeout_ns. False on timeout. */
 bool gyre__grace_wait(struct gyre__thread *self, uint64_t ticket, uint64_t timeout_ns);
@@ -148,23 +153,24 @@ void gyre__defer(struct gyre__thread *slot, struct gyre__deferred *node,
 
 /* ---- the world (world.c) ---- */
 
-/* Stops the world: returns when no other slot is running, and keeps it so until gyre__world_resume(). One
- * stop at a time; a caller that finds another under way is parked until it is over. Does not begin before
- * every thread that waited for the last stop runs again. The caller must not be parked. */
+/* Stops the world: returns when no other slot is running, and keeps it so until
+ * gyre__world_resume(). One stop at a time; a caller that finds another under way is parked until
+ * it is over. Does not begin before every thread that waited for the last stop runs again. The
+ * caller must not be parked. */
 void gyre__world_stop(struct gyre__thread *self);
 void gyre__world_resume(struct gyre__thread *self);
 bool gyre__world_is_stopped(void);
 
-/* Within lib/thread: leaving the running state for `idle` (parked or orphan), and coming back, which waits
- * while the world is stopped or the slot is taken. Idling answers handshakes. */
+/* Within lib/thread: leaving the running state for `idle` (parked or orphan), and coming back,
+ * which waits while the world is stopped or the slot is taken. Idling answers handshakes. */
 void gyre__thread_idle(struct gyre__thread *self, uint32_t idle);
 void gyre__thread_enter(struct gyre__thread *self, uint32_t idle);
-/* Waits while the world is stopped. Returns whether the thread is counted among the waiters (`counted`: it was
- * already); then gyre__world_waited() must follow once it runs again. */
+/* Waits while the world is stopped. Returns whether the thread is counted among the waiters
+ * (`counted`: it was already); then gyre__world_waited() must follow once it runs again. */
 bool gyre__world_wait(bool counted);
 void gyre__world_waited(void);
-/* As gyre__world_stop, but gives up waiting for running threads after timeout_ns; `self` may be NULL or parked.
- * For fork. */
+/* As gyre__world_stop, but gives up waiting for running threads after timeout_ns; `self` may be
+ * NULL or parked. For fork. */
 void gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns);
 void gyre__world_after_fork(void);
 uint64_t gyre__world_stops(void);

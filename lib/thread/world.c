@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Stopping the world: every attached thread waits at a safepoint, or is parked.
  *
- * The stopper publishes `stopped`, then asks every running thread and waits for it to become idle; a thread
- * that enters first becomes running, then looks at `stopped`, and goes back if it is set. Both sides write
- * before they look, sequentially consistently, so a thread is either seen running and waited for, or sees the
- * stop and does not run.
+ * The stopper publishes `stopped`, then asks every running thread and waits for it to become idle;
+ * a thread that enters first becomes running, then looks at `stopped`, and goes back if it is set.
+ * Both sides write before they look, sequentially consistently, so a thread is either seen running
+ * and waited for, or sees the stop and does not run.
  *
- * "Fair": a thread that had to wait counts itself in `waiters` until it runs again, and no stop begins before the
- * count is 0. So between two stops everyone who waited for the first has come out of it, however soon the second
- * follows. No thread counts itself in between, since it counts only when it sees a stop.
+ * "Fair": a thread that had to wait counts itself in `waiters` until it runs again, and no stop
+ * begins before the count is 0. So between two stops everyone who waited for the first has come out
+ * of it, however soon the second follows. No thread counts itself in between, since it counts only
+ * when it sees a stop.
  */
 #include "lib/thread/thread.h"
 
@@ -19,7 +20,8 @@ static struct {
   gyre__lock lock;
   /* 1 while the world is stopped or being stopped; futex word of those who wait for its end. */
   gyre__atomic_u32 stopped;
-  /* Threads that waited for the present or last stop and do not run yet; futex word of the next stopper. */
+  /* Threads that waited for the present or last stop and do not run yet; futex word of the next
+   * stopper. */
   gyre__atomic_u32 waiters;
   gyre__atomic_u64 stops;
 } world;
@@ -52,8 +54,8 @@ void gyre__world_waited(void) {
 static bool await_idle(struct gyre__thread *slot, uint64_t since_ns, uint64_t deadline_ns) {
   uint64_t patience = gyre__option(stall_ms) * 1000000u;
   for (;;) {
-    /* seq_cst: after the store of `stopped`; acquires what the thread did until it went idle. Pairs with
-     * state_set() in thread.c. */
+    /* seq_cst: after the store of `stopped`; acquires what the thread did until it went idle. Pairs
+     * with state_set() in thread.c. */
     uint32_t state = gyre__load_seq_cst(&slot->state);
     if ((state & GYRE__SLOT_STATE) != GYRE__SLOT_RUNNING) return true;
     gyre__thread_request(slot, GYRE__REQ_STOP);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* Checks of the whole heap, and the end of it: gyre_fini(). */
+#include <errno.h>
+
+#include "lib/collect/collect.h"
+#include "lib/object/type.h"
+
+/* ---- gyre__heap_check ---- */
+
+static void check_header(gyre__header *h) {
+  uint32_t id = h->type & GYRE__TYPE_ID_MASK;
+  GYRE_REQUIRE(id != 0 && id <= gyre__type_count(), "corrupted header at %p: type id %u", (void *)h,
+               id);
+  /* relaxed: the world is stopped. */
+  uint32_t state = gyre__state_of(gyre__load_relaxed(&h->shared));
+  uint32_t owner = gyre__load_relaxed(&h->owner);
+  uint32_t page_owner = gyre__load_relaxed(&gyre__page_of(h)->owner);
+  uint32_t local = gyre__load_relaxed(&h->local);
+  if (owner == 0 || state == GYRE__IMMORTAL_STATE) return;
+  GYRE_REQUIRE(state != GYRE__MERGED, "corrupted header at %p: merged, but owned by %u", (void *)h,
+               owner);
+  GYRE_REQUIRE(owner == page_owner, "corrupted header at %p: owned by %u, in a page of %u",
+               (void *)h, owner, page_owner);
+  GYRE_REQUIRE(local > 0, "corrupted header at %p: owned by %u, which has no count", (void *)h,
+               owner);
+}
+
+/* An object has at least as many counts as there are references to it from objects. */
+static void check_count(gyre__header *h, uint32_t side) {
+  ptrdiff_t count = gyre_refcount(gyre__object_of(h));
+  ptrdiff_t edges = (ptrdiff_t)(side & GYRE__SIDE_EDGES);
+  GYRE_REQUIRE(count >= edges, "corrupted count of %s at %p: %td, but %td objects refer to it",
+               gyre__header_type(h)->name, gyre__object_of(h), count, edges);
+}
+
+static void check_objects(struct gyre__collection *c) {
+  for (size_t p = 0; p < c->set.page_count; p++) {
+    struct gyre__page *page = c->set.pages[p];
+    for (uint32_t i = 0; i < page->capacity; i++) {
+      if (!(page->side[i] & GYRE__SIDE_MEMBER)) continue;
+      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
+      check_header(h);
+      check_count(h, page->side[i]);
+    }
+  }
+}
+
+/* Runs `body` over all objects, in a stopped world. -ENOMEM if there is no memory for that. */
+static int with_all_objects(struct gyre__objects *self, void (*body)(struct gyre__collection *c)) {
+  struct gyre__collection c = {.self = self, .generation = GYRE_GC_NGEN - 1, .leaves = true};
+  gyre__collector_lock(self);
+  gyre__heap_pin();
+  gyre__world_stop(&self->heap.thread);
+  bool gathered = gyre__set_gather(&c);
+  if (gathered) {
+    gyre__set_count_edges(&c, true);
+    body(&c);
+  }
+  gyre__set_drop(&c);
+  gyre__world_resume(&self->heap.thread);
+  gyre__heap_unpin();
+  gyre__collector_unlock();
+  return gathered ? 0 : -ENOMEM;
+}
+
+static void check_all(struct gyre__collection *c) {
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    gyre__heap_check_slot((struct gyre__heap *)gyre__thread_slot(id));
+  check_objects(c);
+}
+
+void gyre__heap_check(void) {
+  struct gyre__objects *self = gyre__objects_self();
+  gyre_safepoint();
+  GYRE_REQUIRE(with_all_objects(self, check_all) == 0, "no memory for a heap check");
+}
+
+/* ---- gyre_fini ---- */
+
+/* Live objects by type id, while leaks are counted; [0] is their sum. */
+static uint64_t *leaks;
+
+static void count_leaks(struct gyre__collection *c) {
+  for (size_t p = 0; p < c->set.page_count; p++) {
+    struct gyre__page *page = c->set.pages[p];
+    for (uint32_t i = 0; i < page->capacity; i++) {
+      if (!(page->side[i] & GYRE__SIDE_MEMBER)) continue;
+      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
+      if (gyre_is_immortal(gyre__object_of(h))) continue;
+      leaks[h->type & GYRE__TYPE_ID_MASK]++;
+      leaks[0]++;
+    }
+  }
+}
+
+static ptrdiff_t report_leaks(struct gyre__objects *self) {
+  size_t bytes = (gyre__type_count() + 1) * sizeof *leaks;
+  leaks = gyre__os_map(bytes, gyre__os_page_size());
+  if (leaks == NULL) return -ENOMEM;
+  ptrdiff_t alive = with_all_objects(self, count_leaks);
+  if (alive == 0) alive = (ptrdiff_t)leaks[0];
+  if (gyre__option(leaks))
+    for (uint32_t id = 1; id <= gyre__type_count(); id++)
+      if (leaks[id] > 0)
+        gyre__log("gyre: leak: %llu of type %s still alive", (unsigned long long)leaks[id],
+                  gyre__type(id)->name);
+  gyre__os_unmap(leaks, bytes);
+  return alive;
+}
+
+static bool another_runs(struct gyre__thread *self) {
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__thread *slot = gyre__thread_slot(id);
+    /* relaxed: the program promises that nobody starts. */
+    if (slot != self && (gyre__load_relaxed(&slot->state) & GYRE__SLOT_STATE) == GYRE__SLOT_RUNNING)
+      return true;
+  }
+  return false;
+}
+
+/* Finalizers of one collection may leave garbage to the next; a finalizer that always makes more is
+ * not waited for. */
+#define LAST_COLLECTIONS 10
+
+ptrdiff_t gyre_fini(void) {
+  struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
+  if (self == NULL) return -errno;
+  if (another_runs(&self->heap.thread)) return -EBUSY;
+  gyre_safepoint();
+  gyre__release_all(self);
+  for (int i = 0; i < LAST_COLLECTIONS; i++)
+    if (gyre__collect(self, GYRE_GC_NGEN - 1, true, true) <= 0) break;
+  gyre__release_all(self);
+  ptrdiff_t alive = report_leaks(self);
+  gyre_purge();
+  gyre_thread_detach();
+  return alive;
+}
