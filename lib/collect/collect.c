@@ -65,7 +65,7 @@ static void find_dead(struct gyre__collection *c, bool discover) {
 }
 
 static void condemn(struct gyre__collection *c) {
-  gyre__dead_clear_weak(c);
+  if (c->has_weak) gyre__dead_clear_weak(c);
   if (c->has_clear) gyre__dead_hold(c);
 }
 

@@ -11,12 +11,10 @@
 /* The set of a collection: at first the candidates, then the suspects among them, then what of
  * those is dead. A word for each block of the pages that hold candidates (page->side) says what is
  * known of the object in it. */
-enum {
-  GYRE__SIDE_LIVE = 1u << 31,        /* reachable from outside the set */
-  GYRE__SIDE_PENDING = 1u << 30,     /* live, and its references are still to be followed */
-  GYRE__SIDE_MEMBER = 1u << 29,      /* in the set */
-  GYRE__SIDE_EDGES = (1u << 29) - 1, /* references to it seen from members; sticks at the maximum */
-};
+#define GYRE__SIDE_LIVE (1u << 31)        /* reachable from outside the set */
+#define GYRE__SIDE_PENDING (1u << 30)     /* live, and its references are still to be followed */
+#define GYRE__SIDE_MEMBER (1u << 29)      /* in the set */
+#define GYRE__SIDE_EDGES ((1u << 29) - 1) /* references to it from members; sticks at the maximum */
 
 /* A member is dead when it is not live. */
 GYRE_INLINE bool gyre__side_is_dead(uint32_t side) {
@@ -51,6 +49,7 @@ struct gyre__collection {
   uint64_t survivors; /* of those, live */
   uint64_t dead;
   uint64_t finalizable;
+  bool has_weak;  /* a dead object has weak references */
   bool has_clear; /* a dead object's type has a clear hook */
   bool held;      /* dead objects carry one more count: the collection's own */
   /* What was done. */
@@ -74,7 +73,8 @@ void gyre__set_mark_live(struct gyre__collection *c);
 /* Takes the live members out of the set and forgets the counted edges: what remains are suspects to
  * be looked at again. */
 void gyre__set_keep_dead(struct gyre__collection *c);
-/* Counts the dead, and whether any has a finalizer to run or a clear hook. */
+/* Counts the dead, and finds out whether any has a finalizer to run, weak references or a clear
+ * hook. */
 void gyre__set_survey(struct gyre__collection *c);
 /* Takes the pages out of the set. World stopped or running. */
 void gyre__set_drop(struct gyre__collection *c);

@@ -334,7 +334,7 @@ static void mark_pending(struct gyre__collection *c) {
       struct gyre__page *page = c->set.pages[p];
       for (uint32_t i = 0; i < page->capacity; i++) {
         if (!(page->side[i] & GYRE__SIDE_PENDING)) continue;
-        page->side[i] &= ~(uint32_t)GYRE__SIDE_PENDING;
+        page->side[i] &= ~GYRE__SIDE_PENDING;
         mark_from(c, (gyre__header *)gyre__page_block(page, i));
         mark_drain(c);
       }
@@ -360,7 +360,7 @@ void gyre__set_keep_dead(struct gyre__collection *c) {
 
 void gyre__set_survey(struct gyre__collection *c) {
   c->dead = c->finalizable = 0;
-  c->has_clear = false;
+  c->has_clear = c->has_weak = false;
   if (c->survivors == c->members) return;
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
@@ -369,7 +369,9 @@ void gyre__set_survey(struct gyre__collection *c) {
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
       c->dead++;
       /* relaxed: the world is stopped. */
-      c->finalizable += (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
+      uint32_t bits = gyre__load_relaxed(&h->bits);
+      c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;
+      c->has_weak |= (bits & GYRE__BIT_WEAK) != 0;
       c->has_clear |= gyre__header_type(h)->clear != NULL;
     }
   }

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* The raw functions of gyre/heap.h. Fast paths first: a class, a pool, a block; everything else is a call. */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/heap/page.h"
+
+#define ALIGNMENT_MAX ((size_t)1 << 30)
+
+/* The heap of a thread's handle; a stand-in with id 0 has none. */
+static struct gyre__heap *heap_of(gyre_thread *self) { return (struct gyre__heap *)(void *)self; }
+
+static bool heap_is_attached(const struct gyre__heap *heap) { return heap->thread.base.id != 0; }
+
+static struct gyre__heap *heap_given(gyre_thread *self) {
+  GYRE_ASSERT(self == gyre__self && self->id != 0);
+  return heap_of(self);
+}
+
+/* ---- allocating ---- */
+
+/* Attaches the thread; NULL with errno ENOMEM. */
+static struct gyre__heap *heap_attach(void) {
+  struct gyre__heap *heap = gyre__heap_self();
+  if (heap == NULL) errno = ENOMEM;
+  return heap;
+}
+
+static GYRE_NOINLINE void *malloc_slow(struct gyre__heap *heap, size_t size) {
+  if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+  if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
+  return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
+}
+
+GYRE_INLINE void *heap_malloc(struct gyre__heap *heap, size_t size) {
+  if (GYRE_LIKELY(size <= GYRE__CLASS_MAX && heap_is_attached(heap)))
+    return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
+  return malloc_slow(heap, size);
+}
+
+static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
+  if (bytes > GYRE__CLASS_MAX) {
+    if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+    return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
+  }
+  void *block = heap_malloc(heap, bytes);
+  if (block != NULL) memset(block, 0, bytes);
+  return block;
+}
+
+/* A class whose blocks all lie on multiples of the alignment: pages do, so the block size must be one. Ends at a power
+ * of two at the latest. */
+static unsigned aligned_class(size_t size, size_t alignment) {
+  unsigned size_class = gyre__size_class(size > alignment ? size : alignment);
+  while (gyre__class_size(size_class) % alignment != 0) size_class++;
+  return size_class;
+}
+
+static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
+  if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > ALIGNMENT_MAX) {
+    errno = EINVAL;
+    return NULL;
+  }
+  if (alignment <= 16) return heap_malloc(heap, size);
+  if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+  if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
+    return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
+  return gyre__heap_alloc(heap, GYRE__RAW, aligned_class(size, alignment));
+}
+
+/* ---- freeing ---- */
+
+static GYRE_NOINLINE void free_large(struct gyre__heap *heap, void *block) {
+  GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
+               "invalid pointer: %p is not a block of this library", block);
+  gyre__large_free(heap, (struct gyre__page *)block - 1);
+}
+
+/* A thread that is not attached frees like a stranger: its id is nobody's. */
+GYRE_INLINE void heap_free(struct gyre__heap *heap, void *block) {
+  size_t entry = gyre__segment_entry(block);
+  if (GYRE_UNLIKELY(entry == 0)) {
+    if (block != NULL) free_large(heap, block);
+    return;
+  }
+  struct gyre__page *page = gyre__entry_page(entry, block);
+  gyre__debug_block_in(page, block, GYRE__RAW);
+  /* The segment's copy of the owner: one line for all its pages. */
+  if (GYRE_LIKELY(gyre__entry_segment(entry)->owner_id == heap->thread.base.id && !page->slow_free))
+    gyre__heap_free_local(heap, page, block, GYRE__RAW);
+  else
+    gyre__heap_free_slow(heap, page, block);
+}
+
+/* ---- changing sizes ---- */
+
+/* Is a block of `usable` bytes good enough for `size`? It may waste up to half. */
+static bool size_fits(size_t size, size_t usable) {
+  return size <= usable && (size >= usable / 2 || usable == gyre__class_size(0));
+}
+
+static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
+  void *moved = heap_malloc(heap, size);
+  /* Shrinking cannot fail: the block as it is will do. */
+  if (moved == NULL) return size <= usable ? block : NULL;
+  memcpy(moved, block, usable < size ? usable : size);
+  heap_free(heap_of(gyre__self), block);
+  return moved;
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+  if (block == NULL) return heap_malloc(heap, size);
+  struct gyre__page *page = gyre__page_of(block);
+  GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
+  size_t usable = gyre__page_usable(page);
+  if (page->is_large) {
+    void *resized = size > GYRE__CLASS_MAX ? gyre__large_resize(page, size) : NULL;
+    if (resized != NULL) return resized;
+  } else if (size_fits(size, usable)) {
+    return block;
+  }
+  return block_move(heap, block, usable, size);
+}
+
+/* ---- the public functions ---- */
+
+void *gyre_malloc(size_t size) { return heap_malloc(heap_of(gyre__self), size); }
+
+void gyre_free(void *block) { heap_free(heap_of(gyre__self), block); }
+
+void *gyre_calloc(size_t count, size_t size) {
+  return heap_calloc(heap_of(gyre__self), count, size);
+}
+
+void *gyre_realloc(void *block, size_t size) {
+  return heap_realloc(heap_of(gyre__self), block, size);
+}
+
+void *gyre_aligned_alloc(size_t alignment, size_t size) {
+  return heap_aligned_alloc(heap_of(gyre__self), alignment, size);
+}
+
+void gyre_free_sized(void *block, size_t size) {
+  GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
+  (void)size;
+  heap_free(heap_of(gyre__self), block);
+}
+
+size_t gyre_usable_size(const void *block) {
+  return block != NULL ? gyre__page_usable(gyre__page_of(block)) : 0;
+}
+
+void *gyre_thread_malloc(gyre_thread *self, size_t size) {
+  return heap_malloc(heap_given(self), size);
+}
+
+void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size) {
+  return heap_calloc(heap_given(self), count, size);
+}
+
+void *gyre_thread_realloc(gyre_thread *self, void *block, size_t size) {
+  return heap_realloc(heap_given(self), block, size);
+}
+
+void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size) {
+  return heap_aligned_alloc(heap_given(self), alignment, size);
+}
+
+void gyre_thread_free(gyre_thread *self, void *block) { heap_free(heap_given(self), block); }
+
+void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size) {
+  GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
+  (void)size;
+  heap_free(heap_given(self), block);
+}

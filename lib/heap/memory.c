@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory that all heaps together have from the system, the limit on it, and what is tried when there is no
+ * more: first what this thread keeps for itself, then what others keep, then the collector, then the program.
+ */
+#include "lib/heap/page.h"
+
+struct gyre__memory gyre__memory;
+
+bool gyre__memory_charge(size_t bytes) {
+  uint64_t limit = gyre__option(limit);
+  /* relaxed: a figure; a read-modify-write loses nothing, and the limit is kept without regard to order. Partners:
+   * itself in other threads, gyre__memory_uncharge(). */
+  size_t before = gyre__fetch_add_relaxed(&gyre__memory.committed_bytes, bytes);
+  if (GYRE_LIKELY(limit == 0 || (before <= limit && bytes <= limit - before))) return true;
+  gyre__memory_uncharge(bytes);
+  return false;
+}
+
+void gyre__memory_uncharge(size_t bytes) {
+  /* relaxed: as in gyre__memory_charge(). */
+  gyre__fetch_sub_relaxed(&gyre__memory.committed_bytes, bytes);
+}
+
+/* ---- the limit ---- */
+
+void gyre_heap_set_limit(size_t bytes) {
+  gyre__options_init(); /* or GYRE_CONF would overrule us later */
+  /* relaxed: a setting; pairs with the load in gyre__memory_charge(). */
+  gyre__store_relaxed(&gyre__options.limit, bytes);
+}
+
+size_t gyre_heap_get_limit(void) {
+  gyre__options_init();
+  return (size_t)gyre__option(limit);
+}
+
+/* ---- out of memory ---- */
+
+bool (*gyre__heap_reclaim)(struct gyre__heap *self);
+
+/* The program's handler. The lock is innermost and not held while the handler runs. */
+static gyre__lock handler_lock;
+static gyre_oom_handler *handler_function;
+static void *handler_arg;
+
+void gyre_set_oom_handler(gyre_oom_handler *handler, void *arg) {
+  gyre__lock_take(&handler_lock);
+  handler_function = handler;
+  handler_arg = arg;
+  gyre__lock_give(&handler_lock);
+}
+
+static bool ask_program(size_t size) {
+  gyre__lock_take(&handler_lock);
+  gyre_oom_handler *handler = handler_function;
+  void *arg = handler_arg;
+  gyre__lock_give(&handler_lock);
+  return handler != NULL && handler(size, arg) != 0;
+}
+
+/* Program code and the collector may allocate in turn: that must not lead here again. */
+static bool ask_rooms_above(struct gyre__heap *self) {
+  return gyre__heap_reclaim != NULL && gyre__heap_reclaim(self);
+}
+
+bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step) {
+  enum { OWN, OTHERS, COLLECT, PROGRAM };
+  bool again = false;
+  if (*step == OWN) {
+    ++*step;
+    gyre__purge_heap(self);
+    return true;
+  }
+  if (*step == OTHERS) {
+    ++*step;
+    gyre__purge_others(self);
+    return true;
+  }
+  if (self->in_oom_handler) return false;
+  self->in_oom_handler = true;
+  if (*step == COLLECT) {
+    ++*step;
+    again = ask_rooms_above(self);
+  }
+  if (!again) again = ask_program(size);
+  self->in_oom_handler = false;
+  return again;
+}
+
+/* ---- fork ---- */
+
+void gyre__memory_fork_prepare(void) { gyre__lock_take(&handler_lock); }
+void gyre__memory_fork_parent(void) { gyre__lock_give(&handler_lock); }
+void gyre__memory_fork_child(void) { gyre__lock_reset(&handler_lock); }

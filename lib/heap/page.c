@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages: runs of blocks of one size, and how they move between pool, full, empty and free.
+ *
+ *                find                     no free block left
+ *     FREE ------------> USED, in pool ----------------------> USED, full
+ *      ^                  |   ^   ^ \______ a block came back ____/
+ *      |     last block   |   |   |
+ *      |<--- raw ---------+   |   |
+ *      |                  |   |   find: same kind and class
+ *      |                  v   |   |
+ *      +---- grace --- EMPTY -+---+        (object pages only)
+ *
+ * A pool is a list of pages that have a free block, or may have: some were freed by other threads, or some
+ * have never been linked. Full pages are on no list; their first free links them again. The last page of a pool
+ * stays in it when it empties, so that a program that allocates and frees one block in turn does not take a page
+ * and give it back each time.
+ *
+ * Blocks are linked into a free list some 4 KiB at a time, so that memory nobody asked for stays untouched.
+ *
+ * Type stability. A thread that has just read a pointer from a slot may read the header of the object behind it,
+ * and add to its shared word and take that back, even if the object was freed meanwhile; it does so between two of its
+ * safepoints. So an object page that is empty may go on with the same kind and class at once (the shared words are
+ * left as they are), but it may change, or lose its memory, only after a grace period. When a page changes, its memory
+ * is dirty: then linking a block of an object page zeroes its header.
+ *
+ * Frees by other threads. page->remote is 0, or GYRE__REMOTE_TELL, or a list of blocks:
+ *
+ *          owner: page is full                other: free (must push the page onto heap->news)
+ *     0 -------------------------> TELL ---------------------------------------------------> list
+ *     0 ----------- other: free ---------------> list
+ *     list -------- other: free ---------------> longer list
+ *     list -------- owner: collect ------------> 0
+ *
+ * The owner finds the list when its pool runs dry, or when the page comes up as news. "One push": between two times
+ * that the owner sets TELL one thread takes it away, and it pushes the page once; the owner sets it again
+ * only when it has heard of that push (awaits_news), so a page is never on the stack twice. Afterwards the pusher does
+ * not touch the page any more. Progress: freeing is lock-free, collecting wait-free.
+ */
+#include "lib/heap/page.h"
+
+#include <string.h>
+
+#define EXTEND_BYTES 4096u
+
+struct gyre__page gyre__page_none;
+
+/* ---- figures ---- */
+
+void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
+  size_t change = (size_t)page->used - page->counted;
+  if (change == 0) return;
+  page->counted = page->used;
+  gyre__figure_add(&heap->live_blocks, change);
+  gyre__figure_add(&heap->live_bytes, change * page->block_size);
+}
+
+/* ---- the pool's list ---- */
+
+static struct gyre__page **pool_of(struct gyre__heap *heap, const struct gyre__page *page) {
+  return &heap->pool[page->kind][page->size_class];
+}
+
+static struct gyre__page *pool_first(struct gyre__page *const *pool) {
+  return *pool != &gyre__page_none ? *pool : NULL;
+}
+
+/* Tracked pages that are allocated from are recent, without the fast path having to say so. */
+static void pool_set_first(struct gyre__heap *heap, struct gyre__page **pool, struct gyre__page *page) {
+  *pool = page != NULL ? page : &gyre__page_none;
+  if (page != NULL && page->kind == GYRE__TRACKED) gyre__heap_mark_recent(heap, page);
+}
+
+static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
+  struct gyre__page **pool = pool_of(heap, page);
+  struct gyre__page *first = pool_first(pool);
+  page->prev = NULL;
+  page->next = first;
+  if (first != NULL) first->prev = page;
+  page->in_pool = 1;
+  pool_set_first(heap, pool, page);
+}
+
+/* Behind the head: what the pool allocates from at the moment stays in the cache. */
+static void pool_put_second(struct gyre__heap *heap, struct gyre__page *page) {
+  struct gyre__page *first = pool_first(pool_of(heap, page));
+  if (first == NULL) {
+    pool_put_first(heap, page);
+    return;
+  }
+  page->prev = first;
+  page->next = first->next;
+  if (page->next != NULL) page->next->prev = page;
+  first->next = page;
+  page->in_pool = 1;
+}
+
+static void pool_remove(struct gyre__heap *heap, struct gyre__page *page) {
+  if (page->next != NULL) page->next->prev = page->prev;
+  if (page->prev != NULL)
+    page->prev->next = page->next;
+  else
+    pool_set_first(heap, pool_of(heap, page), page->next);
+  page->next = page->prev = NULL;
+  page->in_pool = 0;
+}
+
+static void pool_bring_first(struct gyre__heap *heap, struct gyre__page *page) {
+  if (page->prev == NULL) return;
+  pool_remove(heap, page);
+  pool_put_first(heap, page);
+}
+
+/* ---- recent pages ---- */
+
+void gyre__heap_mark_recent(struct gyre__heap *heap, struct gyre__page *page) {
+  page->youngest = 0;
+  if (page->on_recent) return;
+  page->on_recent = 1;
+  page->recent_next = heap->recent;
+  heap->recent = page;
+}
+
+/* Takes the pages off the list that have become free. */
+static void recent_sweep(struct gyre__heap *heap) {
+  for (struct gyre__page **at = &heap->recent; *at != NULL;) {
+    struct gyre__page *page = *at;
+    if (page->state != GYRE__PAGE_FREE) {
+      at = &page->recent_next;
+      continue;
+    }
+    *at = page->recent_next;
+    page->recent_next = NULL;
+    page->on_recent = 0;
+  }
+}
+
+/* ---- frees by others ---- */
+
+static void news_push(struct gyre__heap *owner, struct gyre__page *page) {
+  /* relaxed: the compare-exchange decides. */
+  void *head = gyre__load_relaxed(&owner->news);
+  do {
+    page->news_next = head;
+    /* release: news_next; pairs with the exchange in gyre__page_hear_news(). */
+  } while (!gyre__cas_weak_release(&owner->news, &head, (void *)page));
+}
+
+void gyre__page_free_remote(struct gyre__page *page, void *first, void *last) {
+  struct gyre__heap *owner = page->segment->owner;
+  void **link = gyre__link(last, (enum gyre__kind)page->kind);
+  /* relaxed: the compare-exchange decides. */
+  uint64_t old = gyre__load_relaxed(&page->remote);
+  do {
+    *link = (void *)(uintptr_t)(old & ~GYRE__REMOTE_TELL);
+    GYRE_WINDOW("heap/free_remote");
+    /* acq_rel: releases the blocks to the owner, whose exchange in page_collect() acquires them; acquires, if TELL
+     * was set, that the owner has heard the last news of this page (page_mark_full()), so that news_next is ours
+     * to write. */
+  } while (!gyre__cas_weak_acq_rel(&page->remote, &old, (uint64_t)(uintptr_t)first));
+  /* Without TELL the page may be gone by now: its owner may have found the block. With it, the page stays until
+   * the owner has heard. */
+  if (old == GYRE__REMOTE_TELL) {
+    GYRE_WINDOW("heap/before_news");
+    news_push(owner, page);
+  }
+}
+
+/* Moves what others have freed to the free list. True if there was any. */
+static bool page_collect(struct gyre__page *page) {
+  /* relaxed: a look whether the exchange is worth it; pairs with gyre__page_free_remote(). */
+  if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) == 0) return false;
+  /* acquire: the blocks, their links and all their last users did with them; pairs with the compare-exchange in
+   * gyre__page_free_remote(). Only the owner takes the list away, so it is not 0 or TELL now. */
+  void *first = (void *)(uintptr_t)gyre__exchange_acquire(&page->remote, 0);
+  enum gyre__kind kind = (enum gyre__kind)page->kind;
+  uint32_t count = 1;
+  void *last = first;
+  for (void *next; (next = *gyre__link(last, kind)) != NULL; last = next) count++;
+  GYRE_REQUIRE(count <= page->used, "double free: %u blocks came back to a page with %u in use",
+               count, page->used);
+  *gyre__link(last, kind) = page->free;
+  page->free = first;
+  page->used -= count;
+  return true;
+}
+
+/* ---- full ---- */
+
+/* Takes a page without free blocks off its pool's list. False if others have freed some meanwhile. */
+static bool page_mark_full(struct gyre__heap *heap, struct gyre__page *page) {
+  if (!page->awaits_news) {
+    uint64_t expected = 0;
+    /* acq_rel: releases that news_next has been read; pairs with gyre__page_free_remote(). */
+    if (!gyre__cas_strong_acq_rel(&page->remote, &expected, GYRE__REMOTE_TELL)) return false;
+    page->awaits_news = 1;
+    /* relaxed: if a block arrives after this look, its freer or one before it has yet to push the page. */
+  } else if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) != 0) {
+    return false;
+  }
+  if (page->in_pool) pool_remove(heap, page);
+  page->slow_free = 1;
+  gyre__page_account(heap, page);
+  return true;
+}
+
+void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page) {
+  GYRE_ASSERT(page->slow_free && !page->in_pool && page->state == GYRE__PAGE_USED);
+  page->slow_free = 0;
+  pool_put_second(heap, page);
+}
+
+/* Looks for blocks that others freed in a page in use and moves it to where it belongs then. */
+static void page_look(struct gyre__heap *heap, struct gyre__page *page) {
+  while (page_collect(page) || page->slow_free) {
+    if (page->free != NULL) {
+      if (page->slow_free) gyre__page_unfull(heap, page);
+      break;
+    }
+    if (page_mark_full(heap, page)) break;
+  }
+  gyre__page_account(heap, page);
+}
+
+void gyre__page_hear_news(struct gyre__heap *heap) {
+  /* relaxed: a look whether the exchange is worth it; pairs with news_push(). */
+  if (gyre__load_relaxed(&heap->news) == NULL) return;
+  /* acquire: the pages' news_next; pairs with news_push(). */
+  struct gyre__page *page = gyre__exchange_acquire(&heap->news, NULL);
+  while (page != NULL) {
+    struct gyre__page *next = page->news_next;
+    page->awaits_news = 0;
+    if (page->state == GYRE__PAGE_USED) {
+      page_look(heap, page);
+      if (page->used == 0) gyre__page_retire(heap, page);
+    }
+    page = next;
+  }
+}
+
+/* ---- making blocks ---- */
+
+/* Links some more of the page's memory. False if all of it is linked. */
+static bool page_extend(struct gyre__page *page) {
+  uint32_t rest = page->reserved - page->capacity;
+  if (rest == 0) return false;
+  uint32_t count = EXTEND_BYTES / page->block_size;
+  if (count == 0) count = 1;
+  if (count > rest) count = rest;
+  enum gyre__kind kind = (enum gyre__kind)page->kind;
+  bool zero_headers = kind != GYRE__RAW && page->dirty;
+  void *next = page->free;
+  for (uint32_t i = page->capacity + count; i-- > page->capacity;) {
+    void *block = gyre__page_block(page, i);
+    if (zero_headers) memset(block, 0, GYRE_HEADER_SIZE);
+    gyre__debug_block_made(block, kind);
+    *gyre__link(block, kind) = next;
+    next = block;
+  }
+  page->free = next;
+  page->capacity += count;
+  return true;
+}
+
+static uint32_t page_shift_of(size_t block_size) {
+  return block_size <= GYRE__SMALL_MAX ? GYRE__SMALL_PAGE_SHIFT : GYRE__MEDIUM_PAGE_SHIFT;
+}
+
+static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned size_class) {
+  size_t block_size = gyre__class_size(size_class);
+  GYRE_REQUIRE(kind == GYRE__RAW || block_size >= 2 * GYRE_HEADER_SIZE,
+               "objects of %zu bytes have no room for a link", block_size);
+  page->kind = (uint8_t)kind;
+  page->size_class = (uint8_t)size_class;
+  page->block_size = (uint32_t)block_size;
+  page->reserved = (uint32_t)(gyre__page_bytes(page) / block_size);
+  page->reciprocal = ((UINT64_C(1) << 32) + block_size - 1) / block_size;
+  page->free = NULL;
+  page->capacity = page->used = page->counted = 0;
+  page->slow_free = 0;
+  page->youngest = 0;
+  page->state = GYRE__PAGE_USED;
+}
+
+/* ---- empty ---- */
+
+static struct gyre__page **empty_list(struct gyre__heap *heap, enum gyre__kind kind,
+                                      unsigned size_class) {
+  return &heap->empty[(unsigned)kind - 1][size_class];
+}
+
+static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
+  GYRE_ASSERT(page->used == 0 && !page->in_pool && page->side == NULL);
+  page->state = GYRE__PAGE_FREE;
+  page->free = NULL;
+  page->capacity = 0;
+  gyre__segment_give_page(heap, page);
+}
+
+/* Puts an empty page away even if it is the last of its pool. */
+static void page_put_away(struct gyre__heap *heap, struct gyre__page *page) {
+  if (page->in_pool) pool_remove(heap, page);
+  page->slow_free = 0;
+  gyre__page_account(heap, page);
+  page->empty_since_ns = gyre__clock_ns();
+  if (page->kind == GYRE__RAW) {
+    page_free_whole(heap, page);
+    return;
+  }
+  page->state = GYRE__PAGE_EMPTY;
+  page->empty_ticket = gyre__grace_ticket();
+  struct gyre__page **list = empty_list(heap, (enum gyre__kind)page->kind, page->size_class);
+  page->next = *list;
+  *list = page;
+  heap->empty_count++;
+  gyre__figure_add(&heap->cached_bytes, gyre__page_bytes(page));
+}
+
+void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page) {
+  bool last = page->in_pool ? page->prev == NULL && page->next == NULL
+                            : *pool_of(heap, page) == &gyre__page_none;
+  if (!last)
+    page_put_away(heap, page);
+  else if (!page->in_pool)
+    gyre__page_unfull(heap, page);
+}
+
+static void empty_removed(struct gyre__heap *heap, struct gyre__page *page) {
+  page->next = NULL;
+  heap->empty_count--;
+  gyre__figure_add(&heap->cached_bytes, -gyre__page_bytes(page));
+}
+
+static struct gyre__page *empty_reuse(struct gyre__heap *heap, enum gyre__kind kind,
+                                      unsigned size_class) {
+  if (kind == GYRE__RAW || heap->empty_count == 0) return NULL;
+  struct gyre__page **list = empty_list(heap, kind, size_class);
+  struct gyre__page *page = *list;
+  if (page == NULL) return NULL;
+  *list = page->next;
+  empty_removed(heap, page);
+  page->state = GYRE__PAGE_USED;
+  return page;
+}
+
+/* As gyre__page_reap() for one list, without sweeping the recent pages: *sweep says whether that is needed. */
+static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns,
+                          bool *sweep) {
+  uint64_t waits = 0;
+  while (*at != NULL) {
+    struct gyre__page *page = *at;
+    bool old = page->empty_since_ns <= cutoff_ns;
+    if (old && gyre__grace_done(page->empty_ticket)) {
+      *at = page->next;
+      empty_removed(heap, page);
+      *sweep |= page->on_recent;
+      page_free_whole(heap, page);
+    } else {
+      if (old && page->empty_ticket > waits) waits = page->empty_ticket;
+      at = &page->next;
+    }
+  }
+  return waits;
+}
+
+uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  uint64_t waits = 0;
+  bool sweep = false;
+  if (heap->empty_count == 0 || gyre__heap_is_pinned()) return 0;
+  for (unsigned kind = 0; kind < GYRE__KINDS - 1; kind++)
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
+      uint64_t ticket = reap_list(heap, &heap->empty[kind][size_class], cutoff_ns, &sweep);
+      if (ticket > waits) waits = ticket;
+    }
+  if (sweep) recent_sweep(heap);
+  return waits;
+}
+
+void gyre__page_collect_all(struct gyre__heap *heap) {
+  gyre__page_hear_news(heap);
+  for (struct gyre__segment *segment = heap->segments, *next; segment != NULL; segment = next) {
+    next = segment->next; /* giving a page back moves its segment to the front */
+    for (uint32_t i = 0; i < segment->page_count; i++) {
+      struct gyre__page *page = &segment->pages[i];
+      if (page->state != GYRE__PAGE_USED) continue;
+      page_look(heap, page);
+      if (page->used == 0) page_put_away(heap, page);
+    }
+  }
+}
+
+/* ---- finding a page to allocate from ---- */
+
+/* A page on the pool's list with a free block; takes full ones off the list. *more: one that can be extended. */
+static struct gyre__page *pool_search(struct gyre__heap *heap, struct gyre__page *const *pool,
+                                      struct gyre__page **more) {
+  struct gyre__page *next;
+  for (struct gyre__page *page = pool_first(pool); page != NULL; page = next) {
+    next = page->next;
+    if (page->free == NULL && !page_collect(page)) {
+      if (page->capacity < page->reserved) {
+        *more = page;
+        continue;
+      }
+      if (page_mark_full(heap, page)) continue;
+      (void)page_collect(page);
+    }
+    return page;
+  }
+  return NULL;
+}
+
+/* A page that nothing is in. */
+static struct gyre__page *page_new(struct gyre__heap *heap, enum gyre__kind kind,
+                                   unsigned size_class) {
+  uint32_t shift = page_shift_of(gyre__class_size(size_class));
+  bool over_limit = false;
+  struct gyre__page *page = gyre__segment_take_page(heap, shift, &over_limit);
+  if (page == NULL && heap->empty_count != 0) {
+    (void)gyre__page_reap(heap, UINT64_MAX);
+    page = gyre__segment_take_page(heap, shift, &over_limit);
+  }
+  if (page == NULL && !over_limit && gyre__segment_new(heap, shift))
+    page = gyre__segment_take_page(heap, shift, &over_limit);
+  if (page != NULL) page_init(page, kind, size_class);
+  return page;
+}
+
+struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
+                                   unsigned size_class) {
+  struct gyre__page *const *pool = &heap->pool[kind][size_class];
+  struct gyre__page *more = NULL;
+  struct gyre__page *page = pool_search(heap, pool, &more);
+  if (page == NULL) {
+    gyre__page_hear_news(heap);
+    more = NULL;
+    page = pool_search(heap, pool, &more);
+  }
+  if (page == NULL) {
+    if (more == NULL) return NULL;
+    page = more;
+    (void)page_extend(page);
+  }
+  pool_bring_first(heap, page);
+  gyre__page_account(heap, page);
+  return page;
+}
+
+struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,
+                                  unsigned size_class) {
+  struct gyre__page *page = empty_reuse(heap, kind, size_class);
+  if (page == NULL) page = page_new(heap, kind, size_class);
+  if (page == NULL) return NULL;
+  if (page->free == NULL) (void)page_extend(page);
+  pool_put_first(heap, page);
+  return page;
+}

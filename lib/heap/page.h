@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of lib/heap offer each other. Everything here is for the slot's thread, or whoever has the slot
+ * taken, unless it says otherwise. */
+#ifndef GYRE_LIB_HEAP_PAGE_H
+#define GYRE_LIB_HEAP_PAGE_H
+
+#include "lib/heap/heap.h"
+
+GYRE_INLINE void **gyre__link(void *block, enum gyre__kind kind) {
+  return (void **)(void *)((char *)block + GYRE__LINK_OFFSET(kind));
+}
+
+GYRE_INLINE size_t gyre__page_bytes(const struct gyre__page *page) {
+  return (size_t)1 << page->segment->page_shift;
+}
+
+/* Changes a figure that only the slot's thread writes. */
+GYRE_INLINE void gyre__figure_add(gyre__atomic_size *figure, size_t change) {
+  /* relaxed: written by one thread at a time, read by statistics, which may be out of date. */
+  gyre__store_relaxed(figure, gyre__load_relaxed(figure) + change);
+}
+
+/* ---- memory.c: what all heaps together have from the system; any thread ---- */
+
+extern struct gyre__memory {
+  gyre__atomic_size mapped_bytes;
+  gyre__atomic_size committed_bytes; /* compared with the limit */
+  gyre__atomic_size purged_bytes;    /* since the start */
+  gyre__atomic_size large_bytes;
+  gyre__atomic_size large_blocks;
+} gyre__memory;
+
+/* Counts memory that is about to be used; false, and nothing is counted, if it would be over the limit. */
+bool gyre__memory_charge(size_t bytes);
+void gyre__memory_uncharge(size_t bytes);
+
+/* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call again after every
+ * failure as long as it returns true. May run the program's handler: hold nothing. */
+bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step);
+void gyre__memory_fork_prepare(void);
+void gyre__memory_fork_parent(void);
+void gyre__memory_fork_child(void);
+
+/* ---- segment.c ---- */
+
+/* A free page of that size in one of the heap's segments, counted as committed; NULL if there is none, or with
+ * *over_limit true. Its memory is zero unless page->dirty. */
+struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t page_shift,
+                                           bool *over_limit);
+/* Maps another segment. False if the system has no memory. */
+bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift);
+/* Gives a page back to its segment, as it is; page->empty_since_ns says since when it has been empty. */
+void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page);
+/* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system, and unmaps
+ * segments of which nothing is left. */
+void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
+void gyre__segment_fork_prepare(void);
+void gyre__segment_fork_parent(void);
+void gyre__segment_fork_child(void);
+
+/* ---- page.c ---- */
+
+/* A page of the pool with a free block, now at the head of its list; NULL if all its pages are full. */
+struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
+/* As above with another page for the pool; NULL if there is no memory for one. */
+struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
+/* A block of this slot came back to a full page. */
+void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page);
+/* The page has no block out any more: puts it away, unless it is the last of its pool. */
+void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page);
+/* Another slot's blocks, linked from first to last. Any thread, attached or not. Lock-free. */
+void gyre__page_free_remote(struct gyre__page *page, void *first, void *last);
+/* Looks for blocks that others freed in all pages, and puts away every page that is empty. */
+void gyre__page_collect_all(struct gyre__heap *heap);
+/* Looks through the pages that others have pushed onto heap->news. */
+void gyre__page_hear_news(struct gyre__heap *heap);
+/* Takes the kind from empty object pages that have been empty since cutoff_ns or longer, if their grace period is
+ * over. Returns the highest ticket of those that still wait for it, 0 if none does. */
+uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns);
+/* Brings the heap's figures up to date with the page. */
+void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page);
+
+/* ---- heap.c; any thread ---- */
+
+/* Has gyre__heap_pin() been called more often than gyre__heap_unpin()? */
+bool gyre__heap_is_pinned(void);
+
+/* ---- debug.c ---- */
+
+/* Marks a new block as free. */
+#ifdef GYRE_DEBUG
+void gyre__debug_block_made(void *block, enum gyre__kind kind);
+#else
+GYRE_INLINE void gyre__debug_block_made(void *block, enum gyre__kind kind) {
+  (void)block, (void)kind;
+}
+#endif
+
+/* ---- purge.c ---- */
+
+/* Purges what has been empty for the purge delay, if it is time to look again. */
+void gyre__purge_tick(struct gyre__heap *heap);
+/* Purges all that is empty. */
+void gyre__purge_heap(struct gyre__heap *heap);
+/* Purges idle slots' heaps, and asks running threads to purge theirs. Takes slots: the caller has none taken. */
+void gyre__purge_others(struct gyre__heap *self);
+/* lib/thread's hooks. */
+void gyre__purge_at_safepoint(struct gyre__thread *self);
+void gyre__purge_leaving(struct gyre__thread *self, bool detach);
+
+/* ---- large.c; any thread ---- */
+
+/* As gyre__heap_alloc_large(); `zero`: raw blocks are zeroed too. */
+void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size, size_t alignment,
+                        bool zero);
+/* `self` may be the stand-in for raw blocks. */
+void gyre__large_free(struct gyre__heap *self, struct gyre__page *page);
+/* Changes a raw large block's size, keeping its contents, to another large size; NULL if that cannot be done without
+ * allocating anew. */
+void *gyre__large_resize(struct gyre__page *page, size_t size);
+bool gyre__large_backend_is_available(uint64_t backend);
+
+#endif

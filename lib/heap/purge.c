@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* Giving memory back.
+ *
+ * A page that empties is kept for a while ("purge_delay_ms"), because most programs want it again soon. Nobody
+ * watches the clock: a heap looks at its old pages now and then in its slow paths (gyre__purge_tick()), at a
+ * safepoint when it is asked to (GYRE__REQ_HEAP), and when its thread parks; when its thread detaches, it keeps
+ * nothing. Idle slots are looked after by whatever thread comes to a safepoint with that request, at most one in a
+ * while (purge_idle()).
+ *
+ * Object pages wait for a grace period besides. Where one is missing, the heap's grace_node is deferred: it purges
+ * when it runs, in a thread that has the heap or has taken it.
+ *
+ * gyre_purge() reaches every heap twice, with a grace period between, so that object pages found empty in the
+ * first round can go in the second. `purge_wanted` numbers the rounds; a heap writes the number of a round it
+ * took part in into purge_seen. It does so at a safepoint, or when its thread goes idle; or it is idle and is taken.
+ * A thread that went idle having missed the number is found idle after the grace period.
+ */
+#include <errno.h>
+
+#include "lib/heap/page.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+
+/* The number of the latest round. Any thread counts it up; every heap follows. */
+static gyre__atomic_u32 purge_wanted;
+/* When idle slots should be looked at again. */
+static gyre__atomic_u64 idle_ns;
+
+static uint64_t delay_ns(void) { return gyre__option(purge_delay_ms) * NS_PER_MS; }
+
+static uint64_t cutoff_at(uint64_t now) {
+  uint64_t delay = delay_ns();
+  return now > delay ? now - delay : 0;
+}
+
+/* ---- one heap ---- */
+
+static void grace_over(struct gyre__thread *runner, struct gyre__deferred *node);
+
+static void purge_older(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  uint64_t waits = gyre__page_reap(heap, cutoff_ns);
+  gyre__segment_purge(heap, cutoff_ns);
+  if (waits == 0) return;
+  if (cutoff_ns > heap->grace_cutoff_ns) heap->grace_cutoff_ns = cutoff_ns;
+  if (heap->grace_armed) return;
+  heap->grace_armed = true;
+  gyre__defer(&heap->thread, &heap->grace_node, grace_over);
+}
+
+/* The heap is the runner's, or the runner has it taken. */
+static void grace_over(struct gyre__thread *runner, struct gyre__deferred *node) {
+  (void)runner;
+  struct gyre__heap *heap =
+      (struct gyre__heap *)(void *)((char *)node - offsetof(struct gyre__heap, grace_node));
+  heap->grace_armed = false;
+  uint64_t cutoff = cutoff_at(gyre__clock_ns());
+  purge_older(heap, cutoff > heap->grace_cutoff_ns ? cutoff : heap->grace_cutoff_ns);
+}
+
+void gyre__purge_heap(struct gyre__heap *heap) {
+  gyre__page_collect_all(heap);
+  purge_older(heap, gyre__clock_ns());
+}
+
+static uint32_t round_wanted(void) {
+  /* acquire: nothing but the number counts; pairs with the count in gyre_purge() and gyre__purge_others(). */
+  return gyre__load_acquire(&purge_wanted);
+}
+
+static bool round_seen(struct gyre__heap *heap, uint32_t round) {
+  /* relaxed: in another thread's heap only a hint, which taking the slot or asking confirms. */
+  return gyre__load_relaxed(&heap->purge_seen) == round;
+}
+
+/* Takes part in a purge of all, if there is one that this heap has not seen. */
+static bool join_round(struct gyre__heap *heap) {
+  uint32_t round = round_wanted();
+  if (GYRE_LIKELY(round_seen(heap, round))) return false;
+  /* relaxed: pairs with round_seen(). */
+  gyre__store_relaxed(&heap->purge_seen, round);
+  gyre__purge_heap(heap);
+  return true;
+}
+
+void gyre__purge_tick(struct gyre__heap *heap) {
+  /* relaxed: our own figure. */
+  bool keeps = gyre__load_relaxed(&heap->cached_bytes) != 0;
+  uint64_t now = gyre__clock_ns();
+  if (now < heap->tick_ns) return;
+  heap->tick_ns = now + delay_ns() / 4;
+  if (keeps) purge_older(heap, cutoff_at(now));
+  /* relaxed: a hint; pairs with purge_idle(). */
+  if (now >= gyre__load_relaxed(&idle_ns)) gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
+}
+
+/* ---- other heaps ---- */
+
+/* Does for idle slots what their threads cannot do now. */
+static void purge_idle(struct gyre__heap *self, uint64_t now) {
+  /* relaxed: decides only who does it this time; partners: itself in other threads. */
+  uint64_t due = gyre__load_relaxed(&idle_ns);
+  if (now < due) return;
+  /* relaxed: as above. */
+  if (!gyre__cas_weak_relaxed(&idle_ns, &due, now + delay_ns() / 2 + NS_PER_MS)) return;
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
+    /* relaxed: a hint; what is there is looked at with the slot taken. */
+    if (heap == self || gyre__load_relaxed(&heap->cached_bytes) == 0) continue;
+    if (!gyre__thread_try_take(&heap->thread)) continue;
+    purge_older(heap, cutoff_at(now));
+    gyre__thread_give_back(&heap->thread);
+  }
+}
+
+/* Has every heap but `self` take part in the latest round, now if it is idle, else at its next safepoint. */
+static void spread_round(struct gyre__heap *self, bool (*take)(struct gyre__thread *slot)) {
+  uint32_t round = round_wanted();
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
+    /* relaxed: a heap that maps its first segment just now has nothing to purge. */
+    if (heap == self || gyre__load_relaxed(&heap->mapped_bytes) == 0 || round_seen(heap, round)) continue;
+    if (take(&heap->thread)) {
+      join_round(heap);
+      gyre__thread_give_back(&heap->thread);
+    } else {
+      gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
+    }
+  }
+}
+
+void gyre__purge_others(struct gyre__heap *self) {
+  /* acq_rel: pairs with round_wanted(). */
+  gyre__fetch_add_acq_rel(&purge_wanted, 1);
+  spread_round(self, gyre__thread_try_take);
+}
+
+int gyre_purge(void) {
+  struct gyre__heap *self = gyre__heap_self();
+  if (self == NULL) return -EAGAIN;
+  uint64_t deadline = gyre__clock_ns() + NS_PER_S;
+  for (int i = 0; i < 2; i++) {
+    /* acq_rel: pairs with round_wanted(). */
+    gyre__fetch_add_acq_rel(&purge_wanted, 1);
+    GYRE_WINDOW("heap/purge_round");
+    join_round(self);
+    spread_round(self, gyre__thread_take);
+    uint64_t now = gyre__clock_ns();
+    if (!gyre__grace_wait(&self->thread, gyre__grace_ticket(), now < deadline ? deadline - now : 0))
+      return -EAGAIN;
+    /* Those who went idle before they saw the number. */
+    spread_round(self, gyre__thread_take);
+  }
+  return 0;
+}
+
+/* ---- lib/thread's hooks ---- */
+
+void gyre__purge_at_safepoint(struct gyre__thread *self) {
+  struct gyre__heap *heap = (struct gyre__heap *)self;
+  uint64_t now = gyre__clock_ns();
+  if (!join_round(heap)) purge_older(heap, cutoff_at(now));
+  purge_idle(heap, now);
+}
+
+void gyre__purge_leaving(struct gyre__thread *self, bool detach) {
+  struct gyre__heap *heap = (struct gyre__heap *)self;
+  if (join_round(heap)) return;
+  if (detach) {
+    gyre__purge_heap(heap);
+    /* relaxed: our own figure. */
+  } else if (gyre__load_relaxed(&heap->cached_bytes) != 0) {
+    gyre__purge_tick(heap);
+  }
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Segments: aligned pieces of address space, cut into pages of one size.
+ *
+ *     segment (address space)        |page 0|page 1|page 2| ...                  |
+ *                                       ^
+ *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >> 22]
+ *
+ * A segment belongs to one slot from the day it is mapped until it is unmapped. Its metadata lies apart, so that
+ * blocks of a power of two fall on multiples of it, and so that a page that was purged costs nothing; pieces of
+ * metadata are carved from chunks and used again, never given back.
+ *
+ * A page of a segment is in use (page.c says how), or it is free: then it is in `free_pages`, and in `dirty_pages`
+ * too if its memory is still there. Only a page that is in use or dirty counts as committed:
+ *
+ *              take                        give
+ *     clean ---------> in use (committed) -------> dirty (committed, cached)
+ *       ^                    ^------- take ---------/ |
+ *       \_____________________ purge ________________/
+ *
+ * Invariants:
+ *   "free first": segments with free pages come before those without in heap->segments, so that finding one
+ *       looks at few.
+ *   "no news of the unmapped": a segment is unmapped only when no page of it awaits news. Then no thread
+ *       that freed a block in it is still about to push its page (page.c), and nobody else has a pointer to its
+ *       metadata: pages of object kinds become free only after a grace period, and a raw block that was freed has
+ *       no readers.
+ *
+ * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped under it.
+ */
+#include "lib/heap/page.h"
+
+#include <errno.h>
+#include <string.h>
+
+gyre__atomic_size gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
+
+/* ---- metadata ---- */
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+enum { SHAPE_SMALL, SHAPE_MEDIUM, SHAPES };
+
+static gyre__lock metadata_lock;
+/* Under the lock: the rest of the present chunk, and pieces to use again, linked by next. */
+static char *chunk;
+static size_t chunk_left;
+static struct gyre__segment *pieces[SHAPES];
+
+static int shape_of(uint32_t page_shift) {
+  return page_shift == GYRE__SMALL_PAGE_SHIFT ? SHAPE_SMALL : SHAPE_MEDIUM;
+}
+
+static size_t metadata_bytes(uint32_t page_shift) {
+  return sizeof(struct gyre__segment) +
+         (GYRE__SEGMENT_SIZE >> page_shift) * sizeof(struct gyre__page);
+}
+
+/* Zeroed metadata, or NULL. */
+static struct gyre__segment *metadata_take(uint32_t page_shift) {
+  size_t size = metadata_bytes(page_shift);
+  gyre__lock_take(&metadata_lock);
+  struct gyre__segment *segment = pieces[shape_of(page_shift)];
+  if (segment != NULL) {
+    pieces[shape_of(page_shift)] = segment->next;
+    gyre__lock_give(&metadata_lock);
+    memset(segment, 0, size);
+    return segment;
+  }
+  if (chunk_left < size) {
+    char *fresh = gyre__os_map(CHUNK_BYTES, gyre__os_page_size());
+    if (fresh == NULL) {
+      gyre__lock_give(&metadata_lock);
+      return NULL;
+    }
+    chunk = fresh;
+    chunk_left = CHUNK_BYTES;
+  }
+  segment = (struct gyre__segment *)(void *)chunk;
+  chunk += size;
+  chunk_left -= size;
+  gyre__lock_give(&metadata_lock);
+  return segment;
+}
+
+static void metadata_give(struct gyre__segment *segment) {
+  int shape = shape_of(segment->page_shift);
+  gyre__lock_take(&metadata_lock);
+  segment->next = pieces[shape];
+  pieces[shape] = segment;
+  gyre__lock_give(&metadata_lock);
+}
+
+/* ---- the heap's list ---- */
+
+static void list_remove(struct gyre__heap *heap, struct gyre__segment *segment) {
+  if (segment->prev != NULL)
+    segment->prev->next = segment->next;
+  else
+    heap->segments = segment->next;
+  if (segment->next != NULL)
+    segment->next->prev = segment->prev;
+  else
+    heap->segments_last = segment->prev;
+}
+
+static void list_put_first(struct gyre__heap *heap, struct gyre__segment *segment) {
+  segment->prev = NULL;
+  segment->next = heap->segments;
+  if (segment->next != NULL)
+    segment->next->prev = segment;
+  else
+    heap->segments_last = segment;
+  heap->segments = segment;
+}
+
+static void list_put_last(struct gyre__heap *heap, struct gyre__segment *segment) {
+  segment->next = NULL;
+  segment->prev = heap->segments_last;
+  if (segment->prev != NULL)
+    segment->prev->next = segment;
+  else
+    heap->segments = segment;
+  heap->segments_last = segment;
+}
+
+/* ---- mapping and unmapping ---- */
+
+static uint64_t all_pages(const struct gyre__segment *segment) {
+  return segment->page_count == 64 ? UINT64_MAX : (UINT64_C(1) << segment->page_count) - 1;
+}
+
+static void segment_publish(const struct gyre__segment *segment, size_t entry) {
+  size_t index = ((uintptr_t)segment->base & (((uintptr_t)1 << GYRE__ADDRESS_BITS) - 1)) >>
+                 GYRE__SEGMENT_SHIFT;
+  /* release: the metadata; but readers come by way of a block that was handed to them, which orders more.
+   * Pairs with the load in gyre__segment_entry(). */
+  gyre__store_release(&gyre__segment_table[index], entry);
+}
+
+bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
+  struct gyre__segment *segment = metadata_take(page_shift);
+  if (segment == NULL) return false;
+  segment->page_shift = page_shift;
+  segment->base = gyre__os_map(GYRE__SEGMENT_SIZE, GYRE__SEGMENT_SIZE);
+  if (segment->base == NULL) {
+    metadata_give(segment);
+    return false;
+  }
+  segment->page_count = (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift);
+  segment->owner = heap;
+  segment->owner_id = heap->thread.base.id;
+  segment->free_pages = all_pages(segment);
+  segment_publish(segment, (uintptr_t)segment | page_shift);
+  list_put_first(heap, segment);
+  gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, GYRE__SEGMENT_SIZE);
+  return true;
+}
+
+/* "No news of the unmapped": calls off the news that pages wait for. False if some are under way. */
+static bool segment_call_off_news(struct gyre__segment *segment) {
+  for (uint32_t i = 0; i < segment->page_count; i++) {
+    struct gyre__page *page = &segment->pages[i];
+    if (!page->awaits_news) continue;
+    uint64_t expected = GYRE__REMOTE_TELL;
+    /* acquire: of nothing in particular; whoever frees a block here now would be misusing it. Pairs with the
+     * compare-exchange in gyre__page_free_remote(). */
+    if (!gyre__cas_strong_acquire(&page->remote, &expected, 0)) return false;
+    page->awaits_news = 0;
+  }
+  return true;
+}
+
+static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment) {
+  list_remove(heap, segment);
+  segment_publish(segment, 0);
+  gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
+  gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
+  /* relaxed: statistics. */
+  gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, GYRE__SEGMENT_SIZE);
+  metadata_give(segment);
+}
+
+/* ---- pages ---- */
+
+static struct gyre__page *page_init_in_segment(struct gyre__heap *heap,
+                                               struct gyre__segment *segment, uint32_t index) {
+  struct gyre__page *page = &segment->pages[index];
+  if (page->segment == NULL) {
+    page->segment = segment;
+    page->start = segment->base + ((size_t)index << segment->page_shift);
+    /* relaxed: before the page's first block is handed out; pairs with the load in gyre__heap_free(). */
+    gyre__store_relaxed(&page->owner, heap->thread.base.id);
+  }
+  return page;
+}
+
+struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t page_shift,
+                                           bool *over_limit) {
+  size_t bytes = (size_t)1 << page_shift;
+  for (struct gyre__segment *segment = heap->segments; segment != NULL && segment->free_pages != 0;
+       segment = segment->next) {
+    if (segment->page_shift != page_shift) continue;
+    uint64_t dirty = segment->free_pages & segment->dirty_pages;
+    uint32_t index = (uint32_t)__builtin_ctzll(dirty != 0 ? dirty : segment->free_pages);
+    if (dirty == 0) {
+      if (!gyre__memory_charge(bytes)) {
+        *over_limit = true;
+        return NULL;
+      }
+      gyre__figure_add(&heap->committed_bytes, bytes);
+    } else {
+      gyre__figure_add(&heap->cached_bytes, -bytes);
+    }
+    struct gyre__page *page = page_init_in_segment(heap, segment, index);
+    page->dirty = dirty != 0;
+    segment->free_pages &= ~(UINT64_C(1) << index);
+    segment->dirty_pages &= ~(UINT64_C(1) << index);
+    if (segment->free_pages == 0) {
+      list_remove(heap, segment);
+      list_put_last(heap, segment);
+    }
+    return page;
+  }
+  return NULL;
+}
+
+void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page) {
+  struct gyre__segment *segment = page->segment;
+  uint64_t bit = UINT64_C(1) << (page - segment->pages);
+  GYRE_ASSERT(!(segment->free_pages & bit));
+  if (segment->free_pages == 0) {
+    list_remove(heap, segment);
+    list_put_first(heap, segment);
+  }
+  segment->free_pages |= bit;
+  segment->dirty_pages |= bit;
+  gyre__figure_add(&heap->cached_bytes, gyre__page_bytes(page));
+}
+
+/* ---- purging ---- */
+
+/* The dirty pages that have been free since the cutoff or longer. */
+static uint64_t pages_to_purge(const struct gyre__segment *segment, uint64_t cutoff_ns) {
+  uint64_t result = 0;
+  for (uint64_t rest = segment->dirty_pages; rest != 0; rest &= rest - 1) {
+    uint32_t index = (uint32_t)__builtin_ctzll(rest);
+    if (segment->pages[index].empty_since_ns <= cutoff_ns) result |= UINT64_C(1) << index;
+  }
+  return result;
+}
+
+/* One call to the system for each run of neighbours. */
+static void purge_runs(const struct gyre__segment *segment, uint64_t pages) {
+  while (pages != 0) {
+    uint32_t first = (uint32_t)__builtin_ctzll(pages);
+    uint64_t rest = ~(pages >> first);
+    uint32_t length = rest == 0 ? 64 : (uint32_t)__builtin_ctzll(rest);
+    gyre__os_purge(segment->base + ((size_t)first << segment->page_shift),
+                   (size_t)length << segment->page_shift);
+    pages &= length == 64 ? 0 : ~(((UINT64_C(1) << length) - 1) << first);
+  }
+}
+
+void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  struct gyre__segment *next;
+  for (struct gyre__segment *segment = heap->segments; segment != NULL && segment->free_pages != 0;
+       segment = next) {
+    next = segment->next;
+    uint64_t pages = pages_to_purge(segment, cutoff_ns);
+    size_t bytes = (size_t)__builtin_popcountll(pages) << segment->page_shift;
+    bool unmap = segment->free_pages == all_pages(segment) && pages == segment->dirty_pages &&
+                 segment_call_off_news(segment);
+    if (!unmap) purge_runs(segment, pages);
+    segment->dirty_pages &= ~pages;
+    gyre__figure_add(&heap->cached_bytes, -bytes);
+    gyre__figure_add(&heap->committed_bytes, -bytes);
+    /* relaxed: statistics. */
+    gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
+    if (unmap) segment_unmap(heap, segment);
+    gyre__memory_uncharge(bytes);
+  }
+}
+
+/* ---- fork ---- */
+
+void gyre__segment_fork_prepare(void) { gyre__lock_take(&metadata_lock); }
+void gyre__segment_fork_parent(void) { gyre__lock_give(&metadata_lock); }
+void gyre__segment_fork_child(void) { gyre__lock_reset(&metadata_lock); }

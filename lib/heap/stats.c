@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/heap/page.h"
+
+/* What a heap knows of itself; exact if it is ours or can be taken for a moment. */
+static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self, struct gyre_heap_stats *sum) {
+  /* relaxed: statistics, all of them. */
+  if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
+  bool taken = heap != self && gyre__thread_try_take(&heap->thread);
+  if (taken || heap == self)
+    for (struct gyre__segment *segment = heap->segments; segment != NULL; segment = segment->next)
+      for (uint32_t i = 0; i < segment->page_count; i++)
+        gyre__page_account(heap, &segment->pages[i]);
+  /* relaxed: as above. */
+  sum->cached_bytes += gyre__load_relaxed(&heap->cached_bytes);
+  sum->live_blocks += gyre__load_relaxed(&heap->live_blocks);
+  sum->live_bytes += gyre__load_relaxed(&heap->live_bytes);
+  if (taken) gyre__thread_give_back(&heap->thread);
+}
+
+int gyre_heap_get_stats(struct gyre_heap_stats *out) {
+  if (out == NULL || out->size == 0) return -EINVAL;
+  struct gyre_heap_stats sum = {.size = out->size};
+  /* relaxed: statistics. */
+  sum.large_bytes = gyre__load_relaxed(&gyre__memory.large_bytes);
+  sum.live_blocks = gyre__load_relaxed(&gyre__memory.large_blocks);
+  sum.live_bytes = sum.large_bytes;
+  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_self();
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    heap_figures((struct gyre__heap *)gyre__thread_slot(id), self, &sum);
+  /* relaxed: statistics. */
+  sum.mapped_bytes = gyre__load_relaxed(&gyre__memory.mapped_bytes) + sum.large_bytes;
+  sum.committed_bytes = gyre__load_relaxed(&gyre__memory.committed_bytes);
+  sum.purged_bytes = gyre__load_relaxed(&gyre__memory.purged_bytes);
+  memcpy(out, &sum, out->size < sizeof sum ? out->size : sizeof sum);
+  return 0;
+}
