@@ -212,7 +212,7 @@ GYRE_INLINE void *gyre__retain(void *object) {
     /* relaxed: only this thread and those that hold its slot taken write its own id, so "mine" is
      * never stale; any other value leads to the slow path. Pairs with the store in gyre__merge().
      */
-    if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__self->bias)) {
+    if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
       /* relaxed: ours alone; atomic only because others may look. */
       uint32_t count = gyre__load_relaxed(&h->local) + 1;
       if (GYRE_LIKELY(count != 0)) {
@@ -235,7 +235,7 @@ GYRE_INLINE void gyre_release(void *object) {
   if (GYRE_LIKELY(object != NULL)) {
     gyre__header *h = gyre__header_of(object);
     /* relaxed: as in gyre__retain(). */
-    if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__self->bias)) {
+    if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
       /* relaxed: ours alone. */
       uint32_t count = gyre__load_relaxed(&h->local);
       if (GYRE_LIKELY(count > 1)) {
@@ -328,7 +328,7 @@ GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
   gyre__header *h = gyre__header_of(object);
   /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint:
    * only we can free it. Pairs with the store in gyre__merge(). */
-  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__self->bias)) {
+  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
     /* relaxed: ours alone. */
     uint32_t count = gyre__load_relaxed(&h->local) + 1;
     if (GYRE_LIKELY(count > 1)) {

@@ -28,22 +28,22 @@ GYRE_BEGIN_DECLS
 
 /* A thread's handle. The fields shown are those that the inline paths read. */
 typedef struct gyre_thread {
-  /* -- owner thread only -- */
-  /* What the owner field of an object must equal for this thread to count without atomics: the slot
-   * id, or a value that no object has (0x10000 and up) while every count has to take the slow path.
-   */
-  uint32_t bias;
-  /* The slot id, 1 to 65,535; 0 in the stand-in of threads that are not attached. */
+  /* The slot id, 1 to 65,535; 0 in the stand-in of threads that are not attached. Constant. */
   uint32_t id;
-  /* -- atomic -- */
-  /* Why this thread should take the slow path of its next safepoint: a set of bits, 0 when nothing
-   * is pending. Anyone sets bits, the thread clears them. */
+  /* Atomic. Why this thread should take the slow path of its next safepoint: a set of bits, 0 when
+   * nothing is pending. Anyone sets bits, the thread clears them. */
   gyre__atomic_u32 request;
 } gyre_thread;
 
 /* This thread's handle; a shared stand-in with id 0 when the thread is not attached. Use
  * gyre_thread_current(). */
 extern GYRE_API __thread gyre_thread *gyre__self;
+
+/* What the owner field of an object must equal for this thread to count without atomics: the slot
+ * id; or GYRE__BIAS_NONE, which no object has, while every count has to take the slow path and in
+ * threads that are not attached. */
+extern GYRE_API __thread uint32_t gyre__bias;
+#define GYRE__BIAS_NONE 0x10000u
 
 /* Attaches the calling thread, if it is not attached yet, and returns its handle. Any thread. Takes
  * a lock and may allocate and wait for a world that is stopped. NULL with errno EAGAIN if 65,535
@@ -106,10 +106,13 @@ GYRE_INLINE void gyre__blocking_end(gyre__blocking *b) {
 
 /* GYRE_BLOCKING { read(...); }: parked for the length of the block, however it is left (end, break,
  * return, goto; not longjmp). */
-#define GYRE_BLOCKING                                                                              \
-  for (gyre__blocking gyre__b                                                                      \
-       __attribute__((cleanup(gyre__blocking_end))) = gyre__blocking_begin();                      \
-       gyre__b.on; gyre__b.on = 0)
+#define GYRE_BLOCKING GYRE__BLOCKING_ON(__LINE__)
+/* A name of its own for each line, so that regions nest without one hiding the other's. */
+#define GYRE__BLOCKING_ON(line) GYRE__BLOCKING_AS(line)
+#define GYRE__BLOCKING_AS(line) GYRE__BLOCKING(gyre__blocking_##line)
+#define GYRE__BLOCKING(b)                                                                          \
+  for (gyre__blocking b __attribute__((cleanup(gyre__blocking_end))) = gyre__blocking_begin();     \
+       b.on; b.on = 0)
 
 /* Waits until every thread that is attached and running now has passed a safepoint or parked: a
  * grace period. What was taken out of every slot before the call can no longer be seen by a

@@ -54,8 +54,7 @@ GYRE_API size_t gyre_weak_count(const void *object);
 /* GYRE_WITH(person, p, weak) { ... }: runs the block with p a counted reference if the object
  * lives, and releases it at the end, however the block is left; skips it otherwise. */
 #define GYRE_WITH(T, v, weak)                                                                      \
-  for (GYRE_AUTO(T) v = (T *)gyre_weak_get(weak), *gyre__once_##v = v; gyre__once_##v != NULL;     \
-       gyre__once_##v = NULL)
+  for (GYRE_AUTO(T) v = (T *)gyre_weak_get(weak); v != NULL; gyre_release(v), v = NULL)
 
 GYRE_END_DECLS
 

@@ -95,6 +95,11 @@ uint64_t gyre__fault_count(void) {
   return gyre__load_relaxed(&fault_seen);
 }
 
+int gyre__fault_is_armed(void) {
+  /* relaxed: see gyre__fault_arm(), its partner. */
+  return gyre__load_relaxed(&fault_nth) != 0;
+}
+
 int gyre__fault(void) {
   /* relaxed: see gyre__fault_arm(), its partner. */
   uint64_t nth = gyre__load_relaxed(&fault_nth);

@@ -57,15 +57,19 @@ void gyre__fault_arm(uint64_t nth, int every);
 /* Allocations counted since the last arming. */
 uint64_t gyre__fault_count(void);
 int gyre__fault(void);
+/* May gyre__fault() say yes now? For fast paths that leave the question to their slow half. */
+int gyre__fault_is_armed(void);
 
 #ifdef GYRE_WINDOWS
 #define GYRE_WINDOW(name) gyre__window(name)
 #define GYRE_FAULT() GYRE_UNLIKELY(gyre__fault())
+#define GYRE_FAULT_IS_ARMED() GYRE_UNLIKELY(gyre__fault_is_armed())
 #else
 #define GYRE_WINDOW(name)                                                                          \
   do {                                                                                             \
   } while (0)
 #define GYRE_FAULT() 0
+#define GYRE_FAULT_IS_ARMED() 0
 #endif
 
 #endif

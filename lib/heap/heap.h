@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* What lib/heap offers the rooms above: blocks, pages, and the way from an address to its page.
  *
- * Glossary: heap (a thread slot's) > pool (one kind, one size class) > page (a run of blocks of one size) >
- * block > object (a block with a header). "OS page" is the system's. A *segment* is an aligned piece of
- * address space that holds pages of one slot; its metadata lies apart from it.
+ * Glossary: heap (a thread slot's) > pool (one kind, one size class) > page (a run of blocks of one
+ * size) > block > object (a block with a header). "OS page" is the system's. A *segment* is an
+ * aligned piece of address space that holds pages of one slot; its metadata lies apart from it.
  *
- *     address >> 22 --> gyre__segment_table --> segment metadata --> pages[(address % 4 MiB) >> page_shift]
+ *     address >> 22 --> gyre__segment_table --> segment metadata --> pages[(address % 4 MiB) >>
+ *     page_shift]
  *
- * Three kinds of page: raw (no headers), leaf (objects without references), tracked (objects that the
- * collector looks at). Type stability: the header of a block in an object page stays readable and keeps
- * its shared word while anybody may hold an old pointer to it; so a page of an object kind is used for
- * another kind or size, or given back to the system, only after a grace period in which it was empty.
+ * Three kinds of page: raw (no headers), leaf (objects without references), tracked (objects that
+ * the collector looks at). Type stability: the header of a block in an object page stays readable
+ * and keeps its shared word while anybody may hold an old pointer to it; so a page of an object
+ * kind is used for another kind or size, or given back to the system, only after a grace period in
+ * which it was empty.
  *
- * A block beyond the largest class is *large*: it comes from the large backend with a struct gyre__page of
- * its own right before it (a page with one block), and its address is in no segment.
+ * A block beyond the largest class is *large*: it comes from the large backend with a struct
+ * gyre__page of its own right before it (a page with one block), and its address is in no segment.
  */
 #ifndef GYRE_LIB_HEAP_HEAP_H
 #define GYRE_LIB_HEAP_HEAP_H
@@ -31,27 +33,29 @@ enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
 #define GYRE__SMALL_PAGE_SHIFT 16  /* classes up to 8 KiB */
 #define GYRE__MEDIUM_PAGE_SHIFT 19 /* classes up to 64 KiB */
 
-/* Where the link of a free block lies: past the header in object pages, so that the header's shared word
- * stays as the last object left it. */
+/* Where the link of a free block lies: past the header in object pages, so that the header's shared
+ * word stays as the last object left it. */
 #define GYRE__LINK_OFFSET(kind) ((kind) == GYRE__RAW ? 0u : (unsigned)GYRE_HEADER_SIZE)
 
 struct gyre__segment;
 
-/* Four cache lines: what the owner writes all the time, what never changes while the page is in use, what other
- * threads write, and the rest. (Pages of segments begin at a line; the page before a large block need not.) */
+/* Four cache lines: what the owner writes all the time, what never changes while the page is in
+ * use, what other threads write, and the rest. (Pages of segments begin at a line; the page before
+ * a large block need not.) */
 struct __attribute__((aligned(16))) gyre__page {
   /* -- the slot's thread, or whoever has the slot taken, or the collector in a stopped world -- */
   void *free;           /* blocks free for allocation, linked at GYRE__LINK_OFFSET */
   uint32_t used;        /* blocks handed out and not found free again; remote frees not found count */
   uint32_t capacity;    /* blocks that were ever linked; the rest of the page is untouched */
   uint32_t counted;     /* of `used`, what the heap's statistics know of */
-  /* Set to 1 when a free must take the slow path: the page is full and its pool does not know it, or it is
-   * large. */
+  /* Set to 1 when a free must take the slow path: the page is full and its pool does not know it,
+   * or it is large. */
   uint8_t slow_free;
   uint8_t in_pool;      /* linked into its pool's list; full pages are not */
   uint8_t state;        /* enum gyre__page_state */
-  /* Tracked pages: generation of the youngest object that may be in it, and whether it is on the slot's
-   * list of recent pages (large ones never are: the slot's list of large pages has them all). */
+  /* Tracked pages: generation of the youngest object that may be in it, and whether it is on the
+   * slot's list of recent pages (large ones never are: the slot's list of large pages has them
+   * all). */
   uint8_t youngest;
   uint8_t on_recent;
   uint8_t dirty;        /* the memory beyond `capacity` may not be zero */
@@ -74,18 +78,19 @@ struct __attribute__((aligned(16))) gyre__page {
   uint32_t *side;                 /* a word for each block, or NULL: not being collected */
   uint64_t unused_[2];
   /* -- atomic -- */
-  /* Blocks freed by other threads, linked as above; or, when there are none, GYRE__REMOTE_TELL if the owner
-   * wants to be told of the next one. lib/heap/page.c. */
+  /* Blocks freed by other threads, linked as above; or, when there are none, GYRE__REMOTE_TELL if
+   * the owner wants to be told of the next one. lib/heap/page.c. */
   gyre__atomic_u64 remote;
-  /* Merge queue (lib/object): bit i: a block in the i-th 64th of the page is queued for a merge. Who changes
-   * it from 0 pushes the page onto the owner's stack. */
+  /* Merge queue (lib/object): bit i: a block in the i-th 64th of the page is queued for a merge.
+   * Who changes it from 0 pushes the page onto the owner's stack. */
   gyre__atomic_u64 merge_mask;
   struct gyre__page *merge_next;  /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;   /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
   uint64_t unused2_[4];
   uint64_t empty_since_ns;
-  /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks. */
+  /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
+   */
   void *large_base;
   size_t large_bytes;
   struct gyre__page *large_next, *large_prev; /* under the slot's large_lock */
@@ -116,19 +121,21 @@ struct gyre__segment {
 /* A slot's heap. Owner-only unless it says otherwise. */
 struct gyre__heap {
   struct gyre__thread thread;
-  /* The page each pool allocates from: head of its list; never NULL (gyre__page_none when empty, whose free
-   * list is empty for ever). */
+  /* The page each pool allocates from: head of its list; never NULL (gyre__page_none when empty,
+   * whose free list is empty for ever). */
   struct gyre__page *pool[GYRE__KINDS][GYRE__SIZE_CLASSES];
-  /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and class. */
+  /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and
+   * class. */
   struct gyre__page *empty[GYRE__KINDS - 1][GYRE__SIZE_CLASSES];
   /* Those with free pages come first. */
   struct gyre__segment *segments, *segments_last;
-  /* Tracked pages that were allocated from since they were last collected, singly linked by recent_next. A page
-   * comes onto it when it becomes the head of its pool's list. The collector takes pages off in a stopped world, never
-   * a pool's head; the heap does when the page goes out of use. */
+  /* Tracked pages that were allocated from since they were last collected, singly linked by
+   * recent_next. A page comes onto it when it becomes the head of its pool's list. The collector
+   * takes pages off in a stopped world, never a pool's head; the heap does when the page goes out
+   * of use. */
   struct gyre__page *recent;
   size_t empty_count;             /* pages in `empty` */
-  uint64_t tick_ns;               /* when to look for pages to purge again */
+  uint64_t tick_ns;               /* when we last looked for pages to purge */
   uint32_t slow_count;            /* slow allocations, modulo 2^32 */
   bool in_oom_handler;
   struct gyre__deferred grace_node; /* purges when empty pages may go */
@@ -143,7 +150,8 @@ struct gyre__heap {
   gyre__atomic_size cached_bytes;    /* of those, in empty and dirty free pages */
   gyre__atomic_size live_blocks;     /* sum of the pages' `counted` */
   gyre__atomic_size live_bytes;
-  gyre__atomic_u32 purge_seen;       /* the last purge of the process that this heap took part in */
+  gyre__atomic_u32 purge_asked;      /* the last purge of all that wants this heap: written by any thread */
+  gyre__atomic_u32 purge_seen;       /* the last that it took part in */
   bool grace_armed;                  /* grace_node is under way; slot's thread */
   /* -- atomic, written by other threads: on a line of their own -- */
   char unused_[64];
@@ -163,47 +171,39 @@ extern struct gyre__page gyre__page_none;
 #define GYRE__ADDRESS_BITS 48
 #endif
 
-/* address >> GYRE__SEGMENT_SHIFT to segment: the address of its metadata plus its page_shift (the metadata begins at a
- * cache line, so there is room in the low bits, and finding a page takes one load less); 0 for addresses that are no
- * segment's. Zeroed memory that is touched only where there are segments: address space, not memory. Written once a
- * segment, before its first block is handed out; cleared when no page of it has been in use for a grace period. */
-extern gyre__atomic_size
+/* address >> GYRE__SEGMENT_SHIFT to segment, NULL for addresses that are no segment's. Zeroed memory
+ * that is touched only where there are segments: address space, not memory. Written once a segment,
+ * before its first block is handed out; cleared when no page of it has been in use for a grace
+ * period. */
+extern gyre__atomic_ptr
     gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
-#define GYRE__ENTRY_SHIFT ((size_t)63)
 
-GYRE_INLINE size_t gyre__segment_entry(const void *address) {
-  uintptr_t bits = (uintptr_t)address & (((uintptr_t)1 << GYRE__ADDRESS_BITS) - 1);
-  /* relaxed: whoever has a pointer into a segment got it through an operation that orders it after the
-   * entry's store; pairs with the store in segment_publish(). */
-  return gyre__load_relaxed(&gyre__segment_table[bits >> GYRE__SEGMENT_SHIFT]);
-}
-
-GYRE_INLINE struct gyre__segment *gyre__entry_segment(size_t entry) {
-  return (struct gyre__segment *)(uintptr_t)(entry & ~GYRE__ENTRY_SHIFT);
-}
-
-GYRE_INLINE struct gyre__page *gyre__entry_page(size_t entry, const void *address) {
-  size_t offset = (uintptr_t)address & (GYRE__SEGMENT_SIZE - 1);
-  return &gyre__entry_segment(entry)->pages[offset >> (entry & GYRE__ENTRY_SHIFT)];
-}
-
-/* The segment an address is in, or NULL. */
+/* The segment an address is in, or NULL. The address is one that a program may have. */
 GYRE_INLINE struct gyre__segment *gyre__segment_of(const void *address) {
-  return gyre__entry_segment(gyre__segment_entry(address));
+  /* relaxed: whoever has a pointer into a segment got it through an operation that orders it after
+   * the entry's store; pairs with the store in segment_publish(). */
+  return (struct gyre__segment *)gyre__load_relaxed(
+      &gyre__segment_table[(uintptr_t)address >> GYRE__SEGMENT_SHIFT]);
 }
 
+/* A free waits for the page before the next allocation can have the block, so the way there is kept
+ * short: for small pages, it does not wait for the segment's line. */
 GYRE_INLINE struct gyre__page *gyre__segment_page(struct gyre__segment *segment, const void *address) {
-  return &segment->pages[((uintptr_t)address & (GYRE__SEGMENT_SIZE - 1)) >> segment->page_shift];
+  size_t offset = (uintptr_t)address & (GYRE__SEGMENT_SIZE - 1);
+  if (GYRE_LIKELY(segment->page_shift == GYRE__SMALL_PAGE_SHIFT))
+    return &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
+  return &segment->pages[offset >> GYRE__MEDIUM_PAGE_SHIFT];
 }
 
 /* The page of a block (of its start, if it may be large). */
 GYRE_INLINE struct gyre__page *gyre__page_of(const void *block) {
-  size_t entry = gyre__segment_entry(block);
-  if (GYRE_LIKELY(entry != 0)) return gyre__entry_page(entry, block);
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE_LIKELY(segment != NULL)) return gyre__segment_page(segment, block);
   return (struct gyre__page *)((uintptr_t)block - sizeof(struct gyre__page));
 }
 
-/* The block's number in its page. Exact for any address in the block up to 16 bytes before its end. */
+/* The block's number in its page. Exact for any address in the block up to 16 bytes before its end.
+ */
 GYRE_INLINE uint32_t gyre__page_index(const struct gyre__page *page, const void *address) {
   return (uint32_t)(((uint64_t)((const char *)address - page->start) * page->reciprocal) >> 32);
 }
@@ -237,17 +237,17 @@ GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block
 
 void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class);
 
-/* A block beyond the classes, aligned to `alignment` (a power of two, at least 16). Object kinds: zeroed, header
- * included. NULL with errno ENOMEM. Never a safepoint. */
+/* A block beyond the classes, aligned to `alignment` (a power of two, at least 16). Object kinds:
+ * zeroed, header included. NULL with errno ENOMEM. Never a safepoint. */
 void *gyre__heap_alloc_large(struct gyre__heap *self, enum gyre__kind kind, size_t size,
                              size_t alignment);
 
 /* NULL with errno ENOMEM, for fault injection. */
 void *gyre__heap_alloc_fault(void);
 
-/* A block of a size class; NULL with errno ENOMEM. Object kinds: of at least 32 bytes (the link lies past the
- * header); the header's shared word is as the last object left it (0 in fresh memory), everything else is
- * undefined. `self` is attached. Never a safepoint. */
+/* A block of a size class; NULL with errno ENOMEM. Object kinds: of at least 32 bytes (the link
+ * lies past the header); the header's shared word is as the last object left it (0 in fresh
+ * memory), everything else is undefined. `self` is attached. Never a safepoint. */
 GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
   struct gyre__page *page = self->pool[kind][size_class];
@@ -261,19 +261,17 @@ GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind
   return gyre__heap_alloc_slow(self, kind, size_class);
 }
 
-/* The same for an object kind, with kind and class as the index of the pool: kind * GYRE__SIZE_CLASSES + class. */
-GYRE_INLINE void *gyre__heap_alloc_object(struct gyre__heap *self, unsigned pool) {
-  if (GYRE_FAULT()) return gyre__heap_alloc_fault();
+/* The same for an object kind, with kind and class as the index of the pool (kind *
+ * GYRE__SIZE_CLASSES + class), if the pool has a block at hand; otherwise NULL, and the caller goes
+ * on to gyre__heap_alloc(). */
+GYRE_INLINE void *gyre__heap_pop(struct gyre__heap *self, unsigned pool) {
   struct gyre__page *page = (&self->pool[0][0])[pool];
   char *block = (char *)page->free;
-  if (GYRE_LIKELY(block != NULL)) {
-    page->free = *(void **)(void *)(block + GYRE_HEADER_SIZE);
-    page->used++;
-    gyre__debug_block_out(page, block);
-    return block;
-  }
-  return gyre__heap_alloc_slow(self, (enum gyre__kind)(pool / GYRE__SIZE_CLASSES),
-                               pool % GYRE__SIZE_CLASSES);
+  if (GYRE_UNLIKELY(block == NULL) || GYRE_FAULT_IS_ARMED()) return NULL;
+  page->free = *(void **)(void *)(block + GYRE_HEADER_SIZE);
+  page->used++;
+  gyre__debug_block_out(page, block);
+  return block;
 }
 
 /* Gives back a block that the fast path cannot: another slot's, a full page's, a large one. */
@@ -290,49 +288,53 @@ GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__pag
   if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_emptied(self, page);
 }
 
-/* Gives a block back, from any thread. For object kinds the caller has left the header's gc byte 0 and the
- * shared word at rest or as late readers will leave it, and `self` is attached; the memory is reused at once
- * for objects of its kind and class, and for nothing else before a grace period has passed. */
+/* Gives a block back, from any thread. For object kinds the caller has left the header's gc byte 0
+ * and the shared word at rest or as late readers will leave it, and `self` is attached; the memory
+ * is reused at once for objects of its kind and class, and for nothing else before a grace period
+ * has passed. */
 GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *page, void *block,
                                  enum gyre__kind kind) {
   gyre__debug_block_in(page, block, kind);
-  /* relaxed: our own id is never stale: a page changes hands only with its segment, when no block of it is
-   * left; pairs with the store in segment_new(). */
+  /* relaxed: our own id is never stale: a page changes hands only with its segment, when no block
+   * of it is left; pairs with the store in segment_new(). */
   if (GYRE_LIKELY(gyre__load_relaxed(&page->owner) == self->thread.base.id && !page->slow_free))
     gyre__heap_free_local(self, page, block, kind);
   else
     gyre__heap_free_slow(self, page, block);
 }
 
-/* While the count is above 0, empty object pages keep their kind and their place: a collection is under way
- * that walks pages. Any thread. */
+/* While the count is above 0, empty object pages keep their kind and their place: a collection is
+ * under way that walks pages. Any thread. */
 void gyre__heap_pin(void);
 void gyre__heap_unpin(void);
 
-/* Frees the garbage of a page in one go: `count` blocks linked from first to last at GYRE__LINK_OFFSET, all of
- * this page. Any thread. One atomic operation if the page is another slot's. */
+/* Frees the garbage of a page in one go: `count` blocks linked from first to last at
+ * GYRE__LINK_OFFSET, all of this page. Any thread. One atomic operation if the page is another
+ * slot's. */
 void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first, void *last,
                            uint32_t count);
 
-/* Puts a tracked page (not a large one) onto its slot's recent list, if it is not on it, and sets its `youngest` to 0.
- * The heap does so itself with every page that is about to be allocated from. Owner, or who has the slot taken. */
+/* Puts a tracked page (not a large one) onto its slot's recent list, if it is not on it, and sets
+ * its `youngest` to 0. The heap does so itself with every page that is about to be allocated from.
+ * Owner, or who has the slot taken. */
 void gyre__heap_mark_recent(struct gyre__heap *heap, struct gyre__page *page);
 
-/* Verifies all it can about the heap of one slot, or of all slots; aborts with a message otherwise. The world is
- * stopped, or no other thread uses the library. Cannot check: the contents of raw blocks, whether a block that
- * was handed out is still in use. lib/collect's gyre__heap_check() calls it for every slot. */
+/* Verifies all it can about the heap of one slot, or of all slots; aborts with a message otherwise.
+ * The world is stopped, or no other thread uses the library. Cannot check: the contents of raw
+ * blocks, whether a block that was handed out is still in use. lib/collect's gyre__heap_check()
+ * calls it for every slot. */
 void gyre__heap_check_slot(struct gyre__heap *heap);
 
-/* Called before a pool takes or makes another page: lib/object goes on with releases that were cut off. Must not run
- * program code; may free blocks of this heap. NULL if not set. */
+/* Called before a pool takes or makes another page: lib/object goes on with releases that were cut
+ * off. Must not run program code; may free blocks of this heap. NULL if not set. */
 extern void (*gyre__heap_before_refill)(struct gyre__heap *self);
 
-/* Lets the rooms above free memory when the system has none: lib/collect's forced collection. Returns true if
- * it is worth trying again. NULL if not set. */
+/* Lets the rooms above free memory when the system has none: lib/collect's forced collection.
+ * Returns true if it is worth trying again. NULL if not set. */
 extern bool (*gyre__heap_reclaim)(struct gyre__heap *self);
 
-/* Called before a pool that has run dry takes another page, so that the rooms above can free blocks that wait for it:
- * lib/object's put-off releases. Runs no program code. NULL if not set. */
+/* Called before a pool that has run dry takes another page, so that the rooms above can free blocks
+ * that wait for it: lib/object's put-off releases. Runs no program code. NULL if not set. */
 extern void (*gyre__heap_before_refill)(struct gyre__heap *self);
 
 #endif

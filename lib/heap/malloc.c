@@ -80,15 +80,15 @@ static GYRE_NOINLINE void free_large(struct gyre__heap *heap, void *block) {
 
 /* A thread that is not attached frees like a stranger: its id is nobody's. */
 GYRE_INLINE void heap_free(struct gyre__heap *heap, void *block) {
-  size_t entry = gyre__segment_entry(block);
-  if (GYRE_UNLIKELY(entry == 0)) {
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE_UNLIKELY(segment == NULL)) {
     if (block != NULL) free_large(heap, block);
     return;
   }
-  struct gyre__page *page = gyre__entry_page(entry, block);
+  struct gyre__page *page = gyre__segment_page(segment, block);
   gyre__debug_block_in(page, block, GYRE__RAW);
   /* The segment's copy of the owner: one line for all its pages. */
-  if (GYRE_LIKELY(gyre__entry_segment(entry)->owner_id == heap->thread.base.id && !page->slow_free))
+  if (GYRE_LIKELY(segment->owner_id == heap->thread.base.id && !page->slow_free))
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
   else
     gyre__heap_free_slow(heap, page, block);

@@ -11,9 +11,9 @@
  * when it runs, in a thread that has the heap or has taken it.
  *
  * gyre_purge() reaches every heap twice, with a grace period between, so that object pages found empty in the
- * first round can go in the second. `purge_wanted` numbers the rounds; a heap writes the number of a round it
- * took part in into purge_seen. It does so at a safepoint, or when its thread goes idle; or it is idle and is taken.
- * A thread that went idle having missed the number is found idle after the grace period.
+ * first round can go in the second. Each round has a number: it is written into the heap's purge_asked, and the heap
+ * takes part, and copies it to purge_seen, at its thread's next safepoint or when it goes idle; or it is idle already and
+ * is taken. A thread that went idle having missed the number is found idle after the grace period.
  */
 #include <errno.h>
 
@@ -22,10 +22,10 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 
-/* The number of the latest round. Any thread counts it up; every heap follows. */
-static gyre__atomic_u32 purge_wanted;
-/* When idle slots should be looked at again. */
-static gyre__atomic_u64 idle_ns;
+/* Numbers the rounds. */
+static gyre__atomic_u32 rounds;
+/* When idle slots were looked at last. */
+static gyre__atomic_u64 idle_looked_ns;
 
 static uint64_t delay_ns(void) { return gyre__option(purge_delay_ms) * NS_PER_MS; }
 
@@ -63,35 +63,33 @@ void gyre__purge_heap(struct gyre__heap *heap) {
   purge_older(heap, gyre__clock_ns());
 }
 
-static uint32_t round_wanted(void) {
-  /* acquire: nothing but the number counts; pairs with the count in gyre_purge() and gyre__purge_others(). */
-  return gyre__load_acquire(&purge_wanted);
+static uint32_t round_new(void) {
+  /* relaxed: a number of one's own; partner: itself in other threads. */
+  return gyre__fetch_add_relaxed(&rounds, 1) + 1;
 }
 
-static bool round_seen(struct gyre__heap *heap, uint32_t round) {
-  /* relaxed: in another thread's heap only a hint, which taking the slot or asking confirms. */
-  return gyre__load_relaxed(&heap->purge_seen) == round;
-}
-
-/* Takes part in a purge of all, if there is one that this heap has not seen. */
+/* Takes part in a purge of all if this heap was asked to and has not yet. */
 static bool join_round(struct gyre__heap *heap) {
-  uint32_t round = round_wanted();
-  if (GYRE_LIKELY(round_seen(heap, round))) return false;
-  /* relaxed: pairs with round_seen(). */
-  gyre__store_relaxed(&heap->purge_seen, round);
+  /* relaxed: the request bit or the taking of the slot brings the number along; pairs with spread_round(). */
+  uint32_t asked = gyre__load_relaxed(&heap->purge_asked);
+  /* relaxed: our own. */
+  if (GYRE_LIKELY(asked == gyre__load_relaxed(&heap->purge_seen))) return false;
   gyre__purge_heap(heap);
+  /* relaxed: a hint for others; pairs with spread_round(). */
+  gyre__store_relaxed(&heap->purge_seen, asked);
   return true;
 }
 
 void gyre__purge_tick(struct gyre__heap *heap) {
-  /* relaxed: our own figure. */
-  bool keeps = gyre__load_relaxed(&heap->cached_bytes) != 0;
   uint64_t now = gyre__clock_ns();
-  if (now < heap->tick_ns) return;
-  heap->tick_ns = now + delay_ns() / 4;
-  if (keeps) purge_older(heap, cutoff_at(now));
+  uint64_t delay = delay_ns();
+  if (now - heap->tick_ns < delay / 4) return;
+  heap->tick_ns = now;
+  /* relaxed: our own figure. */
+  if (gyre__load_relaxed(&heap->cached_bytes) != 0) purge_older(heap, cutoff_at(now));
   /* relaxed: a hint; pairs with purge_idle(). */
-  if (now >= gyre__load_relaxed(&idle_ns)) gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
+  if (now - gyre__load_relaxed(&idle_looked_ns) >= delay / 2)
+    gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
 }
 
 /* ---- other heaps ---- */
@@ -99,10 +97,10 @@ void gyre__purge_tick(struct gyre__heap *heap) {
 /* Does for idle slots what their threads cannot do now. */
 static void purge_idle(struct gyre__heap *self, uint64_t now) {
   /* relaxed: decides only who does it this time; partners: itself in other threads. */
-  uint64_t due = gyre__load_relaxed(&idle_ns);
-  if (now < due) return;
+  uint64_t looked = gyre__load_relaxed(&idle_looked_ns);
+  if (now - looked < delay_ns() / 2) return;
   /* relaxed: as above. */
-  if (!gyre__cas_weak_relaxed(&idle_ns, &due, now + delay_ns() / 2 + NS_PER_MS)) return;
+  if (!gyre__cas_weak_relaxed(&idle_looked_ns, &looked, now)) return;
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
@@ -114,14 +112,19 @@ static void purge_idle(struct gyre__heap *self, uint64_t now) {
   }
 }
 
-/* Has every heap but `self` take part in the latest round, now if it is idle, else at its next safepoint. */
-static void spread_round(struct gyre__heap *self, bool (*take)(struct gyre__thread *slot)) {
-  uint32_t round = round_wanted();
+/* Has every heap but `self` take part in the round, now if it is idle, else at its next safepoint. */
+static void spread_round(struct gyre__heap *self, uint32_t round,
+                         bool (*take)(struct gyre__thread *slot)) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
     /* relaxed: a heap that maps its first segment just now has nothing to purge. */
-    if (heap == self || gyre__load_relaxed(&heap->mapped_bytes) == 0 || round_seen(heap, round)) continue;
+    if (heap == self || gyre__load_relaxed(&heap->mapped_bytes) == 0) continue;
+    /* relaxed: a hint that saves asking twice; pairs with join_round(). */
+    if (gyre__load_relaxed(&heap->purge_seen) == round) continue;
+    /* relaxed: pairs with join_round(). */
+    gyre__store_relaxed(&heap->purge_asked, round);
+    GYRE_WINDOW("heap/purge_asked");
     if (take(&heap->thread)) {
       join_round(heap);
       gyre__thread_give_back(&heap->thread);
@@ -132,9 +135,7 @@ static void spread_round(struct gyre__heap *self, bool (*take)(struct gyre__thre
 }
 
 void gyre__purge_others(struct gyre__heap *self) {
-  /* acq_rel: pairs with round_wanted(). */
-  gyre__fetch_add_acq_rel(&purge_wanted, 1);
-  spread_round(self, gyre__thread_try_take);
+  spread_round(self, round_new(), gyre__thread_try_take);
 }
 
 int gyre_purge(void) {
@@ -142,16 +143,14 @@ int gyre_purge(void) {
   if (self == NULL) return -EAGAIN;
   uint64_t deadline = gyre__clock_ns() + NS_PER_S;
   for (int i = 0; i < 2; i++) {
-    /* acq_rel: pairs with round_wanted(). */
-    gyre__fetch_add_acq_rel(&purge_wanted, 1);
-    GYRE_WINDOW("heap/purge_round");
-    join_round(self);
-    spread_round(self, gyre__thread_take);
+    uint32_t round = round_new();
+    gyre__purge_heap(self);
+    spread_round(self, round, gyre__thread_take);
     uint64_t now = gyre__clock_ns();
     if (!gyre__grace_wait(&self->thread, gyre__grace_ticket(), now < deadline ? deadline - now : 0))
       return -EAGAIN;
     /* Those who went idle before they saw the number. */
-    spread_round(self, gyre__thread_take);
+    spread_round(self, round, gyre__thread_take);
   }
   return 0;
 }

@@ -32,7 +32,7 @@
 #include <errno.h>
 #include <string.h>
 
-gyre__atomic_size gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
+gyre__atomic_ptr gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
 
 /* ---- metadata ---- */
 
@@ -128,11 +128,11 @@ static uint64_t all_pages(const struct gyre__segment *segment) {
   return segment->page_count == 64 ? UINT64_MAX : (UINT64_C(1) << segment->page_count) - 1;
 }
 
-static void segment_publish(const struct gyre__segment *segment, size_t entry) {
-  size_t index = ((uintptr_t)segment->base & (((uintptr_t)1 << GYRE__ADDRESS_BITS) - 1)) >>
-                 GYRE__SEGMENT_SHIFT;
+/* `entry` is the segment or NULL. */
+static void segment_publish(const struct gyre__segment *segment, void *entry) {
+  size_t index = (uintptr_t)segment->base >> GYRE__SEGMENT_SHIFT;
   /* release: the metadata; but readers come by way of a block that was handed to them, which orders more.
-   * Pairs with the load in gyre__segment_entry(). */
+   * Pairs with the load in gyre__segment_of(). */
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
@@ -149,7 +149,7 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   segment->owner = heap;
   segment->owner_id = heap->thread.base.id;
   segment->free_pages = all_pages(segment);
-  segment_publish(segment, (uintptr_t)segment | page_shift);
+  segment_publish(segment, segment);
   list_put_first(heap, segment);
   gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */
@@ -173,7 +173,7 @@ static bool segment_call_off_news(struct gyre__segment *segment) {
 
 static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment) {
   list_remove(heap, segment);
-  segment_publish(segment, 0);
+  segment_publish(segment, NULL);
   gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
   gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */

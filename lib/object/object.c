@@ -61,17 +61,6 @@ static void count_init_shared(gyre__header *h) {
   gyre__store_relaxed(&h->local, 0);
 }
 
-static inline void body_clear(gyre__header *h, size_t size) {
-  char *body = (char *)h + GYRE_HEADER_SIZE;
-  if (GYRE_LIKELY(size <= 128)) {
-    /* Blocks are multiples of 16 bytes, so whole steps stay inside. */
-    for (size_t at = 0; at < size; at += 16)
-      memset(body + at, 0, 16);
-  } else {
-    memset(body, 0, size);
-  }
-}
-
 /* The general case: any type, any size, a thread that is not attached yet. */
 static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
@@ -110,8 +99,20 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   }
   header_publish(h, gyre__header_word(gyre__type_id(type), owner,
                                       1u | (large ? GYRE__GC_LARGE : 0u), type->gyre__bits));
-  if (kind == GYRE__TRACKED) gyre__gc_allocated(self);
+  if (kind == GYRE__TRACKED && gyre__gc_allocated(self)) gyre__object_hooks.gc_count(self);
   return gyre__object_of(h);
+}
+
+/* Blocks are multiples of 16 bytes, so whole steps stay inside. */
+static inline void body_clear(char *body, size_t size) {
+  for (size_t at = 0; at < size; at += 16)
+    memset(body + at, 0, 16);
+}
+
+/* Kept out of the fast path, so that it needs no stack frame. */
+static GYRE_NOINLINE void *count_new(struct gyre__objects *self, void *object) {
+  gyre__object_hooks.gc_count(self);
+  return object;
 }
 
 void *gyre_new(gyre_type *type) {
@@ -122,12 +123,13 @@ void *gyre_new(gyre_type *type) {
    * lib/object/type.c. 0 for types that are not registered or not simple. */
   uint64_t birth = gyre__load_acquire(&type->gyre__birth);
   if (GYRE_UNLIKELY(birth == 0)) return object_new_slow(type, 0);
-  gyre__header *h = gyre__heap_alloc_object(&self->heap, type->gyre__pool);
-  if (GYRE_UNLIKELY(h == NULL)) return NULL;
-  body_clear(h, type->size);
+  gyre__header *h = gyre__heap_pop(&self->heap, type->gyre__pool);
+  if (GYRE_UNLIKELY(h == NULL)) return object_new_slow(type, 0);
+  body_clear(gyre__object_of(h), type->size);
   count_init_owned(h);
   header_publish(h, birth | (uint64_t)self->heap.thread.base.id << 32);
-  if (type->gyre__kind == GYRE__TRACKED) gyre__gc_allocated(self);
+  if (type->gyre__kind == GYRE__TRACKED && gyre__gc_allocated(self))
+    return count_new(self, gyre__object_of(h));
   return gyre__object_of(h);
 }
 
@@ -150,7 +152,7 @@ int gyre__static_register(gyre__header *h, gyre_type *type) {
 
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
-  if (kind == GYRE__TRACKED) gyre__gc_freed(self);
+  if (kind == GYRE__TRACKED && gyre__gc_freed(self)) gyre__object_hooks.gc_count(self);
   /* relaxed: the block is nobody's but ours; the collector looks at it only when this thread is at
    * a safepoint. */
   gyre__store_relaxed(&h->gc, 0);

@@ -136,22 +136,19 @@ bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budg
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
 /* Destroys waiting objects until none is left. */
 void gyre__release_all(struct gyre__objects *self);
-/* Counts tracked objects that this thread allocated, or freed, for the collector. */
-GYRE_INLINE void gyre__gc_allocated(struct gyre__objects *self) {
+/* Counts tracked objects that this thread allocated, or freed, for the collector. True if it is
+ * time to report: the caller calls gyre__object_hooks.gc_count(). */
+GYRE_INLINE bool gyre__gc_allocated(struct gyre__objects *self) {
   /* relaxed: this thread's own figures; others only look, or set the limit. */
   int32_t net = (int32_t)gyre__load_relaxed(&self->gc_net) + 1;
   gyre__store_relaxed(&self->gc_net, (uint32_t)net);
-  if (GYRE_UNLIKELY(net >= (int32_t)gyre__load_relaxed(&self->gc_limit)) &&
-      gyre__object_hooks.gc_count)
-    gyre__object_hooks.gc_count(self);
+  return GYRE_UNLIKELY(net >= (int32_t)gyre__load_relaxed(&self->gc_limit));
 }
-GYRE_INLINE void gyre__gc_freed(struct gyre__objects *self) {
+GYRE_INLINE bool gyre__gc_freed(struct gyre__objects *self) {
   /* relaxed: as above. */
   int32_t net = (int32_t)gyre__load_relaxed(&self->gc_net) - 1;
   gyre__store_relaxed(&self->gc_net, (uint32_t)net);
-  if (GYRE_UNLIKELY(-net >= (int32_t)gyre__load_relaxed(&self->gc_limit)) &&
-      gyre__object_hooks.gc_count)
-    gyre__object_hooks.gc_count(self);
+  return GYRE_UNLIKELY(-net >= (int32_t)gyre__load_relaxed(&self->gc_limit));
 }
 
 #endif

@@ -189,8 +189,8 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
   }
 }
 
-void gyre__release_slow(void *object) {
-  gyre__header *h = gyre__header_of(object);
+/* Everything but the last release of a plain leaf by its owner. */
+static GYRE_NOINLINE void release_any(gyre__header *h) {
   /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
   if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
   struct gyre__objects *self = gyre__objects_self();
@@ -198,6 +198,29 @@ void gyre__release_slow(void *object) {
     release_owned(self, h);
   else
     gyre__release_shared(self, h);
+}
+
+/* The most common death, in one go: release_owned(), gyre__object_die() and gyre__object_free() for
+ * an object of which there is nothing to take apart. */
+void gyre__release_slow(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: "mine" is never stale, and the count is ours alone. acquire: as in release_owned(). */
+  if (gyre__load_relaxed(&h->owner) != gyre__bias || gyre__load_relaxed(&h->local) != 1 ||
+      gyre__load_acquire(&h->bits) != 0) {
+    release_any(h);
+    return;
+  }
+  /* relaxed, seq_cst: as in release_owned(), with gyre__try_count() as the partner. */
+  gyre__store_relaxed(&h->local, 0);
+  GYRE_WINDOW("refcount/local_zero");
+  if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT))) {
+    struct gyre__objects *self = (struct gyre__objects *)gyre__self;
+    if (gyre__merge(h, false) == 0) gyre__object_die(self, h);
+    return;
+  }
+  /* relaxed: the block is nobody's but ours. */
+  gyre__store_relaxed(&h->gc, 0);
+  gyre__heap_free((struct gyre__heap *)gyre__self, gyre__page_of(h), h, GYRE__LEAF);
 }
 
 /* ---- merging one object ---- */

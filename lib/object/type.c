@@ -66,7 +66,7 @@ static int type_add(gyre_type *type) {
   /* release: the table entry and what type_prepare() wrote; pairs with the acquire in
    * gyre__type_id(). */
   gyre__store_release(&type->gyre__id, id);
-  bool simple = type->size + GYRE_HEADER_SIZE <= GYRE__CLASS_MAX && type->element_size == 0 &&
+  bool simple = type->size <= GYRE__SIMPLE_MAX && type->element_size == 0 &&
                 !(type->flags & GYRE_TYPE_SHARED);
   /* release: as above, for gyre_new()'s fast path; pairs with its acquire. */
   if (simple)

@@ -9,6 +9,10 @@
  * the fault, or -ENOMEM. */
 int gyre__type_register(gyre_type *type);
 
+/* Objects of up to this many bytes, of types without elements and not shared, take gyre_new()'s
+ * fast path. */
+#define GYRE__SIMPLE_MAX 256
+
 /* Ids run from 1 to this. */
 uint32_t gyre__type_count(void);
 

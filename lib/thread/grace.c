@@ -77,12 +77,12 @@ static void distribute(uint64_t completed) {
      * gyre__defer(). */
     uint64_t ticket = gyre__load_acquire(&slot->deferred_ticket);
     bool ready = ticket != 0 && ticket <= completed;
-    if (!slot_is_running(slot)) {
-      idle |= ready;
-      continue;
-    }
-    if (running == NULL) running = slot;
+    /* An idle slot too: its thread may come back before anybody has done it. */
     if (ready) gyre__thread_request(slot, GYRE__REQ_DEFER);
+    if (!slot_is_running(slot))
+      idle |= ready;
+    else if (running == NULL)
+      running = slot;
   }
   if (!idle) return;
   /* release: pairs with the exchange in gyre__grace_serve(). */

@@ -36,11 +36,10 @@
 #include <pthread.h>
 #include <string.h>
 
-union gyre__thread_room gyre__thread_unattached = {
-    .thread = {.base = {.bias = 0x1ffff, .id = 0}},
-};
+union gyre__thread_room gyre__thread_unattached;
 
 __thread gyre_thread *gyre__self = &gyre__thread_unattached.thread.base;
+__thread uint32_t gyre__bias = GYRE__BIAS_NONE;
 
 struct gyre__thread_hooks gyre__thread_hooks;
 
@@ -191,7 +190,12 @@ void gyre__thread_give_back(struct gyre__thread *slot) {
 /* ---- attaching and detaching ---- */
 
 static void thread_exit(void *slot) {
-  (void)slot;
+  struct gyre__thread *self = (struct gyre__thread *)slot;
+  /* It may have been cancelled, or have called pthread_exit(), while it was parked. */
+  if (self->park_depth > 0) {
+    self->park_depth = 1;
+    gyre_unpark();
+  }
   gyre_thread_detach();
 }
 
@@ -223,7 +227,6 @@ static struct gyre__thread *slot_make(void) {
   registry.piece += GYRE__SLOT_BYTES;
   registry.piece_left--;
   slot->base.id = id;
-  slot->base.bias = id;
   for (int i = 0; i < 2; i++)
     if (gyre__thread_hooks.slot_init[i]) gyre__thread_hooks.slot_init[i](slot);
   /* release: the slot's contents; pairs with the acquire in gyre__thread_slot(). */
@@ -268,6 +271,7 @@ static struct gyre__thread *thread_attach(void) {
   }
   gyre__thread_enter(slot, GYRE__SLOT_ORPHAN);
   gyre__self = &slot->base;
+  gyre__bias = slot->base.id;
   return slot;
 }
 
@@ -305,6 +309,7 @@ void gyre_thread_detach(void) {
   GYRE_REQUIRE(self->park_depth == 0, "gyre_thread_detach in a parked thread (%s)", self->name);
   leave(self, GYRE__SLOT_ORPHAN);
   gyre__self = &gyre__thread_unattached.thread.base;
+  gyre__bias = GYRE__BIAS_NONE;
   pthread_setspecific(exit_key, NULL);
   slot_orphan(self);
 }

@@ -103,8 +103,7 @@ struct gyre__thread_hooks {
 };
 extern struct gyre__thread_hooks gyre__thread_hooks;
 
-/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request, a bias
- * that no object has. Rooms above may prepare their part of it in a constructor. */
+/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request. Rooms above may prepare their part of it in a constructor. */
 union gyre__thread_room {
   struct gyre__thread thread;
   char room[GYRE__SLOT_BYTES];
