@@ -150,3 +150,9 @@ void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase ph
   gyre__lock_give(&callbacks.lock);
   free_all(gone);
 }
+
+/* ---- fork ---- */
+
+void gyre__callbacks_fork_prepare(void) { gyre__lock_take(&callbacks.lock); }
+void gyre__callbacks_fork_parent(void) { gyre__lock_give(&callbacks.lock); }
+void gyre__callbacks_fork_child(void) { gyre__lock_reset(&callbacks.lock); }

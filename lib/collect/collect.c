@@ -176,21 +176,35 @@ static bool collecting_here(void) {
   return self != NULL && is_collecting(self);
 }
 
-static void fork_prepare(void) {
+static void fork_before_stop(void) {
   if (!collecting_here()) gyre__lock_parked(gyre__thread_current(), &collector.lock);
 }
 
+static void fork_prepare(void) {
+  gyre__callbacks_fork_prepare();
+  gyre__stats_fork_prepare();
+}
+
 static void fork_parent(void) {
-  if (!collecting_here()) gyre__lock_give(&collector.lock);
+  gyre__stats_fork_parent();
+  gyre__callbacks_fork_parent();
+}
+
+static void fork_parent_resumed(void) {
+  if (!collecting_here()) gyre__collector_unlock();
 }
 
 static void fork_child(void) {
+  gyre__stats_fork_child();
+  gyre__callbacks_fork_child();
   if (!collecting_here()) gyre__lock_reset(&collector.lock);
 }
 
 static void __attribute__((constructor)) collect_init(void) {
   gyre__heap_reclaim = reclaim;
+  gyre__thread_hooks.fork_before_stop = fork_before_stop;
   gyre__thread_hooks.fork_prepare[3] = fork_prepare;
   gyre__thread_hooks.fork_parent[3] = fork_parent;
+  gyre__thread_hooks.fork_parent_resumed = fork_parent_resumed;
   gyre__thread_hooks.fork_child[3] = fork_child;
 }

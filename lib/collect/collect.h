@@ -113,6 +113,13 @@ void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase ph
  * thread, else -EBUSY. */
 ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, bool quiet);
 
+void gyre__callbacks_fork_prepare(void);
+void gyre__callbacks_fork_parent(void);
+void gyre__callbacks_fork_child(void);
+void gyre__stats_fork_prepare(void);
+void gyre__stats_fork_parent(void);
+void gyre__stats_fork_child(void);
+
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
 void gyre__collector_unlock(void);

@@ -78,3 +78,9 @@ int gyre_gc_get_stats(int generation, struct gyre_gc_stats *out) {
   memcpy(out, &s, out->size < sizeof s ? out->size : sizeof s);
   return 0;
 }
+
+/* ---- fork ---- */
+
+void gyre__stats_fork_prepare(void) { gyre__lock_take(&figures.lock); }
+void gyre__stats_fork_parent(void) { gyre__lock_give(&figures.lock); }
+void gyre__stats_fork_child(void) { gyre__lock_reset(&figures.lock); }

@@ -118,9 +118,8 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
   if (page->is_large) {
     void *resized = size > GYRE__CLASS_MAX ? gyre__large_resize(page, size) : NULL;
     if (resized != NULL) return resized;
-  } else if (size_fits(size, usable)) {
-    return block;
   }
+  if (size_fits(size, usable)) return block;
   return block_move(heap, block, usable, size);
 }
 

@@ -210,9 +210,10 @@ void gyre__release_slow(void *object) {
     release_any(h);
     return;
   }
-  /* relaxed, seq_cst: as in release_owned(), with gyre__try_count() as the partner. */
+  /* relaxed: as in release_owned(). */
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/local_zero");
+  /* seq_cst: as in release_owned(); pairs with gyre__try_count(). */
   if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT))) {
     struct gyre__objects *self = (struct gyre__objects *)gyre__self;
     if (gyre__merge(h, false) == 0) gyre__object_die(self, h);

@@ -117,7 +117,7 @@ static void cascade(struct gyre__objects *self, uint64_t budget, bool quietly) {
 
 void gyre__object_finalize(gyre__header *h) {
   /* acq_rel: whoever clears the bit runs the finalizer, and sees all that former holders did. Pairs
-   * with itself. */
+   * with the other holders' releases (gyre__release_shared()). */
   if (!(gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_FINALIZE) & GYRE__BIT_FINALIZE))
     return;
   gyre_type *type = gyre__header_type(h);

@@ -12,8 +12,11 @@
  * the slot and nothing is allocated from its pages again. That memory is all that the child loses.
  *
  * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread
- * that the child does not have: the rooms above first (collector, weak references, heap), then the
- * world, the registry of slots, the grace periods.
+ * that the child does not have. The collector's comes first, before the stop, because it may be held
+ * for as long as a collection takes, and is waited for parked. All others are held for a few
+ * instructions, so they are taken after the stop: a thread that sleeps for one of them counts as
+ * running and could not be stopped. Rooms from the top down, then the registry of slots, the grace
+ * periods, the options and the log.
  */
 #include <pthread.h>
 
@@ -23,26 +26,32 @@
 
 static void prepare(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
-  for (int i = GYRE__FORK_ROOMS - 1; i > 0; i--)
-    if (hooks->fork_prepare[i]) hooks->fork_prepare[i]();
+  if (hooks->fork_before_stop) hooks->fork_before_stop();
   gyre__world_stop_for(gyre__thread_current(), STALL_LIMIT_NS);
-  if (hooks->fork_prepare[0]) hooks->fork_prepare[0]();
+  for (int i = GYRE__FORK_ROOMS; i-- > 0;)
+    if (hooks->fork_prepare[i]) hooks->fork_prepare[i]();
   gyre__thread_fork_prepare();
   gyre__grace_fork_prepare();
+  gyre__options_fork_prepare();
+  gyre__log_fork_prepare();
 }
 
 static void parent(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
+  gyre__log_fork_parent();
+  gyre__options_fork_parent();
   gyre__grace_fork_parent();
   gyre__thread_fork_parent();
-  if (hooks->fork_parent[0]) hooks->fork_parent[0]();
-  gyre__world_resume(gyre__thread_current());
-  for (int i = 1; i < GYRE__FORK_ROOMS; i++)
+  for (int i = 0; i < GYRE__FORK_ROOMS; i++)
     if (hooks->fork_parent[i]) hooks->fork_parent[i]();
+  gyre__world_resume(gyre__thread_current());
+  if (hooks->fork_parent_resumed) hooks->fork_parent_resumed();
 }
 
 static void child(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
+  gyre__log_fork_child();
+  gyre__options_fork_child();
   gyre__thread_fork_child();
   gyre__world_after_fork();
   gyre__grace_fork_child();

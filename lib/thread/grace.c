@@ -87,6 +87,8 @@ static void distribute(uint64_t completed) {
   if (!idle) return;
   /* release: pairs with the exchange in gyre__grace_serve(). */
   gyre__store_release(&grace.idle_ready, 1);
+  /* Nobody runs: then we are on our way to idling, and do it when we are back. */
+  if (running == NULL) running = gyre__thread_current();
   if (running != NULL) gyre__thread_request(running, GYRE__REQ_DEFER);
 }
 
@@ -106,7 +108,8 @@ static void complete(void) {
 }
 
 void gyre__grace_ack(void) {
-  /* acq_rel: gathers what each thread did before its answer for the completer. */
+  /* acq_rel: gathers what each thread did before its answer, for complete(); pairs with itself in the
+   * other threads. */
   if (gyre__fetch_sub_acq_rel(&grace.remaining, 1) == 1) complete();
 }
 

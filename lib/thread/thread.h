@@ -94,11 +94,13 @@ struct gyre__thread_hooks {
   void (*heap)(struct gyre__thread *self);
   void (*collect)(struct gyre__thread *self);
   /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in
-   * descending order; [3] to [1] before the world stops for the fork, [0] after. parent and child
-   * in ascending order. */
+   * descending order, in the stopped world; parent and child in ascending order, before the world is
+   * resumed. The two single ones are called outside of that: for a lock that is held long. */
 #define GYRE__FORK_ROOMS 4
+  void (*fork_before_stop)(void);
   void (*fork_prepare[GYRE__FORK_ROOMS])(void);
   void (*fork_parent[GYRE__FORK_ROOMS])(void);
+  void (*fork_parent_resumed)(void);
   void (*fork_child[GYRE__FORK_ROOMS])(void);
 };
 extern struct gyre__thread_hooks gyre__thread_hooks;
@@ -173,6 +175,8 @@ void gyre__world_waited(void);
 void gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns);
 void gyre__world_after_fork(void);
 uint64_t gyre__world_stops(void);
+/* Threads that wait for the end of a stop, or waited for the last and do not run yet. */
+uint32_t gyre__world_waiters(void);
 uint64_t gyre__grace_completed(void);
 void gyre__grace_serve(struct gyre__thread *self);
 void gyre__grace_begin(void);

@@ -31,6 +31,11 @@ uint64_t gyre__world_stops(void) {
   return gyre__load_relaxed(&world.stops);
 }
 
+uint32_t gyre__world_waiters(void) {
+  /* acquire: pairs with gyre__world_waited(). */
+  return gyre__load_acquire(&world.waiters);
+}
+
 bool gyre__world_is_stopped(void) {
   /* seq_cst: after the entering thread's state; pairs with the store in gyre__world_stop_for(). */
   return gyre__load_seq_cst(&world.stopped) != 0;
