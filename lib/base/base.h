@@ -16,7 +16,8 @@
 /* Formats one line (cut at 1,000 bytes) and gives it to the log sink. Allocates nothing. */
 void gyre__log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* For lib/thread's fork handlers: hold the sink's lock across fork(), so that the child finds it free. */
+/* For lib/thread's fork handlers: hold the sink's lock across fork(), so that the child finds it
+ * free. */
 void gyre__log_fork_prepare(void);
 void gyre__log_fork_parent(void);
 void gyre__log_fork_child(void);
@@ -29,21 +30,21 @@ uint64_t gyre__clock_ns(void);
 /* The system's page size, read at run time (4, 16 or 64 KiB). */
 size_t gyre__os_page_size(void);
 
-/* Reserves `size` bytes of zeroed memory aligned to `alignment` (a power of two, at least the OS page
- * size): readable and writable, committed by the system at first touch. NULL if there is none. Counts as
- * an allocation for fault injection. */
+/* Reserves `size` bytes of zeroed memory aligned to `alignment` (a power of two, at least the OS
+ * page size): readable and writable, committed by the system at first touch. NULL if there is none.
+ * Counts as an allocation for fault injection. */
 void *gyre__os_map(size_t size, size_t alignment);
 /* Like gyre__os_map with MAP_NORESERVE, for tables that are mostly never touched. */
 void *gyre__os_reserve(size_t size);
 void gyre__os_unmap(void *address, size_t size);
 /* Gives the pages' memory back; the range stays mapped and reads as zeroes (MADV_DONTNEED). */
 void gyre__os_purge(void *address, size_t size);
-/* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old mapping
- * then stays. */
+/* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old
+ * mapping then stays. */
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size);
 
-/* Sleeps while *word == expected, at most timeout_ns (UINT64_MAX: for ever). Returns false on timeout,
- * true otherwise; wakes without cause are possible, so callers loop. */
+/* Sleeps while *word == expected, at most timeout_ns (UINT64_MAX: for ever). Returns false on
+ * timeout, true otherwise; wakes without cause are possible, so callers loop. */
 bool gyre__futex_wait(gyre__atomic_u32 *word, uint32_t expected, uint64_t timeout_ns);
 void gyre__futex_wake(gyre__atomic_u32 *word, int count); /* INT_MAX: all */
 
@@ -62,9 +63,9 @@ GYRE_INLINE void gyre__cpu_relax(void) {
 
 /* ---- a lock that sleeps (lock.c) ----
  *
- * Three states in a futex word (Drepper, "Futexes are tricky"): 0 free, 1 held, 2 held and perhaps waited
- * for. Not recursive. Used for slow paths only. It does not park the caller; gyre__lock_parked() in
- * lib/thread does. */
+ * Three states in a futex word (Drepper, "Futexes are tricky"): 0 free, 1 held, 2 held and perhaps
+ * waited for. Not recursive. Used for slow paths only. It does not park the caller;
+ * gyre__lock_parked() in lib/thread does. */
 typedef struct gyre__lock {
   gyre__atomic_u32 word;
 } gyre__lock;
@@ -76,8 +77,8 @@ void gyre__lock_reset(gyre__lock *lock);
 
 /* ---- options (options.c) ----
  *
- * One table: name, type, default, range, help. The values live in this struct, so that readers need no
- * look-up. Each is atomic: options may be set while threads run. */
+ * One table: name, type, default, range, help. The values live in this struct, so that readers need
+ * no look-up. Each is atomic: options may be set while threads run. */
 enum gyre__large_backend { GYRE__LARGE_SYSTEM, GYRE__LARGE_JEMALLOC, GYRE__LARGE_MMAP };
 struct gyre__options {
   gyre__atomic_u64 large;              /* "large": system|jemalloc|mmap, default system */
@@ -88,13 +89,14 @@ struct gyre__options {
   gyre__atomic_u64 release_budget;     /* "release_budget": objects, default 2048, at least 1 */
   gyre__atomic_u64 gc;                 /* "gc": 0|1 automatic collection, default 1 */
   gyre__atomic_u64 gc_threshold[3];    /* "gc_threshold": up to three ints "2000/10/10" */
-  gyre__atomic_u64 leaks;              /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
+  gyre__atomic_u64 leaks; /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
   /* bug-hunting modes */
-  gyre__atomic_u64 collect_always;     /* "collect_always": collect generation n-1 at every safepoint, 0 off */
-  gyre__atomic_u64 poison;             /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
+  gyre__atomic_u64
+      collect_always;      /* "collect_always": collect generation n-1 at every safepoint, 0 off */
+  gyre__atomic_u64 poison; /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
                                           1 in GYRE_DEBUG builds, 0 otherwise */
-  gyre__atomic_u64 fail_nth;           /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
-  gyre__atomic_u64 yield_seed;         /* "yield_seed": seed of yields in race windows, 0 off */
+  gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
+  gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */
 };
 extern struct gyre__options gyre__options;
 /* Reads an option's value (relaxed: a setting, no data hangs on it). The default until

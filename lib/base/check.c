@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Dying with a message, and the two modes that hunt bugs: yields inside race windows, and allocations that
- * fail on demand. Both modes are always compiled in; only the macros that lead here (GYRE_WINDOW, GYRE_FAULT)
- * depend on the build, so that a test may call them in any.
+/* Dying with a message, and the two modes that hunt bugs: yields inside race windows, and
+ * allocations that fail on demand. Both modes are always compiled in; only the macros that lead
+ * here (GYRE_WINDOW, GYRE_FAULT) depend on the build, so that a test may call them in any.
  */
 #include "lib/base/check.h"
 
@@ -52,7 +52,8 @@ void gyre__window_set_hook(gyre__window_hook_fn *hook) {
 static void window_maybe_yield(uint64_t seed) {
   uint64_t x = window_random;
   if (x == 0) {
-    /* relaxed: a number of one's own, nothing hangs on it; partner: the same operation elsewhere. */
+    /* relaxed: a number of one's own, nothing hangs on it; partner: the same operation elsewhere.
+     */
     uint64_t thread = gyre__fetch_add_relaxed(&window_threads, 1) + 1;
     x = (seed ^ thread * UINT64_C(0x9E3779B97F4A7C15)) | 1;
   }
@@ -73,16 +74,16 @@ void gyre__window(const char *window) {
 
 /* ---- failing allocations ---- */
 
-/* Written by gyre__fault_arm(), read by every allocation. They are set one after the other: an allocation
- * that runs during the arming may be counted either way. */
+/* Written by gyre__fault_arm(), read by every allocation. They are set one after the other: an
+ * allocation that runs during the arming may be counted either way. */
 static gyre__atomic_u64 fault_nth;
 static gyre__atomic_u32 fault_every;
 /* Allocations since the arming; counted by all threads. */
 static gyre__atomic_u64 fault_seen;
 
 void gyre__fault_arm(uint64_t nth, int every) {
-  /* relaxed: switches of a test mode; who must see them is started or woken by the test afterwards. Pairs
-   * with the loads in gyre__fault(). */
+  /* relaxed: switches of a test mode; who must see them is started or woken by the test afterwards.
+   * Pairs with the loads in gyre__fault(). */
   gyre__store_relaxed(&fault_nth, 0);
   gyre__store_relaxed(&fault_every, every != 0);
   gyre__store_relaxed(&fault_seen, 0);
@@ -104,8 +105,8 @@ int gyre__fault(void) {
   /* relaxed: see gyre__fault_arm(), its partner. */
   uint64_t nth = gyre__load_relaxed(&fault_nth);
   if (GYRE_LIKELY(nth == 0)) return 0;
-  /* relaxed: only the count itself matters, and a read-modify-write never loses one; partners: itself in
-   * other threads, the load in gyre__fault_count(). */
+  /* relaxed: only the count itself matters, and a read-modify-write never loses one; partners:
+   * itself in other threads, the load in gyre__fault_count(). */
   uint64_t seen = gyre__fetch_add_relaxed(&fault_seen, 1) + 1;
   /* relaxed: as for fault_nth. */
   return gyre__load_relaxed(&fault_every) != 0 ? seen % nth == 0 : seen == nth;

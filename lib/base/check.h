@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* The three levels of checks, and the hooks that hunt races.
  *
- *   GYRE_REQUIRE(cond, ...)  always on: misuse of the interface and detected corruption. Prints what was
+ *   GYRE_REQUIRE(cond, ...)  always on: misuse of the interface and detected corruption. Prints
+ *   what was
  *                            found, then aborts. Only where it costs nothing measurable.
- *   GYRE_ASSERT(cond)        -DGYRE_DEBUG builds: cheap local facts; documents as much as it checks.
+ *   GYRE_ASSERT(cond)        -DGYRE_DEBUG builds: cheap local facts; documents as much as it
+ *   checks.
  *   GYRE_CHECK(call)         -DGYRE_CHECKS builds: whole structures, quadratic if need be.
  *
- *   GYRE_WINDOW(name)        -DGYRE_WINDOWS builds: marks a race window. The seeded yield mode (option
- *                            "yield_seed") may give up the processor here; a test may install a hook that
+ *   GYRE_WINDOW(name)        -DGYRE_WINDOWS builds: marks a race window. The seeded yield mode
+ *   (option
+ *                            "yield_seed") may give up the processor here; a test may install a
+ *                            hook that
  *                            holds a named window open. Compiles to nothing otherwise.
- *   GYRE_FAULT()             -DGYRE_WINDOWS builds: true when the fault injection (option "fail_nth", or
+ *   GYRE_FAULT()             -DGYRE_WINDOWS builds: true when the fault injection (option
+ *   "fail_nth", or
  *                            gyre__fault_arm) wants this allocation to fail. False otherwise.
  */
 #ifndef GYRE_LIB_BASE_CHECK_H
@@ -45,14 +50,15 @@ _Noreturn void gyre__die(const char *file, int line, const char *format, ...)
   } while (0)
 #endif
 
-/* Test hook for GYRE_WINDOW: called with the window's name, or NULL. Set while no other thread is inside
- * the library. */
+/* Test hook for GYRE_WINDOW: called with the window's name, or NULL. Set while no other thread is
+ * inside the library. */
 typedef void gyre__window_hook_fn(const char *window);
 void gyre__window_set_hook(gyre__window_hook_fn *hook);
 void gyre__window(const char *window);
 
-/* Fault injection: the nth allocation from now on fails (1: the next); 0 disarms. After it has failed,
- * later ones succeed again, unless `every` is non-zero: then every nth. Counts process-wide. */
+/* Fault injection: the nth allocation from now on fails (1: the next); 0 disarms. After it has
+ * failed, later ones succeed again, unless `every` is non-zero: then every nth. Counts
+ * process-wide. */
 void gyre__fault_arm(uint64_t nth, int every);
 /* Allocations counted since the last arming. */
 uint64_t gyre__fault_count(void);

@@ -7,10 +7,11 @@
  *     |  \___give____/                                        |
  *     |___________________give, and one sleeper is woken______/
  *
- * Who had to wait marks the word "contended" when it gets the lock, because it cannot know whether others
- * sleep too; the price is at most one needless wake. Mutual exclusion: the word leaves "free" only by a
- * read-modify-write that saw it free. No lost wake-up: a thread sleeps only while the word is "contended"
- * (the futex checks that), and whoever makes such a word free wakes one. Not fair; blocks.
+ * Who had to wait marks the word "contended" when it gets the lock, because it cannot know whether
+ * others sleep too; the price is at most one needless wake. Mutual exclusion: the word leaves
+ * "free" only by a read-modify-write that saw it free. No lost wake-up: a thread sleeps only while
+ * the word is "contended" (the futex checks that), and whoever makes such a word free wakes one.
+ * Not fair; blocks.
  */
 #include <limits.h>
 

@@ -8,7 +8,8 @@
 
 #define LINE_BYTES 1001
 
-/* Where lines go; NULL: stderr. Both fields under the lock, which is never held while the sink runs. */
+/* Where lines go; NULL: stderr. Both fields under the lock, which is never held while the sink
+ * runs. */
 static gyre__lock sink_lock;
 static gyre_log_sink *sink_function;
 static void *sink_arg;

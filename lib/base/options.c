@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The options: one table that the environment, gyre_option_set() and the descriptions share.
  *
- * Values are atomics in gyre__options, so that a reader needs neither look-up nor lock. They hold their
- * defaults from the start; gyre__options_init() lays GYRE_CONF over them once, before the first setting
- * from code, so that code has the last word. Settings are made under options_lock, which keeps options of
- * several numbers whole; the log is never written to with it held.
+ * Values are atomics in gyre__options, so that a reader needs neither look-up nor lock. They hold
+ * their defaults from the start; gyre__options_init() lays GYRE_CONF over them once, before the
+ * first setting from code, so that code has the last word. Settings are made under options_lock,
+ * which keeps options of several numbers whole; the log is never written to with it held.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -51,18 +51,20 @@ struct option {
   gyre__atomic_u64 *values; /* `numbers` of them */
   unsigned numbers;
   uint64_t min, max;
-  const char *words[4];     /* instead of numbers: the value is the index */
+  const char *words[4]; /* instead of numbers: the value is the index */
 };
 
 static const struct option options[] = {
     {.name = "large",
-     .help = "large: system|jemalloc|mmap, where blocks beyond 64 KiB come from (jemalloc: only in a "
-             "program linked with it); default system",
+     .help =
+         "large: system|jemalloc|mmap, where blocks beyond 64 KiB come from (jemalloc: only in a "
+         "program linked with it); default system",
      .values = &gyre__options.large,
      .words = {"system", "jemalloc", "mmap"}},
     {.name = "limit",
-     .help = "limit: bytes with suffix k, M or G, the most the heap takes from the system, 0 for no "
-             "limit; default 0",
+     .help =
+         "limit: bytes with suffix k, M or G, the most the heap takes from the system, 0 for no "
+         "limit; default 0",
      .values = &gyre__options.limit,
      .numbers = 1,
      .max = PTRDIFF_MAX},
@@ -84,7 +86,8 @@ static const struct option options[] = {
      .min = 1,
      .max = UINT32_MAX},
     {.name = "release_budget",
-     .help = "release_budget: 1 to 4294967295, objects that one release destroys at most; default 2048",
+     .help =
+         "release_budget: 1 to 4294967295, objects that one release destroys at most; default 2048",
      .values = &gyre__options.release_budget,
      .numbers = 1,
      .min = 1,
@@ -106,25 +109,29 @@ static const struct option options[] = {
      .numbers = 1,
      .max = 1},
     {.name = "collect_always",
-     .help = "collect_always: 0 to 3, collect generation n-1 at every safepoint, 0 for off; default 0",
+     .help =
+         "collect_always: 0 to 3, collect generation n-1 at every safepoint, 0 for off; default 0",
      .values = &gyre__options.collect_always,
      .numbers = 1,
      .max = 3},
     {.name = "poison",
-     .help = "poison: 0|1, fill fresh blocks with 0xCD and freed ones with 0xDD (only in builds with "
-             "GYRE_DEBUG); default " ON_IN_DEBUG_TEXT,
+     .help =
+         "poison: 0|1, fill fresh blocks with 0xCD and freed ones with 0xDD (only in builds with "
+         "GYRE_DEBUG); default " ON_IN_DEBUG_TEXT,
      .values = &gyre__options.poison,
      .numbers = 1,
      .max = 1},
     {.name = "fail_nth",
-     .help = "fail_nth: a number, every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for "
-             "off; default 0",
+     .help =
+         "fail_nth: a number, every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for "
+         "off; default 0",
      .values = &gyre__options.fail_nth,
      .numbers = 1,
      .max = UINT64_MAX},
     {.name = "yield_seed",
-     .help = "yield_seed: a number, seed of yields in race windows (only in builds with GYRE_WINDOWS), "
-             "0 for off; default 0",
+     .help =
+         "yield_seed: a number, seed of yields in race windows (only in builds with GYRE_WINDOWS), "
+         "0 for off; default 0",
      .values = &gyre__options.yield_seed,
      .numbers = 1,
      .max = UINT64_MAX},
@@ -197,7 +204,8 @@ static unsigned option_parse(const struct option *option, const char *text, size
   unsigned count = option->numbers != 0 ? parse_numbers(option, text, length, out)
                                         : parse_word(option, text, length, out);
   if (count != 0 && option->values == &gyre__options.large &&
-      gyre__option_hooks.large_is_available != NULL && !gyre__option_hooks.large_is_available(out[0]))
+      gyre__option_hooks.large_is_available != NULL &&
+      !gyre__option_hooks.large_is_available(out[0]))
     return 0;
   return count;
 }
@@ -281,12 +289,12 @@ int gyre_option_get(const char *name, char *buffer, size_t size) {
   gyre__lock_take(&options_lock);
   for (unsigned i = 0; i < option->numbers; i++)
     /* relaxed: written under the lock, which we hold. */
-    length += (size_t)snprintf(text + length, sizeof text - length, i == 0 ? "%" PRIu64 : "/%" PRIu64,
-                               gyre__load_relaxed(&option->values[i]));
+    length +=
+        (size_t)snprintf(text + length, sizeof text - length, i == 0 ? "%" PRIu64 : "/%" PRIu64,
+                         gyre__load_relaxed(&option->values[i]));
   gyre__lock_give(&options_lock);
   const char *result = text;
-  if (option->numbers == 0)
-    /* relaxed: a single setting; pairs with the store in option_apply(). */
+  if (option->numbers == 0) /* relaxed: a single setting; pairs with the store in option_apply(). */
     result = option->words[gyre__load_relaxed(option->values)];
   return snprintf(buffer, buffer != NULL ? size : 0, "%s", result);
 }

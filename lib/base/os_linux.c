@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The operating system, on Linux: memory, time, sleeping, names of threads. The only file that knows. */
+/* The operating system, on Linux: memory, time, sleeping, names of threads. The only file that
+ * knows. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
@@ -84,8 +85,8 @@ void gyre__os_unmap(void *address, size_t size) {
 
 void gyre__os_purge(void *address, size_t size) {
   while (madvise(address, size, MADV_DONTNEED) != 0)
-    GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size, address,
-                 strerror(errno));
+    GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size,
+                 address, strerror(errno));
 }
 
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
@@ -93,8 +94,7 @@ void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
     errno = ENOMEM;
     return NULL;
   }
-  void *moved =
-      mremap(address, whole_os_pages(old_size), whole_os_pages(new_size), MREMAP_MAYMOVE);
+  void *moved = mremap(address, whole_os_pages(old_size), whole_os_pages(new_size), MREMAP_MAYMOVE);
   return moved == MAP_FAILED ? NULL : moved;
 }
 

@@ -50,7 +50,7 @@ static struct {
   gyre__atomic_u32 thread;
 } collector;
 
-static bool is_collecting(const struct gyre__objects *self) {
+bool gyre__is_collecting(const struct gyre__objects *self) {
   /* relaxed: equal only to what this thread wrote itself. */
   return gyre__load_relaxed(&collector.thread) == self->heap.thread.base.id;
 }
@@ -73,6 +73,7 @@ static void condemn(struct gyre__collection *c) {
 static bool first_look(struct gyre__collection *c) {
   if (!gyre__set_gather(c)) return false;
   find_dead(c, true);
+  gyre__set_forget_live_large(c);
   c->candidates = c->members;
   gyre__set_age_pages(c);
   gyre__generation_collected(c->generation, c->survivors);
@@ -89,6 +90,7 @@ static void second_look(struct gyre__collection *c) {
   find_dead(c, false);
   c->resurrected = c->survivors;
   gyre__dead_unhold(c);
+  gyre__set_forget_live_large(c);
   condemn(c);
 }
 
@@ -121,20 +123,31 @@ static ptrdiff_t collect(struct gyre__collection *c) {
   return (ptrdiff_t)c->dead;
 }
 
-void gyre__collector_lock(struct gyre__objects *self) {
-  gyre__lock_parked(&self->heap.thread, &collector.lock);
+/* From here on, program code that this thread runs collects no more. */
+static void collector_locked(struct gyre__objects *self) {
+  /* relaxed: read back by this thread only. */
+  gyre__store_relaxed(&collector.thread, self->heap.thread.base.id);
 }
 
-void gyre__collector_unlock(void) { gyre__lock_give(&collector.lock); }
+void gyre__collector_lock(struct gyre__objects *self) {
+  gyre__lock_parked(&self->heap.thread, &collector.lock);
+  collector_locked(self);
+}
+
+void gyre__collector_unlock(void) {
+  /* relaxed: as above. */
+  gyre__store_relaxed(&collector.thread, 0);
+  gyre__lock_give(&collector.lock);
+}
 
 ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, bool quiet) {
-  if (is_collecting(self)) return 0;
+  if (gyre__is_collecting(self)) return 0;
   if (wait)
     gyre__collector_lock(self);
   else if (!gyre__lock_try(&collector.lock))
     return -EBUSY;
-  /* relaxed: read back by this thread only. */
-  gyre__store_relaxed(&collector.thread, self->heap.thread.base.id);
+  else
+    collector_locked(self);
   struct gyre__collection c = {.self = self, .generation = generation, .quiet = quiet};
   c.started_ns = gyre__clock_ns();
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
@@ -145,8 +158,6 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   uint64_t duration = gyre__clock_ns() - c.started_ns;
   if (result >= 0) gyre__stats_collected(&c, duration);
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
-  /* relaxed: as above. */
-  gyre__store_relaxed(&collector.thread, 0);
   gyre__collector_unlock();
   return result;
 }
@@ -156,7 +167,7 @@ ptrdiff_t gyre_gc_collect(int generation) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -EAGAIN;
   GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
-  if (is_collecting(self)) return 0;
+  if (gyre__is_collecting(self)) return 0;
   gyre_safepoint();
   gyre__release_all(self);
   return gyre__collect(self, generation, true, false);
@@ -167,13 +178,14 @@ ptrdiff_t gyre_gc_collect(int generation) {
 /* The heap has no memory, and the program allows a collection inside an allocation. */
 static bool reclaim(struct gyre__heap *heap) {
   struct gyre__objects *self = (struct gyre__objects *)heap;
-  if (!gyre__option(alloc_is_safepoint) || is_collecting(self) || self->in_cascade) return false;
+  if (!gyre__option(alloc_is_safepoint) || gyre__is_collecting(self) || self->in_cascade)
+    return false;
   return gyre__collect(self, GYRE_GC_NGEN - 1, true, false) > 0;
 }
 
 static bool collecting_here(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_current();
-  return self != NULL && is_collecting(self);
+  return self != NULL && gyre__is_collecting(self);
 }
 
 static void fork_before_stop(void) {
@@ -191,7 +203,7 @@ static void fork_parent(void) {
 }
 
 static void fork_parent_resumed(void) {
-  if (!collecting_here()) gyre__collector_unlock();
+  if (!collecting_here()) gyre__lock_give(&collector.lock);
 }
 
 static void fork_child(void) {

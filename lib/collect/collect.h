@@ -76,6 +76,9 @@ void gyre__set_keep_dead(struct gyre__collection *c);
 /* Counts the dead, and finds out whether any has a finalizer to run, weak references or a clear
  * hook. */
 void gyre__set_survey(struct gyre__collection *c);
+/* Takes large objects that live out of the set: once the world runs they may be freed, and their
+ * pages with them, which no pin keeps. */
+void gyre__set_forget_live_large(struct gyre__collection *c);
 /* Takes the pages out of the set. World stopped or running. */
 void gyre__set_drop(struct gyre__collection *c);
 /* Puts each slot's list of recent pages right after the objects in them have aged. */
@@ -120,6 +123,8 @@ void gyre__stats_fork_prepare(void);
 void gyre__stats_fork_parent(void);
 void gyre__stats_fork_child(void);
 
+/* Does this thread collect, or check the heap, further up its stack? */
+bool gyre__is_collecting(const struct gyre__objects *self);
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
 void gyre__collector_unlock(void);
@@ -129,7 +134,7 @@ void gyre__collector_unlock(void);
 /* Stops the world and verifies the whole heap: every slot's pages, every object's header, and that
  * no object has fewer counts than references from other objects. Aborts with a message otherwise.
  * Cannot check: whether counts beyond the references from objects belong to anybody. Any attached
- * thread; a safepoint. */
-GYRE_API void gyre__heap_check(void);
+ * thread; a safepoint. Does nothing inside a collection. */
+void gyre__heap_check(void);
 
 #endif

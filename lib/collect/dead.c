@@ -129,26 +129,29 @@ static void page_free_dead(struct gyre__collection *c, struct gyre__page *page, 
   gyre__heap_free_chain(&c->self->heap, page, first, last, count);
 }
 
-static bool page_is_dead(const struct gyre__page *page) {
-  return page->is_large && gyre__side_is_dead(page->side[0]);
+static void page_clear_dead(struct gyre__page *page) {
+  for (uint32_t i = 0; i < page->capacity; i++)
+    if (gyre__side_is_dead(page->side[i]))
+      dead_clear((gyre__header *)gyre__page_block(page, i), page);
 }
 
 void gyre__dead_free(struct gyre__collection *c) {
-  bool large = false;
+  /* Clear hooks reach other dead objects, so all of them run first. A large object takes its page
+   * with it, and others of the dead may still refer to it, so it is freed last. */
+  bool again = c->has_clear;
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    if (page_is_dead(page)) {
-      /* Its memory goes with it, and others of the dead may still refer to it. */
-      dead_clear((gyre__header *)gyre__page_block(page, 0), page);
-      large = true;
+    if (c->has_clear || page->is_large) {
+      page_clear_dead(page);
+      again = true;
     } else {
       page_free_dead(c, page, true);
     }
   }
-  for (size_t p = 0; large && p < c->set.page_count; p++) {
-    if (!page_is_dead(c->set.pages[p])) continue;
+  for (size_t p = 0; again && p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    c->set.pages[p] = NULL;
+    if (!c->has_clear && !page->is_large) continue;
+    if (page->is_large && gyre__side_is_dead(page->side[0])) c->set.pages[p] = NULL;
     page_free_dead(c, page, false);
   }
 }

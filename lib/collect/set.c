@@ -86,6 +86,13 @@ references(struct gyre__collection *c, gyre__header *h, struct gyre__page *page,
 
 /* ---- gathering ---- */
 
+/* Does this block hold an object of the generations being collected? */
+static inline bool is_candidate(gyre__header *h, int generation) {
+  /* relaxed: the world is stopped. */
+  uint32_t gc = gyre__load_relaxed(&h->gc);
+  return gc != 0 && !(gc & GYRE__GC_DEAD) && (gc & GYRE__GC_AGE) <= (uint32_t)generation + 1;
+}
+
 static void gather_page(struct gyre__set *set, struct gyre__page *page, size_t *words) {
   if (set->pages != NULL) set->pages[set->page_count] = page;
   set->page_count++;
@@ -113,6 +120,9 @@ static void gather_recent(struct gyre__set *set, struct gyre__heap *heap, int ge
                           size_t *words) {
   for (struct gyre__page *page = heap->recent; page != NULL; page = page->recent_next)
     if (page->youngest <= generation) gather_page(set, page, words);
+  for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
+    if (is_candidate((gyre__header *)gyre__page_block(page, 0), generation))
+      gather_page(set, page, words);
 }
 
 static void gather(struct gyre__set *set, int generation, bool leaves, size_t *words) {
@@ -215,13 +225,6 @@ static void edge_queue_empty(void) {
     edge_queue.word[i] = &edge_nowhere;
   }
   edge_nowhere = 0;
-}
-
-/* Does this block hold an object of the generations being collected? */
-static inline bool is_candidate(gyre__header *h, int generation) {
-  /* relaxed: the world is stopped. */
-  uint32_t gc = gyre__load_relaxed(&h->gc);
-  return gc != 0 && !(gc & GYRE__GC_DEAD) && (gc & GYRE__GC_AGE) <= (uint32_t)generation + 1;
 }
 
 void gyre__set_count_edges(struct gyre__collection *c, bool discover) {
@@ -356,6 +359,18 @@ void gyre__set_keep_dead(struct gyre__collection *c) {
     for (uint32_t i = 0; i < page->capacity; i++)
       page->side[i] = gyre__side_is_dead(page->side[i]) ? GYRE__SIDE_MEMBER : 0;
   }
+}
+
+void gyre__set_forget_live_large(struct gyre__collection *c) {
+  size_t kept = 0;
+  for (size_t p = 0; p < c->set.page_count; p++) {
+    struct gyre__page *page = c->set.pages[p];
+    if (page->is_large && !gyre__side_is_dead(page->side[0]))
+      page->side = NULL;
+    else
+      c->set.pages[kept++] = page;
+  }
+  c->set.page_count = kept;
 }
 
 void gyre__set_survey(struct gyre__collection *c) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* gyre__heap_check_slot(): verifies the invariants of one heap, by the names that page.c and segment.c give them. */
+/* gyre__heap_check_slot(): verifies the invariants of one heap, by the names that page.c and
+ * segment.c give them. */
 #include "lib/heap/page.h"
 
 #define HELD(cond, page)                                                                           \
@@ -7,8 +8,8 @@
 
 /* ---- blocks ---- */
 
-/* Counts a list of free blocks, each of which must be a block of the page; a list that bites its tail or holds a block
- * twice is longer than the page has blocks. */
+/* Counts a list of free blocks, each of which must be a block of the page; a list that bites its
+ * tail or holds a block twice is longer than the page has blocks. */
 static uint32_t check_list(struct gyre__heap *heap, struct gyre__page *page, void *block) {
   uint32_t count = 0;
   for (; block != NULL; block = *gyre__link(block, (enum gyre__kind)page->kind)) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Debug builds: every block that is free carries a mark of its own in the word behind its link. A mark that is
- * there when a block comes back means that it is free already; a mark that is not there when a block goes out
- * means that somebody wrote to it after freeing it. A program that happens to write just that word into a block is
- * not foreseen. With option "poison", fresh raw blocks are filled with 0xCD and freed ones with 0xDD.
+/* Debug builds: every block that is free carries a mark of its own in the word behind its link. A
+ * mark that is there when a block comes back means that it is free already; a mark that is not
+ * there when a block goes out means that somebody wrote to it after freeing it. A program that
+ * happens to write just that word into a block is not foreseen. With option "poison", fresh raw
+ * blocks are filled with 0xCD and freed ones with 0xDD.
  */
 #ifdef GYRE_DEBUG
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A slot's heap: the slow halves of allocating and freeing, and the hooks that tie heaps to threads. */
+/* A slot's heap: the slow halves of allocating and freeing, and the hooks that tie heaps to
+ * threads. */
 #include "lib/heap/heap.h"
 
 #include <errno.h>
@@ -73,8 +74,8 @@ void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void
   }
 }
 
-void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first, void *last,
-                           uint32_t count) {
+void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
+                           void *last, uint32_t count) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   for (void *block = first, *next; block != NULL; block = next) {
     next = block != last ? *gyre__link(block, kind) : NULL;
@@ -99,8 +100,8 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
 static gyre__atomic_u32 pins;
 
 void gyre__heap_pin(void) {
-  /* seq_cst: before the collector's next step, which stops the world or passes a handshake; who looks after that
-   * sees it. Pairs with gyre__heap_is_pinned(). */
+  /* seq_cst: before the collector's next step, which stops the world or passes a handshake; who
+   * looks after that sees it. Pairs with gyre__heap_is_pinned(). */
   gyre__fetch_add_seq_cst(&pins, 1);
 }
 
@@ -126,11 +127,14 @@ static void heap_init(struct gyre__thread *slot) {
 /* Slots whose large_lock is held for the fork. */
 static uint32_t fork_slots;
 
-static struct gyre__heap *heap_of(uint32_t id) { return (struct gyre__heap *)gyre__thread_slot(id); }
+static struct gyre__heap *heap_of(uint32_t id) {
+  return (struct gyre__heap *)gyre__thread_slot(id);
+}
 
 static void fork_prepare(void) {
   fork_slots = gyre__thread_slot_count();
-  for (uint32_t id = 1; id <= fork_slots; id++) gyre__lock_take(&heap_of(id)->large_lock);
+  for (uint32_t id = 1; id <= fork_slots; id++)
+    gyre__lock_take(&heap_of(id)->large_lock);
   gyre__memory_fork_prepare();
   gyre__segment_fork_prepare();
 }
@@ -138,7 +142,8 @@ static void fork_prepare(void) {
 static void fork_parent(void) {
   gyre__segment_fork_parent();
   gyre__memory_fork_parent();
-  for (uint32_t id = 1; id <= fork_slots; id++) gyre__lock_give(&heap_of(id)->large_lock);
+  for (uint32_t id = 1; id <= fork_slots; id++)
+    gyre__lock_give(&heap_of(id)->large_lock);
 }
 
 static void fork_child(void) {

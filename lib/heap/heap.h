@@ -44,38 +44,38 @@ struct gyre__segment;
  * a large block need not.) */
 struct __attribute__((aligned(16))) gyre__page {
   /* -- the slot's thread, or whoever has the slot taken, or the collector in a stopped world -- */
-  void *free;           /* blocks free for allocation, linked at GYRE__LINK_OFFSET */
-  uint32_t used;        /* blocks handed out and not found free again; remote frees not found count */
-  uint32_t capacity;    /* blocks that were ever linked; the rest of the page is untouched */
-  uint32_t counted;     /* of `used`, what the heap's statistics know of */
+  void *free;        /* blocks free for allocation, linked at GYRE__LINK_OFFSET */
+  uint32_t used;     /* blocks handed out and not found free again; remote frees not found count */
+  uint32_t capacity; /* blocks that were ever linked; the rest of the page is untouched */
+  uint32_t counted;  /* of `used`, what the heap's statistics know of */
   /* Set to 1 when a free must take the slow path: the page is full and its pool does not know it,
    * or it is large. */
   uint8_t slow_free;
-  uint8_t in_pool;      /* linked into its pool's list; full pages are not */
-  uint8_t state;        /* enum gyre__page_state */
+  uint8_t in_pool; /* linked into its pool's list; full pages are not */
+  uint8_t state;   /* enum gyre__page_state */
   /* Tracked pages: generation of the youngest object that may be in it, and whether it is on the
    * slot's list of recent pages (large ones never are: the slot's list of large pages has them
    * all). */
   uint8_t youngest;
   uint8_t on_recent;
-  uint8_t dirty;        /* the memory beyond `capacity` may not be zero */
-  uint8_t awaits_news;  /* its next remote free, or one under way, pushes it onto the heap's news */
+  uint8_t dirty;       /* the memory beyond `capacity` may not be zero */
+  uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
   struct gyre__page *next, *prev; /* the pool's list; empty pages: the heap's empty list, by next */
   struct gyre__page *recent_next;
-  uint64_t empty_ticket;          /* grace period after which it may change its kind */
+  uint64_t empty_ticket; /* grace period after which it may change its kind */
   /* -- constant while the page is in use -- */
-  gyre__atomic_u32 owner;         /* slot id */
-  uint32_t block_size;            /* large: at most UINT32_MAX */
-  uint32_t reserved;              /* blocks that fit */
+  gyre__atomic_u32 owner; /* slot id */
+  uint32_t block_size;    /* large: at most UINT32_MAX */
+  uint32_t reserved;      /* blocks that fit */
   uint8_t kind;
   uint8_t size_class;
   uint8_t is_large;
-  uint8_t large_backend;          /* enum gyre__large_backend: of this block */
-  uint64_t reciprocal;            /* ceil(2^32 / block_size): gyre__page_index(); large: 0 */
-  char *start;                    /* first block */
-  struct gyre__segment *segment;  /* NULL for large */
+  uint8_t large_backend;         /* enum gyre__large_backend: of this block */
+  uint64_t reciprocal;           /* ceil(2^32 / block_size): gyre__page_index(); large: 0 */
+  char *start;                   /* first block */
+  struct gyre__segment *segment; /* NULL for large */
   /* -- collector, while a collection is under way (lib/collect) -- */
-  uint32_t *side;                 /* a word for each block, or NULL: not being collected */
+  uint32_t *side; /* a word for each block, or NULL: not being collected */
   uint64_t unused_[2];
   /* -- atomic -- */
   /* Blocks freed by other threads, linked as above; or, when there are none, GYRE__REMOTE_TELL if
@@ -84,15 +84,16 @@ struct __attribute__((aligned(16))) gyre__page {
   /* Merge queue (lib/object): bit i: a block in the i-th 64th of the page is queued for a merge.
    * Who changes it from 0 pushes the page onto the owner's stack. */
   gyre__atomic_u64 merge_mask;
-  struct gyre__page *merge_next;  /* on that stack: written by the pusher, read by the popper */
-  struct gyre__page *news_next;   /* on the owner's stack of pages with news: likewise */
+  struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
+  struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
-  uint64_t unused2_[4];
+  uint64_t unused2_[3];
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
    */
   void *large_base;
   size_t large_bytes;
+  size_t large_usable;                        /* of those, what the block's user may use */
   struct gyre__page *large_next, *large_prev; /* under the slot's large_lock */
   struct gyre__deferred deferred;             /* large object blocks wait for a grace period */
 };
@@ -112,8 +113,8 @@ struct gyre__segment {
   uint32_t owner_id;
   struct gyre__heap *owner;
   /* -- the slot's thread, or whoever has the slot taken -- */
-  uint64_t free_pages;            /* bit i: pages[i] is free */
-  uint64_t dirty_pages;           /* bit i: it is free, and its memory has not been given back */
+  uint64_t free_pages;               /* bit i: pages[i] is free */
+  uint64_t dirty_pages;              /* bit i: it is free, and its memory has not been given back */
   struct gyre__segment *next, *prev; /* heap->segments (readers: stopped world) */
   struct gyre__page pages[];
 };
@@ -134,12 +135,12 @@ struct gyre__heap {
    * takes pages off in a stopped world, never a pool's head; the heap does when the page goes out
    * of use. */
   struct gyre__page *recent;
-  size_t empty_count;             /* pages in `empty` */
-  uint64_t tick_ns;               /* when we last looked for pages to purge */
-  uint32_t slow_count;            /* slow allocations, modulo 2^32 */
+  size_t empty_count;  /* pages in `empty` */
+  uint64_t tick_ns;    /* when we last looked for pages to purge */
+  uint32_t slow_count; /* slow allocations, modulo 2^32 */
   bool in_oom_handler;
   struct gyre__deferred grace_node; /* purges when empty pages may go */
-  uint64_t grace_cutoff_ns;       /* which: those that were empty at that time */
+  uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Large tracked objects of this slot. */
   gyre__lock large_lock;
   struct gyre__page *large;
@@ -150,13 +151,14 @@ struct gyre__heap {
   gyre__atomic_size cached_bytes;    /* of those, in empty and dirty free pages */
   gyre__atomic_size live_blocks;     /* sum of the pages' `counted` */
   gyre__atomic_size live_bytes;
-  gyre__atomic_u32 purge_asked;      /* the last purge of all that wants this heap: written by any thread */
-  gyre__atomic_u32 purge_seen;       /* the last that it took part in */
-  bool grace_armed;                  /* grace_node is under way; slot's thread */
+  gyre__atomic_u32
+      purge_asked; /* the last purge of all that wants this heap: written by any thread */
+  gyre__atomic_u32 purge_seen; /* the last that it took part in */
+  bool grace_armed;            /* grace_node is under way; slot's thread */
   /* -- atomic, written by other threads: on a line of their own -- */
   char unused_[64];
-  gyre__atomic_ptr news;          /* stack of pages: see gyre__page.remote */
-  gyre__atomic_ptr merges;        /* stack of pages: see gyre__page.merge_mask */
+  gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
+  gyre__atomic_ptr merges; /* stack of pages: see gyre__page.merge_mask */
 };
 _Static_assert(sizeof(struct gyre__segment) == 64, "pages begin at a cache line");
 _Static_assert(sizeof(struct gyre__page) == 256, "a shift finds a page, and its lines are whole");
@@ -171,10 +173,10 @@ extern struct gyre__page gyre__page_none;
 #define GYRE__ADDRESS_BITS 48
 #endif
 
-/* address >> GYRE__SEGMENT_SHIFT to segment, NULL for addresses that are no segment's. Zeroed memory
- * that is touched only where there are segments: address space, not memory. Written once a segment,
- * before its first block is handed out; cleared when no page of it has been in use for a grace
- * period. */
+/* address >> GYRE__SEGMENT_SHIFT to segment, NULL for addresses that are no segment's. Zeroed
+ * memory that is touched only where there are segments: address space, not memory. Written once a
+ * segment, before its first block is handed out; cleared when no page of it has been in use for a
+ * grace period. */
 extern gyre__atomic_ptr
     gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
 
@@ -188,7 +190,8 @@ GYRE_INLINE struct gyre__segment *gyre__segment_of(const void *address) {
 
 /* A free waits for the page before the next allocation can have the block, so the way there is kept
  * short: for small pages, it does not wait for the segment's line. */
-GYRE_INLINE struct gyre__page *gyre__segment_page(struct gyre__segment *segment, const void *address) {
+GYRE_INLINE struct gyre__page *gyre__segment_page(struct gyre__segment *segment,
+                                                  const void *address) {
   size_t offset = (uintptr_t)address & (GYRE__SEGMENT_SIZE - 1);
   if (GYRE_LIKELY(segment->page_shift == GYRE__SMALL_PAGE_SHIFT))
     return &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
@@ -209,8 +212,7 @@ GYRE_INLINE uint32_t gyre__page_index(const struct gyre__page *page, const void 
 }
 /* Bytes of a block of the page. */
 GYRE_INLINE size_t gyre__page_usable(const struct gyre__page *page) {
-  if (GYRE_LIKELY(!page->is_large)) return page->block_size;
-  return (size_t)((char *)page->large_base + page->large_bytes - page->start);
+  return GYRE_LIKELY(!page->is_large) ? page->block_size : page->large_usable;
 }
 GYRE_INLINE void *gyre__page_block(const struct gyre__page *page, uint32_t index) {
   return page->start + (size_t)index * page->block_size;
@@ -230,7 +232,8 @@ void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre_
 GYRE_INLINE void gyre__debug_block_out(const struct gyre__page *page, void *block) {
   (void)page, (void)block;
 }
-GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind) {
+GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block,
+                                      enum gyre__kind kind) {
   (void)page, (void)block, (void)kind;
 }
 #endif
@@ -248,7 +251,8 @@ void *gyre__heap_alloc_fault(void);
 /* A block of a size class; NULL with errno ENOMEM. Object kinds: of at least 32 bytes (the link
  * lies past the header); the header's shared word is as the last object left it (0 in fresh
  * memory), everything else is undefined. `self` is attached. Never a safepoint. */
-GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind,
+                                   unsigned size_class) {
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
   struct gyre__page *page = self->pool[kind][size_class];
   char *block = (char *)page->free;
@@ -281,8 +285,8 @@ void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void
 void gyre__heap_page_emptied(struct gyre__heap *self, struct gyre__page *page);
 
 /* Puts a block onto its page's free list: the owner's path. */
-GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__page *page, void *block,
-                                       enum gyre__kind kind) {
+GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__page *page,
+                                       void *block, enum gyre__kind kind) {
   *(void **)(void *)((char *)block + GYRE__LINK_OFFSET(kind)) = page->free;
   page->free = block;
   if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_emptied(self, page);
@@ -311,8 +315,8 @@ void gyre__heap_unpin(void);
 /* Frees the garbage of a page in one go: `count` blocks linked from first to last at
  * GYRE__LINK_OFFSET, all of this page. Any thread. One atomic operation if the page is another
  * slot's. */
-void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first, void *last,
-                           uint32_t count);
+void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
+                           void *last, uint32_t count);
 
 /* Puts a tracked page (not a large one) onto its slot's recent list, if it is not on it, and sets
  * its `youngest` to 0. The heap does so itself with every page that is about to be allocated from.

@@ -5,12 +5,12 @@
  *     |  (padding)  | page | block ...                |
  *     |<--------------- large_bytes ----------------->|
  *
- * Right before the block lies a page of its own, so that gyre__page_of() finds it without a table. Which backend a block
- * came from is written there: the option may change while blocks live. Padding is there only for alignments beyond
- * 16.
+ * Right before the block lies a page of its own, so that gyre__page_of() finds it without a table.
+ * Which backend a block came from is written there: the option may change while blocks live.
+ * Padding is there only for alignments beyond 16.
  *
- * Raw blocks go back at once. Object blocks wait for a grace period, because a late reader may still look at the header.
- * Tracked ones are on their owner's list, for the collector.
+ * Raw blocks go back at once. Object blocks wait for a grace period, because a late reader may
+ * still look at the header. Tracked ones are on their owner's list, for the collector.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -51,38 +51,38 @@ static size_t backend_bytes(enum gyre__large_backend backend, size_t bytes) {
 
 static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool zero) {
   switch (backend) {
-    case GYRE__LARGE_JEMALLOC:
-      return mallocx(bytes, zero ? JEMALLOC_ZERO : 0);
-    case GYRE__LARGE_MMAP:
-      return gyre__os_map(bytes, gyre__os_page_size());
-    case GYRE__LARGE_SYSTEM:
-      break;
+  case GYRE__LARGE_JEMALLOC:
+    return mallocx(bytes, zero ? JEMALLOC_ZERO : 0);
+  case GYRE__LARGE_MMAP:
+    return gyre__os_map(bytes, gyre__os_page_size());
+  case GYRE__LARGE_SYSTEM:
+    break;
   }
   return zero ? calloc(1, bytes) : malloc(bytes);
 }
 
 static void backend_free(enum gyre__large_backend backend, void *base, size_t bytes) {
   switch (backend) {
-    case GYRE__LARGE_JEMALLOC:
-      sdallocx(base, bytes, 0);
-      return;
-    case GYRE__LARGE_MMAP:
-      gyre__os_unmap(base, bytes);
-      return;
-    case GYRE__LARGE_SYSTEM:
-      free(base);
+  case GYRE__LARGE_JEMALLOC:
+    sdallocx(base, bytes, 0);
+    return;
+  case GYRE__LARGE_MMAP:
+    gyre__os_unmap(base, bytes);
+    return;
+  case GYRE__LARGE_SYSTEM:
+    free(base);
   }
 }
 
 static void *backend_resize(enum gyre__large_backend backend, void *base, size_t old_bytes,
                             size_t bytes) {
   switch (backend) {
-    case GYRE__LARGE_JEMALLOC:
-      return rallocx(base, bytes, 0);
-    case GYRE__LARGE_MMAP:
-      return gyre__os_remap(base, old_bytes, bytes);
-    case GYRE__LARGE_SYSTEM:
-      break;
+  case GYRE__LARGE_JEMALLOC:
+    return rallocx(base, bytes, 0);
+  case GYRE__LARGE_MMAP:
+    return gyre__os_remap(base, old_bytes, bytes);
+  case GYRE__LARGE_SYSTEM:
+    break;
   }
   return realloc(base, bytes);
 }
@@ -115,7 +115,8 @@ static void list_add(struct gyre__heap *owner, struct gyre__page *page) {
 
 static void list_remove(struct gyre__page *page) {
   /* relaxed: constant; pairs with the store in page_make(). */
-  struct gyre__heap *owner = (struct gyre__heap *)gyre__thread_slot(gyre__load_relaxed(&page->owner));
+  struct gyre__heap *owner =
+      (struct gyre__heap *)gyre__thread_slot(gyre__load_relaxed(&page->owner));
   gyre__lock_take(&owner->large_lock);
   if (page->large_next != NULL) page->large_next->large_prev = page->large_prev;
   if (page->large_prev != NULL)
@@ -128,19 +129,19 @@ static void list_remove(struct gyre__page *page) {
 /* ---- making, resizing, freeing ---- */
 
 /* Where the block lies, and how large it is. */
-static void page_place(struct gyre__page *page, void *base, size_t bytes) {
+static void page_place(struct gyre__page *page, void *base, size_t bytes, size_t usable) {
   page->start = (char *)(page + 1);
   page->large_base = base;
   page->large_bytes = bytes;
-  size_t usable = gyre__page_usable(page);
+  page->large_usable = usable;
   page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
 }
 
 static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kind,
                                     enum gyre__large_backend backend, char *base, size_t bytes,
-                                    size_t alignment) {
-  uintptr_t block = ((uintptr_t)base + sizeof(struct gyre__page) + alignment - 1) &
-                    ~(uintptr_t)(alignment - 1);
+                                    size_t size, size_t alignment) {
+  uintptr_t block =
+      ((uintptr_t)base + sizeof(struct gyre__page) + alignment - 1) & ~(uintptr_t)(alignment - 1);
   struct gyre__page *page = (struct gyre__page *)block - 1;
   memset(page, 0, sizeof *page);
   page->is_large = LARGE_LIVE;
@@ -149,14 +150,15 @@ static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kin
   page->state = GYRE__PAGE_USED;
   page->slow_free = 1;
   page->used = page->capacity = page->reserved = 1;
-  /* relaxed: before the block is handed out; pairs with the loads in gyre__heap_free() and list_remove(). */
+  /* relaxed: before the block is handed out; pairs with the loads in gyre__heap_free() and
+   * list_remove(). */
   gyre__store_relaxed(&page->owner, self->thread.base.id);
-  page_place(page, base, bytes);
+  page_place(page, base, bytes, size);
   return page;
 }
 
-void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size, size_t alignment,
-                        bool zero) {
+void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,
+                        size_t alignment, bool zero) {
   if (GYRE_FAULT() || size > LARGE_MAX) return gyre__heap_alloc_fault();
   size = (size + 15) & ~(size_t)15;
   enum gyre__large_backend backend = backend_now();
@@ -173,7 +175,7 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
     if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
   }
   count_in(bytes);
-  struct gyre__page *page = page_make(self, kind, backend, base, bytes, alignment);
+  struct gyre__page *page = page_make(self, kind, backend, base, bytes, size, alignment);
   if (kind == GYRE__TRACKED) list_add(self, page);
   if (!zero) gyre__debug_block_out(page, page->start);
   return page->start;
@@ -186,7 +188,10 @@ void *gyre__large_resize(struct gyre__page *page, size_t size) {
   size = (size + 15) & ~(size_t)15;
   size_t old_bytes = page->large_bytes;
   size_t bytes = backend_bytes(backend, sizeof(struct gyre__page) + size);
-  if (bytes == old_bytes) return page->start;
+  if (bytes == old_bytes) {
+    page_place(page, base, bytes, size);
+    return page->start;
+  }
   size_t growth = bytes > old_bytes ? bytes - old_bytes : 0;
   if (GYRE_FAULT() || (growth != 0 && !gyre__memory_charge(growth))) return NULL;
   void *moved = backend_resize(backend, base, old_bytes, bytes);
@@ -198,7 +203,7 @@ void *gyre__large_resize(struct gyre__page *page, size_t size) {
   /* relaxed: statistics; the change may be negative. */
   gyre__fetch_add_relaxed(&gyre__memory.large_bytes, bytes - old_bytes);
   page = moved;
-  page_place(page, moved, bytes);
+  page_place(page, moved, bytes, size);
   return page->start;
 }
 
@@ -211,8 +216,11 @@ static void page_give(struct gyre__page *page) {
 }
 
 static void page_give_deferred(struct gyre__thread *self, struct gyre__deferred *node) {
-  (void)self;
-  page_give((struct gyre__page *)(void *)((char *)node - offsetof(struct gyre__page, deferred)));
+  /* A collection that is under way may still look at the page. */
+  if (gyre__heap_is_pinned())
+    gyre__defer(self, node, page_give_deferred);
+  else
+    page_give((struct gyre__page *)(void *)((char *)node - offsetof(struct gyre__page, deferred)));
 }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page) {

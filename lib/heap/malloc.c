@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The raw functions of gyre/heap.h. Fast paths first: a class, a pool, a block; everything else is a call. */
+/* The raw functions of gyre/heap.h. Fast paths first: a class, a pool, a block; everything else is
+ * a call. */
 #include <errno.h>
 #include <string.h>
 
@@ -50,11 +51,12 @@ static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
   return block;
 }
 
-/* A class whose blocks all lie on multiples of the alignment: pages do, so the block size must be one. Ends at a power
- * of two at the latest. */
+/* A class whose blocks all lie on multiples of the alignment: pages do, so the block size must be
+ * one. Ends at a power of two at the latest. */
 static unsigned aligned_class(size_t size, size_t alignment) {
   unsigned size_class = gyre__size_class(size > alignment ? size : alignment);
-  while (gyre__class_size(size_class) % alignment != 0) size_class++;
+  while (gyre__class_size(size_class) % alignment != 0)
+    size_class++;
   return size_class;
 }
 

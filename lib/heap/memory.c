@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The memory that all heaps together have from the system, the limit on it, and what is tried when there is no
- * more: first what this thread keeps for itself, then what others keep, then the collector, then the program.
+/* The memory that all heaps together have from the system, the limit on it, and what is tried when
+ * there is no more: first what this thread keeps for itself, then what others keep, then the
+ * collector, then the program.
  */
 #include "lib/heap/page.h"
 
@@ -8,8 +9,8 @@ struct gyre__memory gyre__memory;
 
 bool gyre__memory_charge(size_t bytes) {
   uint64_t limit = gyre__option(limit);
-  /* relaxed: a figure; a read-modify-write loses nothing, and the limit is kept without regard to order. Partners:
-   * itself in other threads, gyre__memory_uncharge(). */
+  /* relaxed: a figure; a read-modify-write loses nothing, and the limit is kept without regard to
+   * order. Partners: itself in other threads, gyre__memory_uncharge(). */
   size_t before = gyre__fetch_add_relaxed(&gyre__memory.committed_bytes, bytes);
   if (GYRE_LIKELY(limit == 0 || (before <= limit && bytes <= limit - before))) return true;
   gyre__memory_uncharge(bytes);

@@ -10,18 +10,20 @@
  *      |                  v   |   |
  *      +---- grace --- EMPTY -+---+        (object pages only)
  *
- * A pool is a list of pages that have a free block, or may have: some were freed by other threads, or some
- * have never been linked. Full pages are on no list; their first free links them again. The last page of a pool
- * stays in it when it empties, so that a program that allocates and frees one block in turn does not take a page
- * and give it back each time.
+ * A pool is a list of pages that have a free block, or may have: some were freed by other threads,
+ * or some have never been linked. Full pages are on no list; their first free links them again. The
+ * last page of a pool stays in it when it empties, so that a program that allocates and frees one
+ * block in turn does not take a page and give it back each time.
  *
- * Blocks are linked into a free list some 4 KiB at a time, so that memory nobody asked for stays untouched.
+ * Blocks are linked into a free list some 4 KiB at a time, so that memory nobody asked for stays
+ * untouched.
  *
- * Type stability. A thread that has just read a pointer from a slot may read the header of the object behind it,
- * and add to its shared word and take that back, even if the object was freed meanwhile; it does so between two of its
- * safepoints. So an object page that is empty may go on with the same kind and class at once (the shared words are
- * left as they are), but it may change, or lose its memory, only after a grace period. When a page changes, its memory
- * is dirty: then linking a block of an object page zeroes its header.
+ * Type stability. A thread that has just read a pointer from a slot may read the header of the
+ * object behind it, and add to its shared word and take that back, even if the object was freed
+ * meanwhile; it does so between two of its safepoints. So an object page that is empty may go on
+ * with the same kind and class at once (the shared words are left as they are), but it may change,
+ * or lose its memory, only after a grace period. When a page changes, its memory is dirty: then
+ * linking a block of an object page zeroes its header.
  *
  * Frees by other threads. page->remote is 0, or GYRE__REMOTE_TELL, or a list of blocks:
  *
@@ -31,10 +33,11 @@
  *     list -------- other: free ---------------> longer list
  *     list -------- owner: collect ------------> 0
  *
- * The owner finds the list when its pool runs dry, or when the page comes up as news. "One push": between two times
- * that the owner sets TELL one thread takes it away, and it pushes the page once; the owner sets it again
- * only when it has heard of that push (awaits_news), so a page is never on the stack twice. Afterwards the pusher does
- * not touch the page any more. Progress: freeing is lock-free, collecting wait-free.
+ * The owner finds the list when its pool runs dry, or when the page comes up as news. "One push":
+ * between two times that the owner sets TELL one thread takes it away, and it pushes the page once;
+ * the owner sets it again only when it has heard of that push (awaits_news), so a page is never on
+ * the stack twice. Afterwards the pusher does not touch the page any more. Progress: freeing is
+ * lock-free, collecting wait-free.
  */
 #include "lib/heap/page.h"
 
@@ -65,7 +68,8 @@ static struct gyre__page *pool_first(struct gyre__page *const *pool) {
 }
 
 /* Tracked pages that are allocated from are recent, without the fast path having to say so. */
-static void pool_set_first(struct gyre__heap *heap, struct gyre__page **pool, struct gyre__page *page) {
+static void pool_set_first(struct gyre__heap *heap, struct gyre__page **pool,
+                           struct gyre__page *page) {
   *pool = page != NULL ? page : &gyre__page_none;
   if (page != NULL && page->kind == GYRE__TRACKED) gyre__heap_mark_recent(heap, page);
 }
@@ -153,12 +157,12 @@ void gyre__page_free_remote(struct gyre__page *page, void *first, void *last) {
   do {
     *link = (void *)(uintptr_t)(old & ~GYRE__REMOTE_TELL);
     GYRE_WINDOW("heap/free_remote");
-    /* acq_rel: releases the blocks to the owner, whose exchange in page_collect() acquires them; acquires, if TELL
-     * was set, that the owner has heard the last news of this page (page_mark_full()), so that news_next is ours
-     * to write. */
+    /* acq_rel: releases the blocks to the owner, whose exchange in page_collect() acquires them;
+     * acquires, if TELL was set, that the owner has heard the last news of this page
+     * (page_mark_full()), so that news_next is ours to write. */
   } while (!gyre__cas_weak_acq_rel(&page->remote, &old, (uint64_t)(uintptr_t)first));
-  /* Without TELL the page may be gone by now: its owner may have found the block. With it, the page stays until
-   * the owner has heard. */
+  /* Without TELL the page may be gone by now: its owner may have found the block. With it, the page
+   * stays until the owner has heard. */
   if (old == GYRE__REMOTE_TELL) {
     GYRE_WINDOW("heap/before_news");
     news_push(owner, page);
@@ -169,13 +173,15 @@ void gyre__page_free_remote(struct gyre__page *page, void *first, void *last) {
 static bool page_collect(struct gyre__page *page) {
   /* relaxed: a look whether the exchange is worth it; pairs with gyre__page_free_remote(). */
   if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) == 0) return false;
-  /* acquire: the blocks, their links and all their last users did with them; pairs with the compare-exchange in
-   * gyre__page_free_remote(). Only the owner takes the list away, so it is not 0 or TELL now. */
+  /* acquire: the blocks, their links and all their last users did with them; pairs with the
+   * compare-exchange in gyre__page_free_remote(). Only the owner takes the list away, so it is not
+   * 0 or TELL now. */
   void *first = (void *)(uintptr_t)gyre__exchange_acquire(&page->remote, 0);
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   uint32_t count = 1;
   void *last = first;
-  for (void *next; (next = *gyre__link(last, kind)) != NULL; last = next) count++;
+  for (void *next; (next = *gyre__link(last, kind)) != NULL; last = next)
+    count++;
   GYRE_REQUIRE(count <= page->used, "double free: %u blocks came back to a page with %u in use",
                count, page->used);
   *gyre__link(last, kind) = page->free;
@@ -186,14 +192,16 @@ static bool page_collect(struct gyre__page *page) {
 
 /* ---- full ---- */
 
-/* Takes a page without free blocks off its pool's list. False if others have freed some meanwhile. */
+/* Takes a page without free blocks off its pool's list. False if others have freed some meanwhile.
+ */
 static bool page_mark_full(struct gyre__heap *heap, struct gyre__page *page) {
   if (!page->awaits_news) {
     uint64_t expected = 0;
     /* acq_rel: releases that news_next has been read; pairs with gyre__page_free_remote(). */
     if (!gyre__cas_strong_acq_rel(&page->remote, &expected, GYRE__REMOTE_TELL)) return false;
     page->awaits_news = 1;
-    /* relaxed: if a block arrives after this look, its freer or one before it has yet to push the page. */
+    /* relaxed: if a block arrives after this look, its freer or one before it has yet to push the
+     * page. */
   } else if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) != 0) {
     return false;
   }
@@ -342,14 +350,23 @@ static struct gyre__page *empty_reuse(struct gyre__heap *heap, enum gyre__kind k
   return page;
 }
 
-/* As gyre__page_reap() for one list, without sweeping the recent pages: *sweep says whether that is needed. */
+/* Is the page on the slot's stack of pages with merges? A late one, whose object was merged by
+ * other means and is gone. After a grace period no more can come. */
+static bool page_is_queued(struct gyre__page *page) {
+  /* acquire: who cleared the mask, this slot's thread or taker, has read the stack's link; pairs
+   * with the exchange in lib/object/merge.c. */
+  return gyre__load_acquire(&page->merge_mask) != 0;
+}
+
+/* As gyre__page_reap() for one list, without sweeping the recent pages: *sweep says whether that is
+ * needed. */
 static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns,
                           bool *sweep) {
   uint64_t waits = 0;
   while (*at != NULL) {
     struct gyre__page *page = *at;
     bool old = page->empty_since_ns <= cutoff_ns;
-    if (old && gyre__grace_done(page->empty_ticket)) {
+    if (old && gyre__grace_done(page->empty_ticket) && !page_is_queued(page)) {
       *at = page->next;
       empty_removed(heap, page);
       *sweep |= page->on_recent;
@@ -390,7 +407,8 @@ void gyre__page_collect_all(struct gyre__heap *heap) {
 
 /* ---- finding a page to allocate from ---- */
 
-/* A page on the pool's list with a free block; takes full ones off the list. *more: one that can be extended. */
+/* A page on the pool's list with a free block; takes full ones off the list. *more: one that can be
+ * extended. */
 static struct gyre__page *pool_search(struct gyre__heap *heap, struct gyre__page *const *pool,
                                       struct gyre__page **more) {
   struct gyre__page *next;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of lib/heap offer each other. Everything here is for the slot's thread, or whoever has the slot
- * taken, unless it says otherwise. */
+/* What the files of lib/heap offer each other. Everything here is for the slot's thread, or whoever
+ * has the slot taken, unless it says otherwise. */
 #ifndef GYRE_LIB_HEAP_PAGE_H
 #define GYRE_LIB_HEAP_PAGE_H
 
@@ -30,12 +30,14 @@ extern struct gyre__memory {
   gyre__atomic_size large_blocks;
 } gyre__memory;
 
-/* Counts memory that is about to be used; false, and nothing is counted, if it would be over the limit. */
+/* Counts memory that is about to be used; false, and nothing is counted, if it would be over the
+ * limit. */
 bool gyre__memory_charge(size_t bytes);
 void gyre__memory_uncharge(size_t bytes);
 
-/* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call again after every
- * failure as long as it returns true. May run the program's handler: hold nothing. */
+/* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call
+ * again after every failure as long as it returns true. May run the program's handler: hold
+ * nothing. */
 bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step);
 void gyre__memory_fork_prepare(void);
 void gyre__memory_fork_parent(void);
@@ -43,16 +45,17 @@ void gyre__memory_fork_child(void);
 
 /* ---- segment.c ---- */
 
-/* A free page of that size in one of the heap's segments, counted as committed; NULL if there is none, or with
- * *over_limit true. Its memory is zero unless page->dirty. */
+/* A free page of that size in one of the heap's segments, counted as committed; NULL if there is
+ * none, or with *over_limit true. Its memory is zero unless page->dirty. */
 struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t page_shift,
                                            bool *over_limit);
 /* Maps another segment. False if the system has no memory. */
 bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift);
-/* Gives a page back to its segment, as it is; page->empty_since_ns says since when it has been empty. */
+/* Gives a page back to its segment, as it is; page->empty_since_ns says since when it has been
+ * empty. */
 void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page);
-/* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system, and unmaps
- * segments of which nothing is left. */
+/* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system,
+ * and unmaps segments of which nothing is left. */
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
 void gyre__segment_fork_prepare(void);
 void gyre__segment_fork_parent(void);
@@ -60,10 +63,13 @@ void gyre__segment_fork_child(void);
 
 /* ---- page.c ---- */
 
-/* A page of the pool with a free block, now at the head of its list; NULL if all its pages are full. */
-struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
+/* A page of the pool with a free block, now at the head of its list; NULL if all its pages are
+ * full. */
+struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
+                                   unsigned size_class);
 /* As above with another page for the pool; NULL if there is no memory for one. */
-struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
+struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,
+                                  unsigned size_class);
 /* A block of this slot came back to a full page. */
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page);
 /* The page has no block out any more: puts it away, unless it is the last of its pool. */
@@ -74,8 +80,9 @@ void gyre__page_free_remote(struct gyre__page *page, void *first, void *last);
 void gyre__page_collect_all(struct gyre__heap *heap);
 /* Looks through the pages that others have pushed onto heap->news. */
 void gyre__page_hear_news(struct gyre__heap *heap);
-/* Takes the kind from empty object pages that have been empty since cutoff_ns or longer, if their grace period is
- * over. Returns the highest ticket of those that still wait for it, 0 if none does. */
+/* Takes the kind from empty object pages that have been empty since cutoff_ns or longer, if their
+ * grace period is over. Returns the highest ticket of those that still wait for it, 0 if none does.
+ */
 uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns);
 /* Brings the heap's figures up to date with the page. */
 void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page);
@@ -102,7 +109,8 @@ GYRE_INLINE void gyre__debug_block_made(void *block, enum gyre__kind kind) {
 void gyre__purge_tick(struct gyre__heap *heap);
 /* Purges all that is empty. */
 void gyre__purge_heap(struct gyre__heap *heap);
-/* Purges idle slots' heaps, and asks running threads to purge theirs. Takes slots: the caller has none taken. */
+/* Purges idle slots' heaps, and asks running threads to purge theirs. Takes slots: the caller has
+ * none taken. */
 void gyre__purge_others(struct gyre__heap *self);
 /* lib/thread's hooks. */
 void gyre__purge_at_safepoint(struct gyre__thread *self);
@@ -111,12 +119,12 @@ void gyre__purge_leaving(struct gyre__thread *self, bool detach);
 /* ---- large.c; any thread ---- */
 
 /* As gyre__heap_alloc_large(); `zero`: raw blocks are zeroed too. */
-void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size, size_t alignment,
-                        bool zero);
+void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,
+                        size_t alignment, bool zero);
 /* `self` may be the stand-in for raw blocks. */
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page);
-/* Changes a raw large block's size, keeping its contents, to another large size; NULL if that cannot be done without
- * allocating anew. */
+/* Changes a raw large block's size, keeping its contents, to another large size; NULL if that
+ * cannot be done without allocating anew. */
 void *gyre__large_resize(struct gyre__page *page, size_t size);
 bool gyre__large_backend_is_available(uint64_t backend);
 

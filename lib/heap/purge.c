@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Giving memory back.
  *
- * A page that empties is kept for a while ("purge_delay_ms"), because most programs want it again soon. Nobody
- * watches the clock: a heap looks at its old pages now and then in its slow paths (gyre__purge_tick()), at a
- * safepoint when it is asked to (GYRE__REQ_HEAP), and when its thread parks; when its thread detaches, it keeps
- * nothing. Idle slots are looked after by whatever thread comes to a safepoint with that request, at most one in a
- * while (purge_idle()).
+ * A page that empties is kept for a while ("purge_delay_ms"), because most programs want it again
+ * soon. Nobody watches the clock: a heap looks at its old pages now and then in its slow paths
+ * (gyre__purge_tick()), at a safepoint when it is asked to (GYRE__REQ_HEAP), and when its thread
+ * parks; when its thread detaches, it keeps nothing. Idle slots are looked after by whatever thread
+ * comes to a safepoint with that request, at most one in a while (purge_idle()).
  *
- * Object pages wait for a grace period besides. Where one is missing, the heap's grace_node is deferred: it purges
- * when it runs, in a thread that has the heap or has taken it.
+ * Object pages wait for a grace period besides. Where one is missing, the heap's grace_node is
+ * deferred: it purges when it runs, in a thread that has the heap or has taken it.
  *
- * gyre_purge() reaches every heap twice, with a grace period between, so that object pages found empty in the
- * first round can go in the second. Each round has a number: it is written into the heap's purge_asked, and the heap
- * takes part, and copies it to purge_seen, at its thread's next safepoint or when it goes idle; or it is idle already and
- * is taken. A thread that went idle having missed the number is found idle after the grace period.
+ * gyre_purge() reaches every heap twice, with a grace period between, so that object pages found
+ * empty in the first round can go in the second. Each round has a number: it is written into the
+ * heap's purge_asked, and the heap takes part, and copies it to purge_seen, at its thread's next
+ * safepoint or when it goes idle; or it is idle already and is taken. A thread that went idle
+ * having missed the number is found idle after the grace period.
  */
 #include <errno.h>
 
@@ -70,7 +71,8 @@ static uint32_t round_new(void) {
 
 /* Takes part in a purge of all if this heap was asked to and has not yet. */
 static bool join_round(struct gyre__heap *heap) {
-  /* relaxed: the request bit or the taking of the slot brings the number along; pairs with spread_round(). */
+  /* relaxed: the request bit or the taking of the slot brings the number along; pairs with
+   * spread_round(). */
   uint32_t asked = gyre__load_relaxed(&heap->purge_asked);
   /* relaxed: our own. */
   if (GYRE_LIKELY(asked == gyre__load_relaxed(&heap->purge_seen))) return false;
@@ -112,7 +114,8 @@ static void purge_idle(struct gyre__heap *self, uint64_t now) {
   }
 }
 
-/* Has every heap but `self` take part in the round, now if it is idle, else at its next safepoint. */
+/* Has every heap but `self` take part in the round, now if it is idle, else at its next safepoint.
+ */
 static void spread_round(struct gyre__heap *self, uint32_t round,
                          bool (*take)(struct gyre__thread *slot)) {
   uint32_t count = gyre__thread_slot_count();

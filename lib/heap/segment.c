@@ -3,14 +3,16 @@
  *
  *     segment (address space)        |page 0|page 1|page 2| ...                  |
  *                                       ^
- *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >> 22]
+ *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >>
+ *     22]
  *
- * A segment belongs to one slot from the day it is mapped until it is unmapped. Its metadata lies apart, so that
- * blocks of a power of two fall on multiples of it, and so that a page that was purged costs nothing; pieces of
- * metadata are carved from chunks and used again, never given back.
+ * A segment belongs to one slot from the day it is mapped until it is unmapped. Its metadata lies
+ * apart, so that blocks of a power of two fall on multiples of it, and so that a page that was
+ * purged costs nothing; pieces of metadata are carved from chunks and used again, never given back.
  *
- * A page of a segment is in use (page.c says how), or it is free: then it is in `free_pages`, and in `dirty_pages`
- * too if its memory is still there. Only a page that is in use or dirty counts as committed:
+ * A page of a segment is in use (page.c says how), or it is free: then it is in `free_pages`, and
+ * in `dirty_pages` too if its memory is still there. Only a page that is in use or dirty counts as
+ * committed:
  *
  *              take                        give
  *     clean ---------> in use (committed) -------> dirty (committed, cached)
@@ -18,14 +20,19 @@
  *       \_____________________ purge ________________/
  *
  * Invariants:
- *   "free first": segments with free pages come before those without in heap->segments, so that finding one
+ *   "free first": segments with free pages come before those without in heap->segments, so that
+ *   finding one
  *       looks at few.
- *   "no news of the unmapped": a segment is unmapped only when no page of it awaits news. Then no thread
- *       that freed a block in it is still about to push its page (page.c), and nobody else has a pointer to its
- *       metadata: pages of object kinds become free only after a grace period, and a raw block that was freed has
+ *   "no news of the unmapped": a segment is unmapped only when no page of it awaits news. Then no
+ *   thread
+ *       that freed a block in it is still about to push its page (page.c), and nobody else has a
+ *       pointer to its
+ *       metadata: pages of object kinds become free only after a grace period, and a raw block that
+ *       was freed has
  *       no readers.
  *
- * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped under it.
+ * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped
+ * under it.
  */
 #include "lib/heap/page.h"
 
@@ -131,8 +138,8 @@ static uint64_t all_pages(const struct gyre__segment *segment) {
 /* `entry` is the segment or NULL. */
 static void segment_publish(const struct gyre__segment *segment, void *entry) {
   size_t index = (uintptr_t)segment->base >> GYRE__SEGMENT_SHIFT;
-  /* release: the metadata; but readers come by way of a block that was handed to them, which orders more.
-   * Pairs with the load in gyre__segment_of(). */
+  /* release: the metadata; but readers come by way of a block that was handed to them, which orders
+   * more. Pairs with the load in gyre__segment_of(). */
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
@@ -157,14 +164,15 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   return true;
 }
 
-/* "No news of the unmapped": calls off the news that pages wait for. False if some are under way. */
+/* "No news of the unmapped": calls off the news that pages wait for. False if some are under way.
+ */
 static bool segment_call_off_news(struct gyre__segment *segment) {
   for (uint32_t i = 0; i < segment->page_count; i++) {
     struct gyre__page *page = &segment->pages[i];
     if (!page->awaits_news) continue;
     uint64_t expected = GYRE__REMOTE_TELL;
-    /* acquire: of nothing in particular; whoever frees a block here now would be misusing it. Pairs with the
-     * compare-exchange in gyre__page_free_remote(). */
+    /* acquire: of nothing in particular; whoever frees a block here now would be misusing it. Pairs
+     * with the compare-exchange in gyre__page_free_remote(). */
     if (!gyre__cas_strong_acquire(&page->remote, &expected, 0)) return false;
     page->awaits_news = 0;
   }
@@ -189,7 +197,8 @@ static struct gyre__page *page_init_in_segment(struct gyre__heap *heap,
   if (page->segment == NULL) {
     page->segment = segment;
     page->start = segment->base + ((size_t)index << segment->page_shift);
-    /* relaxed: before the page's first block is handed out; pairs with the load in gyre__heap_free(). */
+    /* relaxed: before the page's first block is handed out; pairs with the load in
+     * gyre__heap_free(). */
     gyre__store_relaxed(&page->owner, heap->thread.base.id);
   }
   return page;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Size classes: 16-byte steps up to 128 bytes, then four to each doubling up to 64 KiB, so that rounding up
- * wastes at most a quarter of a block's own size beyond 128 bytes, an eighth on average. All are multiples of 16. */
+/* Size classes: 16-byte steps up to 128 bytes, then four to each doubling up to 64 KiB, so that
+ * rounding up wastes at most a quarter of a block's own size beyond 128 bytes, an eighth on
+ * average. All are multiples of 16. */
 #ifndef GYRE_LIB_HEAP_SIZECLASS_H
 #define GYRE_LIB_HEAP_SIZECLASS_H
 

@@ -5,7 +5,8 @@
 #include "lib/heap/page.h"
 
 /* What a heap knows of itself; exact if it is ours or can be taken for a moment. */
-static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self, struct gyre_heap_stats *sum) {
+static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
+                         struct gyre_heap_stats *sum) {
   /* relaxed: statistics, all of them. */
   if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
   bool taken = heap != self && gyre__thread_try_take(&heap->thread);

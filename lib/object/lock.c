@@ -26,6 +26,7 @@ static bool try_lock(gyre__header *h, uint8_t with) {
 }
 
 int gyre_try_lock(void *object) {
+  gyre__attach_self();
   gyre__header *h = gyre__header_of(object);
   /* relaxed: the fetch_or decides. */
   if (gyre__load_relaxed(&h->bits) & GYRE__BIT_LOCKED) return 0;
@@ -37,14 +38,16 @@ static GYRE_NOINLINE void lock_slow(gyre__header *h) {
     gyre__cpu_relax();
     if (gyre_try_lock(gyre__object_of(h))) return;
   }
-  gyre_park();
+  /* Sleeps parked, but locks running: no lock changes hands in a stopped world, whose stopper looks
+   * at locks; and no program code runs between the lock and our return. */
   while (!try_lock(h, GYRE__BIT_WAITERS)) {
+    gyre_park();
     /* relaxed: the kernel compares the word again. */
     uint32_t word = gyre__load_relaxed(word_of(h));
     uint32_t both = (uint32_t)(GYRE__BIT_LOCKED | GYRE__BIT_WAITERS) << 24;
     if ((word & both) == both) gyre__futex_wait((gyre__atomic_u32 *)word_of(h), word, UINT64_MAX);
+    gyre_unpark();
   }
-  gyre_unpark();
 }
 
 void gyre_lock(void *object) {

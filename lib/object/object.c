@@ -91,7 +91,8 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   if (!large) memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
   if (type->element_size != 0) *gyre__array_length_word(h, gyre__page_of(h)) = count;
   uint32_t owner = self->heap.thread.base.id;
-  if (type->flags & GYRE_TYPE_SHARED) {
+  /* A large object is never queued for a merge: its page may go before its owner gets to it. */
+  if (large || type->flags & GYRE_TYPE_SHARED) {
     owner = 0;
     count_init_shared(h);
   } else {

@@ -37,6 +37,12 @@ GYRE_INLINE void *gyre__object_of(gyre__header *h) { return (char *)h + GYRE_HEA
 /* The calling thread's part; attaches it, and dies if that is impossible: for paths that cannot
  * fail. */
 struct gyre__objects *gyre__objects_self(void);
+/* Attaches the calling thread if it is not: before it counts, moves a reference or locks an object.
+ * A thread that did so unattached would do it in a stopped world too, and hold up no grace period.
+ */
+GYRE_INLINE void gyre__attach_self(void) {
+  if (GYRE_UNLIKELY(gyre__self->id == 0)) (void)gyre__objects_self();
+}
 
 /* ---- types (type.c) ---- */
 

@@ -96,6 +96,9 @@ static bool is_own(const gyre__header *h) {
 
 void gyre__retain_slow(void *object) {
   gyre__header *h = gyre__header_of(object);
+  /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
+  if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
+  gyre__attach_self();
   if (!is_own(h)) {
     retain_shared(h);
     return;
@@ -121,20 +124,22 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
     gyre__store_relaxed(&h->local, local - 1);
     return;
   }
-  /* acquire: a flag set by a thread whose count has come back to 0 is seen with that count; pairs
-   * with the fetch_or of lib/weak and lib/object/lock.c. */
-  if (gyre__load_acquire(&h->bits) & GYRE__BITS_SPECIAL) {
-    gyre__merge(h, false);
-    gyre__release_shared(self, h);
-    return;
-  }
   /* relaxed: ours alone; a loader looks at the shared word only. */
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/local_zero");
   /* seq_cst: after the exchange that emptied the last slot, whoever did it; pairs with
    * gyre__try_count(). It also acquires what others did with the object before their releases. */
-  if (gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT) ||
-      gyre__merge(h, false) == 0)
+  uint32_t shared = gyre__load_seq_cst(&h->shared);
+  /* acquire: after the look at the shared word: a flag set by a thread whose count has come back is
+   * seen with that; pairs with the fetch_or in lib/weak. */
+  if (gyre__load_acquire(&h->bits) & GYRE__BITS_SPECIAL) {
+    /* relaxed: ours alone. */
+    gyre__store_relaxed(&h->local, 1);
+    gyre__merge(h, false);
+    gyre__release_shared(self, h);
+    return;
+  }
+  if (shared == gyre__shared_of(0, GYRE__DEFAULT) || gyre__merge(h, false) == 0)
     gyre__object_die(self, h);
 }
 
@@ -204,19 +209,20 @@ static GYRE_NOINLINE void release_any(gyre__header *h) {
  * an object of which there is nothing to take apart. */
 void gyre__release_slow(void *object) {
   gyre__header *h = gyre__header_of(object);
-  /* relaxed: "mine" is never stale, and the count is ours alone. acquire: as in release_owned(). */
-  if (gyre__load_relaxed(&h->owner) != gyre__bias || gyre__load_relaxed(&h->local) != 1 ||
-      gyre__load_acquire(&h->bits) != 0) {
+  /* relaxed: "mine" is never stale, and the count is ours alone. */
+  if (gyre__load_relaxed(&h->owner) != gyre__bias || gyre__load_relaxed(&h->local) != 1) {
     release_any(h);
     return;
   }
   /* relaxed: as in release_owned(). */
   gyre__store_relaxed(&h->local, 0);
-  GYRE_WINDOW("refcount/local_zero");
-  /* seq_cst: as in release_owned(); pairs with gyre__try_count(). */
-  if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT))) {
-    struct gyre__objects *self = (struct gyre__objects *)gyre__self;
-    if (gyre__merge(h, false) == 0) gyre__object_die(self, h);
+  GYRE_WINDOW("refcount/leaf_zero");
+  /* seq_cst: as in release_owned(); pairs with gyre__try_count(). acquire: likewise. */
+  if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT) ||
+                    gyre__load_acquire(&h->bits) != 0)) {
+    /* relaxed: ours alone; the general case begins from the start. */
+    gyre__store_relaxed(&h->local, 1);
+    release_any(h);
     return;
   }
   /* relaxed: the block is nobody's but ours. */
@@ -268,6 +274,7 @@ int gyre_try_retain(void *object) {
   gyre__header *h = gyre__header_of(object);
   /* relaxed: set long before, or the caller errs. */
   GYRE_ASSERT(gyre__load_relaxed(&h->bits) & (GYRE__BIT_ATOMIC | GYRE__BIT_WEAK));
+  gyre__attach_self();
   return gyre__try_retain(h);
 }
 

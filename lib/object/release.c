@@ -44,15 +44,23 @@ static gyre__header *dying_pop(struct gyre__objects *self) {
   return h;
 }
 
+/* Might dropping a reference to this object run program code? Only if it dies with some, or if it
+ * has to be queued: a queue that nobody serves is served at once, with what else is in it. */
+static bool is_quiet(const gyre__header *h, uint32_t id) {
+  /* relaxed: if a flag is set later, the object has a holder who did so, and does not die here. */
+  if (gyre__load_relaxed(&h->bits) & GYRE__BITS_SPECIAL) return false;
+  /* relaxed: "mine" and "nobody's" do not change behind our back. */
+  uint32_t owner = gyre__load_relaxed(&h->owner);
+  return owner == 0 || owner == id;
+}
+
 /* Drops the reference in a slot of a dead object. False if that might run program code and must
  * not. */
 static bool slot_drop(gyre_slot *slot, bool quietly) {
   /* relaxed: the object is dead: no other thread may look at its slots any more. */
   void *child = gyre__load_relaxed(&slot->gyre__ref);
   if (child == NULL) return true;
-  /* relaxed: if a flag is set later, the child has a holder who did so, and does not die here. */
-  if (quietly && gyre__load_relaxed(&gyre__header_of(child)->bits) & GYRE__BITS_SPECIAL)
-    return false;
+  if (quietly && !is_quiet(gyre__header_of(child), gyre__self->id)) return false;
   /* relaxed: as above; remembers what is done. */
   gyre__store_relaxed(&slot->gyre__ref, NULL);
   gyre_release(child);
@@ -130,8 +138,11 @@ void gyre__object_die(struct gyre__objects *self, gyre__header *h) {
   /* acquire: as in release_owned(). */
   uint32_t bits = gyre__load_acquire(&h->bits);
   GYRE_ASSERT(!(bits & GYRE__BIT_FINALIZE));
-  if (bits & GYRE__BIT_WEAK && gyre__object_hooks.weak_died)
+  if (bits & GYRE__BIT_WEAK && gyre__object_hooks.weak_died) {
+    /* relaxed: the object is nobody's but ours; a collection during a callback leaves it alone. */
+    gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
     gyre__object_hooks.weak_died(self, gyre__object_of(h));
+  }
   if (!(bits & GYRE__BIT_COMPLEX)) {
     gyre__object_free(self, h, gyre__page_of(h));
     return;

@@ -4,6 +4,7 @@
 #include "lib/object/object.h"
 
 void *gyre__slot_swap(gyre_slot *slot, void *object) {
+  gyre__attach_self();
   GYRE_WINDOW("slot/swap");
   /* seq_cst: release: who loads the new pointer sees the object behind it (gyre__slot_load());
    * acquire: we see the one behind the old; and before the look at the shared word when a count
@@ -23,6 +24,7 @@ void *gyre__slot_take(gyre_slot *slot) {
 }
 
 int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) {
+  gyre__attach_self();
   gyre__retain(desired);
   void *seen = expected;
   /* seq_cst: as in gyre__slot_swap(). */
@@ -35,14 +37,14 @@ int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) 
 }
 
 void *gyre__slot_load_slow(gyre_slot *slot) {
+  gyre__attach_self();
   for (;;) {
     /* acquire: the header behind the pointer; pairs with gyre__slot_swap(). */
     void *object = gyre__load_acquire(&slot->gyre__ref);
     if (object == NULL) return NULL;
     gyre__header *h = gyre__header_of(object);
-    uint32_t id = gyre__self->id;
     /* relaxed: as in gyre__slot_load(). */
-    if (id != 0 && gyre__load_relaxed(&h->owner) == id) return gyre__retain(object);
+    if (gyre__load_relaxed(&h->owner) == gyre__self->id) return gyre__retain(object);
     GYRE_WINDOW("slot/load");
     if (!gyre__try_count(h)) continue; /* dead, so the slot has changed */
     GYRE_WINDOW("slot/counted");

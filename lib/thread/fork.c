@@ -12,8 +12,8 @@
  * the slot and nothing is allocated from its pages again. That memory is all that the child loses.
  *
  * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread
- * that the child does not have. The collector's comes first, before the stop, because it may be held
- * for as long as a collection takes, and is waited for parked. All others are held for a few
+ * that the child does not have. The collector's comes first, before the stop, because it may be
+ * held for as long as a collection takes, and is waited for parked. All others are held for a few
  * instructions, so they are taken after the stop: a thread that sleeps for one of them counts as
  * running and could not be stopped. Rooms from the top down, then the registry of slots, the grace
  * periods, the options and the log.
@@ -27,7 +27,7 @@
 static void prepare(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
   if (hooks->fork_before_stop) hooks->fork_before_stop();
-  gyre__world_stop_for(gyre__thread_current(), STALL_LIMIT_NS);
+  (void)gyre__world_stop_for(gyre__thread_current(), STALL_LIMIT_NS);
   for (int i = GYRE__FORK_ROOMS; i-- > 0;)
     if (hooks->fork_prepare[i]) hooks->fork_prepare[i]();
   gyre__thread_fork_prepare();

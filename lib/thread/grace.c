@@ -108,8 +108,8 @@ static void complete(void) {
 }
 
 void gyre__grace_ack(void) {
-  /* acq_rel: gathers what each thread did before its answer, for complete(); pairs with itself in the
-   * other threads. */
+  /* acq_rel: gathers what each thread did before its answer, for complete(); pairs with itself in
+   * the other threads. */
   if (gyre__fetch_sub_acq_rel(&grace.remaining, 1) == 1) complete();
 }
 
@@ -200,7 +200,7 @@ bool gyre__grace_wait(struct gyre__thread *self, uint64_t ticket, uint64_t timeo
     /* relaxed: a time stamp. */
     uint64_t begun = gyre__load_relaxed(&grace.begun_ns);
     if (gyre__clock_ns() - (begun > start ? begun : start) >= patience) {
-      gyre__stall_report("a grace period", GYRE__REQ_HANDSHAKE, begun);
+      gyre__stall_report(begun);
       patience *= 2;
     }
   }

@@ -119,8 +119,8 @@ void gyre__thread_idle(struct gyre__thread *self, uint32_t idle) {
     gyre__grace_ack();
 }
 
-void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) {
-  bool waited = false;
+/* `waited`: the thread is counted among those who wait for the world. */
+static void enter(struct gyre__thread *self, uint32_t idle, bool waited) {
   for (;;) {
     waited = gyre__world_wait(waited);
     /* relaxed: the compare-exchange decides. */
@@ -136,10 +136,13 @@ void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) {
     if (!gyre__cas_weak_seq_cst(&self->state, &state, GYRE__SLOT_RUNNING)) continue;
     if (state & GYRE__SLOT_WAITED) gyre__futex_wake(&self->state, INT_MAX);
     if (!gyre__world_is_stopped()) break;
-    state_set(self, idle);
+    waited = gyre__world_count(waited);
+    gyre__thread_idle(self, idle);
   }
   if (waited) gyre__world_waited();
 }
+
+void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) { enter(self, idle, false); }
 
 static uint32_t state_taken(uint32_t state) {
   if (state == GYRE__SLOT_ORPHAN) return GYRE__SLOT_TAKEN_ORPHAN;
@@ -285,6 +288,13 @@ gyre_thread *gyre_thread_attach(void) {
   return self != NULL ? &self->base : NULL;
 }
 
+/* Clears request bits and tells which of them were set. */
+static uint32_t requests_take(struct gyre__thread *self, uint32_t bits) {
+  /* seq_cst: acquires what was published before the bit (gyre__thread_request()); for the handshake
+   * it is the announcement, ordered before all this thread reads afterwards (its mode, slots). */
+  return gyre__fetch_and_seq_cst(&self->base.request, ~bits) & bits;
+}
+
 static bool has_unsettled(struct gyre__thread *slot) {
   return gyre__thread_hooks.has_unsettled && gyre__thread_hooks.has_unsettled(slot);
 }
@@ -296,6 +306,7 @@ static void leave(struct gyre__thread *self, uint32_t idle) {
   for (;;) {
     if (gyre__thread_hooks.leaving) gyre__thread_hooks.leaving(self, detach);
     if (gyre__thread_hooks.heap_leaving) gyre__thread_hooks.heap_leaving(self, detach);
+    if (requests_take(self, GYRE__REQ_DEFER)) gyre__grace_serve(self);
     gyre__grace_begin();
     gyre__thread_idle(self, idle);
     if (!has_unsettled(self)) break;
@@ -361,13 +372,6 @@ void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
 
 /* ---- safepoints ---- */
 
-/* Clears request bits and tells which of them were set. */
-static uint32_t requests_take(struct gyre__thread *self, uint32_t bits) {
-  /* seq_cst: acquires what was published before the bit (gyre__thread_request()); for the handshake
-   * it is the announcement, ordered before all this thread reads afterwards (its mode, slots). */
-  return gyre__fetch_and_seq_cst(&self->base.request, ~bits) & bits;
-}
-
 void gyre__safepoint_slow(gyre_thread *base) {
   struct gyre__thread *self = (struct gyre__thread *)base;
   if (base->id == 0 || self->park_depth > 0) return;
@@ -381,8 +385,9 @@ void gyre__safepoint_slow(gyre_thread *base) {
   if (work & GYRE__REQ_GRACE) gyre__grace_begin();
   if (requests_take(self, GYRE__REQ_HANDSHAKE)) gyre__grace_ack();
   if (requests_take(self, GYRE__REQ_STOP) && gyre__world_is_stopped()) {
+    bool counted = gyre__world_count(false);
     gyre__thread_idle(self, GYRE__SLOT_PARKED);
-    gyre__thread_enter(self, GYRE__SLOT_PARKED);
+    enter(self, GYRE__SLOT_PARKED, counted);
   }
   if (requests_take(self, GYRE__REQ_COLLECT) && hooks->collect) hooks->collect(self);
 }
@@ -396,14 +401,14 @@ static struct {
   char name[32];
 } stall;
 
-void gyre__stall_report(const char *what, uint32_t request, uint64_t since_ns) {
+void gyre__stall_report(uint64_t since_ns) {
   uint64_t now = gyre__clock_ns();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
     /* relaxed: a report may be a moment out of date. */
     if (slot_state(slot) != GYRE__SLOT_RUNNING ||
-        !(gyre__load_relaxed(&slot->base.request) & request))
+        !(gyre__load_relaxed(&slot->base.request) & GYRE__REQ_HANDSHAKE))
       continue;
     char name[32];
     gyre__lock_take(&registry.lock);
@@ -420,10 +425,10 @@ void gyre__stall_report(const char *what, uint32_t request, uint64_t since_ns) {
     /* relaxed: statistics; a maximum. */
     while (waited > longest && !gyre__cas_weak_relaxed(&stall.longest_ns, &longest, waited)) {
     }
-    gyre__log("gyre: stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; %s waits "
-              "for it",
+    gyre__log("gyre: stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; "
+              "a grace period waits for it",
               name, os_id, (unsigned long long)(waited / 1000000000u),
-              (unsigned long long)(waited / 1000000u % 1000u), what);
+              (unsigned long long)(waited / 1000000u % 1000u));
   }
 }
 
@@ -484,7 +489,12 @@ void gyre__thread_fork_child(void) {
     bool whole = state == GYRE__SLOT_ORPHAN || state == GYRE__SLOT_PARKED;
     /* relaxed: as above. */
     gyre__store_relaxed(&slot->state, whole ? GYRE__SLOT_ORPHAN : GYRE__SLOT_LOST);
-    gyre__store_relaxed(&slot->base.request, 0);
+    /* relaxed: as above. What is left to be done is left to the heir; who asked for the rest is
+     * gone. */
+    uint32_t left =
+        gyre__load_relaxed(&slot->base.request) &
+        (GYRE__REQ_SETTLE | GYRE__REQ_RELEASE | GYRE__REQ_HEAP | GYRE__REQ_DEFER | GYRE__REQ_GRACE);
+    gyre__store_relaxed(&slot->base.request, left);
     slot->park_depth = 0;
     slot->name[0] = '\0';
     if (!whole) continue;

@@ -94,8 +94,8 @@ struct gyre__thread_hooks {
   void (*heap)(struct gyre__thread *self);
   void (*collect)(struct gyre__thread *self);
   /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in
-   * descending order, in the stopped world; parent and child in ascending order, before the world is
-   * resumed. The two single ones are called outside of that: for a lock that is held long. */
+   * descending order, in the stopped world; parent and child in ascending order, before the world
+   * is resumed. The two single ones are called outside of that: for a lock that is held long. */
 #define GYRE__FORK_ROOMS 4
   void (*fork_before_stop)(void);
   void (*fork_prepare[GYRE__FORK_ROOMS])(void);
@@ -105,7 +105,8 @@ struct gyre__thread_hooks {
 };
 extern struct gyre__thread_hooks gyre__thread_hooks;
 
-/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request. Rooms above may prepare their part of it in a constructor. */
+/* The stand-in that gyre__self points to in threads that are not attached: id 0, no request. Rooms
+ * above may prepare their part of it in a constructor. */
 union gyre__thread_room {
   struct gyre__thread thread;
   char room[GYRE__SLOT_BYTES];
@@ -166,13 +167,16 @@ bool gyre__world_is_stopped(void);
  * which waits while the world is stopped or the slot is taken. Idling answers handshakes. */
 void gyre__thread_idle(struct gyre__thread *self, uint32_t idle);
 void gyre__thread_enter(struct gyre__thread *self, uint32_t idle);
+/* Counts the calling thread, which runs, among the waiters before it idles for a stop, unless it is
+ * `counted` already. True. */
+bool gyre__world_count(bool counted);
 /* Waits while the world is stopped. Returns whether the thread is counted among the waiters
  * (`counted`: it was already); then gyre__world_waited() must follow once it runs again. */
 bool gyre__world_wait(bool counted);
 void gyre__world_waited(void);
-/* As gyre__world_stop, but gives up waiting for running threads after timeout_ns; `self` may be
- * NULL or parked. For fork. */
-void gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns);
+/* One attempt to stop the world; false if a thread still runs after timeout_ns. Resume it in either
+ * case. `self` may be NULL or parked. */
+bool gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns);
 void gyre__world_after_fork(void);
 uint64_t gyre__world_stops(void);
 /* Threads that wait for the end of a stop, or waited for the last and do not run yet. */
@@ -188,8 +192,9 @@ void gyre__thread_fork_prepare(void);
 void gyre__thread_fork_parent(void);
 void gyre__thread_fork_child(void);
 void gyre__fork_init(void);
-/* Logs who has not answered since `since_ns`, and counts it; `what` names what waits. */
-void gyre__stall_report(const char *what, uint32_t request, uint64_t since_ns);
+/* Logs which threads have not answered the grace period that was begun at `since_ns`, and counts
+ * it. */
+void gyre__stall_report(uint64_t since_ns);
 
 /* Takes a lock, parked while it waits. */
 void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock);

@@ -6,14 +6,23 @@
  * Both sides write before they look, sequentially consistently, so a thread is either seen running
  * and waited for, or sees the stop and does not run.
  *
- * "Fair": a thread that had to wait counts itself in `waiters` until it runs again, and no stop
+ * "Fair": a thread that has to wait counts itself in `waiters` until it runs again, and no stop
  * begins before the count is 0. So between two stops everyone who waited for the first has come out
- * of it, however soon the second follows. No thread counts itself in between, since it counts only
- * when it sees a stop.
+ * of it, however soon the second follows. A thread that runs counts itself before it idles for a
+ * stop: once it is idle, that stop may end and the next begin before it gets to its next
+ * instruction. No thread counts itself in between, since it counts only when it sees a stop.
+ *
+ * "One does not hold up the others": a stop waits only a moment for a thread that passes no
+ * safepoint. Then it lets the others go and waits, with them running, for a grace period, in which
+ * that thread is named if it takes long (grace.c); after that it tries again and waits twice as
+ * long, so that threads whose safepoints are far apart are stopped in the end.
  */
 #include "lib/thread/thread.h"
 
 #include <limits.h>
+
+/* How long a first attempt keeps the others waiting. */
+#define PATIENCE_NS 10000000u
 
 static struct {
   /* Held from before a stop until it is resumed: one stop at a time. Taken parked. */
@@ -41,10 +50,16 @@ bool gyre__world_is_stopped(void) {
   return gyre__load_seq_cst(&world.stopped) != 0;
 }
 
+bool gyre__world_count(bool counted) {
+  /* seq_cst: counted before this thread is idle for the present stop, so before the next one
+   * begins; pairs with the load in stop_begin(). */
+  if (!counted) gyre__fetch_add_seq_cst(&world.waiters, 1);
+  return true;
+}
+
 bool gyre__world_wait(bool counted) {
   if (!gyre__world_is_stopped()) return counted;
-  /* seq_cst: counted before the stop's end is waited for; pairs with the load in stop_begin(). */
-  if (!counted) gyre__fetch_add_seq_cst(&world.waiters, 1);
+  (void)gyre__world_count(counted);
   while (gyre__world_is_stopped())
     gyre__futex_wait(&world.stopped, 1, UINT64_MAX);
   return true;
@@ -56,8 +71,7 @@ void gyre__world_waited(void) {
 }
 
 /* Waits until `slot` runs no more. False when deadline_ns has passed. */
-static bool await_idle(struct gyre__thread *slot, uint64_t since_ns, uint64_t deadline_ns) {
-  uint64_t patience = gyre__option(stall_ms) * 1000000u;
+static bool await_idle(struct gyre__thread *slot, uint64_t deadline_ns) {
   for (;;) {
     /* seq_cst: after the store of `stopped`; acquires what the thread did until it went idle. Pairs
      * with state_set() in thread.c. */
@@ -69,11 +83,7 @@ static bool await_idle(struct gyre__thread *slot, uint64_t since_ns, uint64_t de
     if (state != waited && !gyre__cas_weak_relaxed(&slot->state, &state, waited)) continue;
     uint64_t now = gyre__clock_ns();
     if (now >= deadline_ns) return false;
-    uint64_t wait = deadline_ns - now < patience ? deadline_ns - now : patience;
-    if (!gyre__futex_wait(&slot->state, waited, wait) && gyre__clock_ns() - since_ns >= patience) {
-      gyre__stall_report("stopping the world", GYRE__REQ_STOP, since_ns);
-      patience *= 2;
-    }
+    gyre__futex_wait(&slot->state, waited, deadline_ns - now);
   }
 }
 
@@ -87,11 +97,10 @@ static void stop_begin(void) {
   }
 }
 
-void gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns) {
+bool gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns) {
   gyre__lock_parked(self, &world.lock);
   stop_begin();
-  uint64_t now = gyre__clock_ns();
-  uint64_t deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+  uint64_t deadline = gyre__clock_ns() + timeout_ns;
   /* seq_cst: before the looks at the slots' states; pairs with gyre__world_is_stopped(). */
   gyre__store_seq_cst(&world.stopped, 1);
   GYRE_WINDOW("world/stopping");
@@ -100,21 +109,27 @@ void gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns) {
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
     /* relaxed: await_idle() looks properly. */
-    if (slot == self || (gyre__load_relaxed(&slot->state) & GYRE__SLOT_STATE) != GYRE__SLOT_RUNNING)
-      continue;
-    /* relaxed: a time stamp for stall reports. */
-    gyre__store_relaxed(&slot->asked_ns, now);
-    gyre__thread_request(slot, GYRE__REQ_STOP);
+    uint32_t state = gyre__load_relaxed(&slot->state);
+    if (slot != self && (state & GYRE__SLOT_STATE) == GYRE__SLOT_RUNNING)
+      gyre__thread_request(slot, GYRE__REQ_STOP);
   }
+  bool all = true;
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
-    if (slot != self) await_idle(slot, now, deadline);
+    if (slot != self) all &= await_idle(slot, deadline);
   }
   /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&world.stops, 1);
+  if (all) gyre__fetch_add_relaxed(&world.stops, 1);
+  return all;
 }
 
-void gyre__world_stop(struct gyre__thread *self) { gyre__world_stop_for(self, UINT64_MAX); }
+void gyre__world_stop(struct gyre__thread *self) {
+  for (uint64_t patience = PATIENCE_NS;; patience *= 2) {
+    if (gyre__world_stop_for(self, patience)) return;
+    gyre__world_resume(self);
+    gyre__grace_wait(self, gyre__grace_ticket(), UINT64_MAX);
+  }
+}
 
 void gyre__world_resume(struct gyre__thread *self) {
   (void)self;

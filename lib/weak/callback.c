@@ -8,17 +8,19 @@
  *       v                                                                   v
  *     freed, never called                                                 freed
  *
- * All moves are made under the control block's lock, each callback is called without it. The list stays the control
- * block's, and callbacks are popped one at a time, so that one that is freed while others run is not called: by an
- * earlier callback, or by another thread. A gyre_weak_free() that finds it RUNNING in another thread waits, parked,
- * until it is CALLED, and has the last look at it; if it is RUNNING in this thread, so that we are in the callback,
- * it leaves the freeing to the loop below.
+ * All moves are made under the control block's lock, each callback is called without it. The list
+ * stays the control block's, and callbacks are popped one at a time, so that one that is freed
+ * while others run is not called: by an earlier callback, or by another thread. A gyre_weak_free()
+ * that finds it RUNNING in another thread waits, parked, until it is CALLED, and has the last look
+ * at it; if it is RUNNING in this thread, so that we are in the callback, it leaves the freeing to
+ * the loop below.
  *
- * "In this thread" is known from a chain of frames, because callbacks nest: one may drop the last reference to another
- * object with weak references.
+ * "In this thread" is known from a chain of frames, because callbacks nest: one may drop the last
+ * reference to another object with weak references.
  *
- * A callback that forks returns in both processes. One that another thread was calling never returns in the child:
- * gyre_weak_free() there sees it by its epoch and does not wait. The callbacks behind it are not called in the child.
+ * A callback that forks returns in both processes. One that another thread was calling never
+ * returns in the child: gyre_weak_free() there sees it by its epoch and does not wait. The
+ * callbacks behind it are not called in the child.
  */
 #include <limits.h>
 
@@ -57,7 +59,8 @@ static void state_set(struct gyre__weak_callback *callback, uint32_t state) {
 
 /* ---- the list ---- */
 
-void gyre__weak_callback_arm(struct gyre__weak_control *control, struct gyre__weak_callback *callback) {
+void gyre__weak_callback_arm(struct gyre__weak_control *control,
+                             struct gyre__weak_callback *callback) {
   struct gyre__weak_callback *first = control->callbacks;
   callback->next = first;
   callback->prev = NULL;
@@ -107,8 +110,8 @@ void gyre__weak_callbacks_run(struct gyre__objects *self, struct gyre__weak_cont
     } else {
       state_set(callback, GYRE__WEAK_CALLED);
       gyre__weak_control_unlock(self, control);
-      /* From here on another thread may free it: only its address is used, and whoever sleeps for something else that is
-       * there by now looks again. */
+      /* From here on another thread may free it: only its address is used, and whoever sleeps for
+       * something else that is there by now looks again. */
       if (state & GYRE__WEAK_WAITED) gyre__futex_wake(&callback->state, INT_MAX);
     }
     gyre__weak_control_lock(self, control);

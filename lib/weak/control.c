@@ -2,21 +2,25 @@
 /* The control block: its life and its lock.
  *
  *                 died (weak_died, gyre__weak_clear)              refs fall to 0
- *     in the table, object set ---------------> out of it, NULL ----------------> deferred ---> freed
+ *     in the table, object set ---------------> out of it, NULL ----------------> deferred --->
+ *     freed
  *
- * A block is made with an object's first weak reference and stays until the object dies, also if all references are
- * freed before: 64 bytes, against making and removing it each time. While it is in the table it needs no reference.
+ * A block is made with an object's first weak reference and stays until the object dies, also if
+ * all references are freed before: 64 bytes, against making and removing it each time. While it is
+ * in the table it needs no reference.
  *
- * The lock is one word: the slot id of its holder. An unlock is a plain store, so nobody is woken: who finds the lock
- * taken spins, and after a while sleeps for a moment at a time. That is right for a lock that is held for a dozen
- * instructions: to wait longer, the holder must have lost its processor. The holder blocks on nothing, passes no
- * safepoint and runs no program code; it needs not be waited for parked, and the world can be stopped meanwhile.
+ * The lock is one word: the slot id of its holder. An unlock is a plain store, so nobody is woken:
+ * who finds the lock taken spins, and after a while sleeps for a moment at a time. That is right
+ * for a lock that is held for a dozen instructions: to wait longer, the holder must have lost its
+ * processor. The holder blocks on nothing, passes no safepoint and runs no program code; it needs
+ * not be waited for parked, and the world can be stopped meanwhile.
  *
- * The id is there for fork(). A thread that passes no safepoint does not keep a process from forking, and its slot is
- * lost in the child (lib/thread/fork.c); if it was inside these dozen instructions, its lock is never given back.
- * Whoever finds such a lock breaks it. The object is then as alive or dead as it was, and counting and upgrading go on.
- * But the list of callbacks may be in any state, so it is dropped: those that were armed will not be called in this
- * process; and the block, which may still be linked into the table, is never freed.
+ * The id is there for fork(). A thread that passes no safepoint does not keep a process from
+ * forking, and its slot is lost in the child (lib/thread/fork.c); if it was inside these dozen
+ * instructions, its lock is never given back. Whoever finds such a lock breaks it. The object is
+ * then as alive or dead as it was, and counting and upgrading go on. But the list of callbacks may
+ * be in any state, so it is dropped: those that were armed will not be called in this process; and
+ * the block, which may still be linked into the table, is never freed.
  */
 #include "lib/weak/control.h"
 
@@ -33,7 +37,8 @@ static bool holder_is_lost(uint32_t holder) {
 
 static bool lock_break(struct gyre__objects *self, struct gyre__weak_control *control,
                        uint32_t holder) {
-  /* acquire: what another thread did that broke it before us; pairs with gyre__weak_control_unlock(). */
+  /* acquire: what another thread did that broke it before us; pairs with
+   * gyre__weak_control_unlock(). */
   if (!gyre__cas_strong_acquire(&control->lock, &holder, self->heap.thread.base.id)) return false;
   control->callbacks = NULL;
   control->broken = gyre__weak_epoch();
@@ -61,8 +66,8 @@ GYRE_NOINLINE void gyre__weak_lock_slow(struct gyre__objects *self,
 /* ---- its life ---- */
 
 struct gyre__weak_control *gyre__weak_control_new(struct gyre__objects *self, void *object) {
-  struct gyre__weak_control *control = (struct gyre__weak_control *)gyre_thread_malloc(
-      &self->heap.thread.base, sizeof *control);
+  struct gyre__weak_control *control =
+      (struct gyre__weak_control *)gyre_thread_malloc(&self->heap.thread.base, sizeof *control);
   if (control == NULL) return NULL;
   cds_lfht_node_init(&control->node);
   control->refs = 0;
@@ -71,29 +76,30 @@ struct gyre__weak_control *gyre__weak_control_new(struct gyre__objects *self, vo
   control->shared_refs = 0;
   control->broken = 0;
   control->shared.control = control;
-  /* relaxed: nobody else has seen it. The table publishes both, and who finds the block locks it before it reads
-   * anything else. */
+  /* relaxed: nobody else has seen it. The table publishes both, and who finds the block locks it
+   * before it reads anything else. */
   gyre__store_relaxed(&control->object, object);
   gyre__store_relaxed(&control->lock, self->heap.thread.base.id);
   return control;
 }
 
 static void control_free(struct gyre__thread *self, struct gyre__deferred *node) {
-  gyre_thread_free(&self->base,
-                   (char *)node - offsetof(struct gyre__weak_control, deferred));
+  gyre_thread_free(&self->base, (char *)node - offsetof(struct gyre__weak_control, deferred));
 }
 
 void gyre__weak_control_unref(struct gyre__objects *self, struct gyre__weak_control *control) {
   GYRE_ASSERT(control->refs > 0);
   control->refs--;
   /* relaxed: written under the lock, which we hold. */
-  if (control->refs > 0 || gyre__load_relaxed(&control->object) != NULL || control->broken != 0) return;
+  if (control->refs > 0 || gyre__load_relaxed(&control->object) != NULL || control->broken != 0)
+    return;
   GYRE_ASSERT(control->callbacks == NULL && control->shared_refs == 0);
   gyre__defer(&self->heap.thread, &control->deferred, control_free);
 }
 
 void gyre__weak_control_kill(struct gyre__weak_control *control) {
-  /* relaxed: under the lock. From here on it matches no address. Partners: matches() in table.c, gyre_weak_get(). */
+  /* relaxed: under the lock. From here on it matches no address. Partners: matches() in table.c,
+   * gyre_weak_get(). */
   void *object = gyre__load_relaxed(&control->object);
   gyre__store_relaxed(&control->object, NULL);
   GYRE_WINDOW("weak/killing");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Within lib/weak: the control block, its lock, and the table that finds it. weak.c has the essay. */
+/* Within lib/weak: the control block, its lock, and the table that finds it. weak.c has the essay.
+ */
 #ifndef GYRE_LIB_WEAK_CONTROL_H
 #define GYRE_LIB_WEAK_CONTROL_H
 
@@ -7,7 +8,8 @@
 
 #include "lib/weak/weak.h"
 
-/* A weak reference, as the program holds it. Without a callback it is the one in the control block. */
+/* A weak reference, as the program holds it. Without a callback it is the one in the control block.
+ */
 struct gyre_weak {
   struct gyre__weak_control *control; /* never changes */
 };
@@ -37,21 +39,21 @@ enum {
 
 struct gyre__weak_control {
   struct cds_lfht_node node; /* liburcu's */
-  /* The object; NULL once it is dead. Written under the lock. Read without it by those for whom a late answer will
-   * do: a look-up that compares, and questions whether it is dead. */
+  /* The object; NULL once it is dead. Written under the lock. Read without it by those for whom a
+   * late answer will do: a look-up that compares, and questions whether it is dead. */
   gyre__atomic_ptr object;
   /* 0, or the slot id of the thread that has the lock. */
   gyre__atomic_u32 lock;
   /* -- under the lock -- */
-  /* References that gyre_weak_new() gave out and gyre_weak_free() did not take back, plus one while callbacks are to
-   * be called. When it is 0 and the object is dead, the block goes. */
+  /* References that gyre_weak_new() gave out and gyre_weak_free() did not take back, plus one while
+   * callbacks are to be called. When it is 0 and the object is dead, the block goes. */
   uint32_t refs;
   union {
     struct {
       struct gyre__weak_callback *callbacks;   /* armed, the most recent first */
       struct gyre__weak_control *pending_next; /* struct gyre__weak_pending */
       uint32_t shared_refs;                    /* of refs, those to `shared` */
-      uint32_t broken;                         /* gyre__weak_epoch() when the lock was broken, 0 never */
+      uint32_t broken; /* gyre__weak_epoch() when the lock was broken, 0 never */
     };
     struct gyre__deferred deferred; /* once nobody has a reference any more */
   };
@@ -69,7 +71,8 @@ GYRE_INLINE void gyre__weak_control_lock(struct gyre__objects *self,
   uint32_t expected = 0;
   /* acquire: what the last holder wrote, or the maker of the block; pairs with the release in
    * gyre__weak_control_unlock(). */
-  if (GYRE_UNLIKELY(!gyre__cas_strong_acquire(&control->lock, &expected, self->heap.thread.base.id)))
+  if (GYRE_UNLIKELY(
+          !gyre__cas_strong_acquire(&control->lock, &expected, self->heap.thread.base.id)))
     gyre__weak_lock_slow(self, control);
 }
 
@@ -85,11 +88,12 @@ GYRE_INLINE void gyre__weak_control_unlock(struct gyre__objects *self,
 /* A block for the object, locked, with no references, not in the table. NULL with errno ENOMEM. */
 struct gyre__weak_control *gyre__weak_control_new(struct gyre__objects *self, void *object);
 
-/* Gives up one of the block's references, under its lock. The block stays readable, and can be unlocked, until the
- * caller's next safepoint. */
+/* Gives up one of the block's references, under its lock. The block stays readable, and can be
+ * unlocked, until the caller's next safepoint. */
 void gyre__weak_control_unref(struct gyre__objects *self, struct gyre__weak_control *control);
 
-/* Makes the references dead and takes the block out of the table, under its lock; leaves one reference to the caller. */
+/* Makes the references dead and takes the block out of the table, under its lock; leaves one
+ * reference to the caller. */
 void gyre__weak_control_kill(struct gyre__weak_control *control);
 
 /* ---- the table (table.c) ----
@@ -97,7 +101,8 @@ void gyre__weak_control_kill(struct gyre__weak_control *control);
  * Not across a safepoint: what is found stays readable until the caller's next one. */
 
 struct gyre__weak_control *gyre__weak_table_find(void *object);
-/* Adds the block and returns it, or returns the one that the object has already, or NULL with errno ENOMEM. */
+/* Adds the block and returns it, or returns the one that the object has already, or NULL with errno
+ * ENOMEM. */
 struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *control);
 /* Takes the block out. Its object field is NULL already, so that it matches no object any more. */
 void gyre__weak_table_remove(struct gyre__weak_control *control, void *object);
@@ -110,8 +115,10 @@ void gyre__weak_table_grow(void *object);
 uint32_t gyre__weak_epoch(void);
 
 /* Arms a reference with a callback, under the lock; the block's count includes it. */
-void gyre__weak_callback_arm(struct gyre__weak_control *control, struct gyre__weak_callback *callback);
-/* Calls what is armed, the most recent first, and gives up one reference to the block. No lock is held. */
+void gyre__weak_callback_arm(struct gyre__weak_control *control,
+                             struct gyre__weak_callback *callback);
+/* Calls what is armed, the most recent first, and gives up one reference to the block. No lock is
+ * held. */
 void gyre__weak_callbacks_run(struct gyre__objects *self, struct gyre__weak_control *control);
 /* gyre_weak_free() for a reference with a callback. */
 void gyre__weak_callback_free(struct gyre__objects *self, struct gyre__weak_callback *callback);

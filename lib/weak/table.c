@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* From an object's address to its control block: liburcu's lock-free hash table, in shards.
  *
- * cds_lfht asks for grace periods from the threads that use it. It gets gyre's: an operation of this library passes no
- * safepoint, so each look-up, insertion and removal is a read-side critical section as it stands, and what was taken
- * out is freed by gyre__defer().
+ * cds_lfht asks for grace periods from the threads that use it. It gets gyre's: an operation of
+ * this library passes no safepoint, so each look-up, insertion and removal is a read-side critical
+ * section as it stands, and what was taken out is freed by gyre__defer().
  *
- * How it grows. With CDS_LFHT_AUTO_RESIZE it would start a worker thread of its own, with fork handlers and a call_rcu
- * of its own; we do without and call cds_lfht_resize() ourselves, in the thread whose insertion makes it necessary.
- * Growing never waits for a grace period (shrinking does: we never shrink), and others insert, find and remove
- * meanwhile. But a step that adds 8,192 buckets or more is spread over new threads, one a processor. So there are
- * SHARDS tables of at most BUCKETS_MAX buckets, whose last step adds half of that; a step takes a fraction of a
- * millisecond at most. Beyond SHARDS * BUCKETS_MAX * CHAIN objects (two million) the chains become longer, which only
- * making a weak reference and dying notice; an upgrade does not look anything up.
+ * How it grows. With CDS_LFHT_AUTO_RESIZE it would start a worker thread of its own, with fork
+ * handlers and a call_rcu of its own; we do without and call cds_lfht_resize() ourselves, in the
+ * thread whose insertion makes it necessary. Growing never waits for a grace period (shrinking
+ * does: we never shrink), and others insert, find and remove meanwhile. But a step that adds 8,192
+ * buckets or more is spread over new threads, one a processor. So there are SHARDS tables of at
+ * most BUCKETS_MAX buckets, whose last step adds half of that; a step takes a fraction of a
+ * millisecond at most. Beyond SHARDS * BUCKETS_MAX * CHAIN objects (two million) the chains become
+ * longer, which only making a weak reference and dying notice; an upgrade does not look anything
+ * up.
  *
- * Memory. Buckets come from malloc(). liburcu aborts when that fails, so we ask malloc() for as much beforehand, and
- * report ENOMEM or do not grow if it has none. What is left is a race: another thread may take the last memory in
- * between. The first table that liburcu ever makes sets up variables of its own that are not atomic, so one is made
- * under pthread_once(), and the shards are made as they are needed, without a lock.
+ * Memory. Buckets come from malloc(). liburcu aborts when that fails, so we ask malloc() for as
+ * much beforehand, and report ENOMEM or do not grow if it has none. What is left is a race: another
+ * thread may take the last memory in between. The first table that liburcu ever makes sets up
+ * variables of its own that are not atomic, so one is made under pthread_once(), and the shards are
+ * made as they are needed, without a lock.
  *
- * fork(). Nothing here holds a lock, but for the shard's `growing` and liburcu's mutex inside it. In the child a thread
- * that is lost (lib/thread/fork.c) may have been inside any of these operations. Insertion and removal are lock-free,
- * so they are then either done or not, and others go on; growing stays claimed, so this shard keeps its size.
+ * fork(). Nothing here holds a lock, but for the shard's `growing` and liburcu's mutex inside it.
+ * In the child a thread that is lost (lib/thread/fork.c) may have been inside any of these
+ * operations. Insertion and removal are lock-free, so they are then either done or not, and others
+ * go on; growing stays claimed, so this shard keeps its size.
  *
- * ThreadSanitizer sees no access that liburcu makes, since that is not instrumented, and none of its fences. It needs
- * no annotations here: all that is plain in a control block is accessed under its lock, which its maker holds when it
- * puts the block into the table and whose release everyone's first acquire reads from; what is compared
- * during look-ups is atomic; and freed blocks are reused after a grace period, which it sees.
+ * ThreadSanitizer sees no access that liburcu makes, since that is not instrumented, and none of
+ * its fences. It needs no annotations here: all that is plain in a control block is accessed under
+ * its lock, which its maker holds when it puts the block into the table and whose release
+ * everyone's first acquire reads from; what is compared during look-ups is atomic; and freed blocks
+ * are reused after a grace period, which it sees.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -62,7 +67,8 @@ static void synchronize(void) { (void)gyre_synchronize(); }
 
 static void call_never(struct rcu_head *head, void (*function)(struct rcu_head *)) {
   (void)head, (void)function;
-  gyre__die(__FILE__, __LINE__, "liburcu's table used call_rcu, which it does only with CDS_LFHT_AUTO_RESIZE");
+  gyre__die(__FILE__, __LINE__,
+            "liburcu's table used call_rcu, which it does only with CDS_LFHT_AUTO_RESIZE");
 }
 
 static const struct rcu_flavor_struct flavor = {
@@ -122,7 +128,8 @@ static struct cds_lfht *shard_open(struct shard *shard) {
   table = table_new();
   void *expected = NULL;
   GYRE_WINDOW("weak/shard_made");
-  /* acq_rel: releases the table, or acquires that of the thread that was first. Pairs with shard_table(). */
+  /* acq_rel: releases the table, or acquires that of the thread that was first. Pairs with
+   * shard_table(). */
   if (!gyre__cas_strong_acq_rel(&shard->table, &expected, (void *)table)) {
     (void)cds_lfht_destroy(table, NULL);
     return shard_table(shard);
@@ -135,12 +142,13 @@ static struct cds_lfht *shard_open(struct shard *shard) {
 /* ---- finding, adding, removing ---- */
 
 static struct gyre__weak_control *control_of(struct cds_lfht_node *node) {
-  return (struct gyre__weak_control *)(void *)((char *)node - offsetof(struct gyre__weak_control, node));
+  return (struct gyre__weak_control *)(void *)((char *)node -
+                                               offsetof(struct gyre__weak_control, node));
 }
 
 static int matches(struct cds_lfht_node *node, const void *object) {
-  /* relaxed: the caller holds the object, so the block that has its address keeps it; one that is dead has NULL, or
-   * had another object's. Pairs with gyre__weak_control_kill(). */
+  /* relaxed: the caller holds the object, so the block that has its address keeps it; one that is
+   * dead has NULL, or had another object's. Pairs with gyre__weak_control_kill(). */
   return gyre__load_relaxed(&control_of(node)->object) == object;
 }
 
@@ -169,7 +177,8 @@ struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *contr
 void gyre__weak_table_remove(struct gyre__weak_control *control, void *object) {
   struct shard *shard = shard_of(hash_of(object));
   int result = cds_lfht_del(shard_table(shard), &control->node);
-  GYRE_REQUIRE(result == 0, "the control block of %p was not in the table of weak references", object);
+  GYRE_REQUIRE(result == 0, "the control block of %p was not in the table of weak references",
+               object);
   /* relaxed: a figure. */
   gyre__fetch_sub_relaxed(&shard->count, 1);
 }
@@ -198,6 +207,7 @@ void gyre__weak_table_grow(void *object) {
 size_t gyre__weak_object_count(void) {
   size_t count = 0;
   /* relaxed: a figure. */
-  for (int i = 0; i < SHARDS; i++) count += gyre__load_relaxed(&shards[i].count);
+  for (int i = 0; i < SHARDS; i++)
+    count += gyre__load_relaxed(&shards[i].count);
   return count;
 }

@@ -1,54 +1,63 @@
 /* SPDX-License-Identifier: MIT */
 /* Weak references.
  *
- * All weak references to an object share one control block, which knows the object as long as it lives. The object
- * does not know its control block; a bit in its header says that there is one, and a hash table finds it (table.c)
- * when another weak reference is made and when the object dies. An upgrade goes from the reference to the control block
- * and looks nothing up.
+ * All weak references to an object share one control block, which knows the object as long as it
+ * lives. The object does not know its control block; a bit in its header says that there is one,
+ * and a hash table finds it (table.c) when another weak reference is made and when the object dies.
+ * An upgrade goes from the reference to the control block and looks nothing up.
  *
  *     gyre_weak --\                                    table: address -> control block
  *     gyre_weak ----> control block --- object ---> header [ ... BIT_WEAK ... ]
  *     gyre_weak --/    lock, callbacks
  *
- * Why an upgrade never sees freed memory. There is no slot to look at again, as there is for gyre_load(); the control
- * block's lock stands for it:
+ * Why an upgrade never sees freed memory. There is no slot to look at again, as there is for
+ * gyre_load(); the control block's lock stands for it:
  *
- *     upgrade:  lock; object = control->object; if not NULL, count it unless its count is 0 for good; unlock
+ *     upgrade:  lock; object = control->object; if not NULL, count it unless its count is 0 for
+ *     good; unlock
  *     death:    count 0 for good; lock; control->object = NULL; unlock; take apart, free
  *
- * (1) An object whose control block still knows it has not been freed, and will not be while the lock is held: its
- *     header may be read. (2) "0 for good" is one atomic step, (MERGED, 1) to (MERGED, 0), because the bit makes its
- *     owner give up its local count first (refcount.c). So an upgrade that counts before that step has a reference that
- *     keeps the object from it, and one that comes after it fails. It does so only after that step, when nobody can
+ * (1) An object whose control block still knows it has not been freed, and will not be while the
+ * lock is held: its
+ *     header may be read. (2) "0 for good" is one atomic step, (MERGED, 1) to (MERGED, 0), because
+ *     the bit makes its
+ *     owner give up its local count first (refcount.c). So an upgrade that counts before that step
+ *     has a reference that
+ *     keeps the object from it, and one that comes after it fails. It does so only after that step,
+ *     when nobody can
  *     have a reference any more: never a false NULL.
  *
- * The bit is set while its maker holds a counted reference. The owner looks at the bit when its local count is about to
- * fall to 0, and once more after it has seen that nobody else counts: whoever set it in between has given up a count
- * since, which the owner saw.
+ * The bit is set while its maker holds a counted reference. The owner looks at the bit when its
+ * local count is about to fall to 0, and once more after it has seen that nobody else counts:
+ * whoever set it in between has given up a count since, which the owner saw.
  *
- * One order of death, on both paths. The finalizer runs while the last reference still counts, so weak references yield
- * the object, and a reference taken from one rescues it: the count is then not 0 and nothing further happens. Only when it
- * is 0 for good, all weak references die in one step; then their callbacks run, the most recent first; then the
- * object is taken apart. The collector does the same for a whole set of condemned objects: gyre__weak_clear() for each
- * while none can be upgraded, gyre__weak_run() when the program runs again, and only then takes them apart.
+ * One order of death, on both paths. The finalizer runs while the last reference still counts, so
+ * weak references yield the object, and a reference taken from one rescues it: the count is then
+ * not 0 and nothing further happens. Only when it is 0 for good, all weak references die in one
+ * step; then their callbacks run, the most recent first; then the object is taken apart. The
+ * collector does the same for a whole set of condemned objects: gyre__weak_clear() for each while
+ * none can be upgraded, gyre__weak_run() when the program runs again, and only then takes them
+ * apart.
  *
- * In the table an address belongs to one living object at most. A block's memory may be used for another object as soon
- * as its weak references are dead, and its old control block, though it may be around for long, has NULL in place
- * of the address by then.
+ * In the table an address belongs to one living object at most. A block's memory may be used for
+ * another object as soon as its weak references are dead, and its old control block, though it may
+ * be around for long, has NULL in place of the address by then.
  *
- * Progress: an upgrade waits for the lock only, which is held for a few instructions; table.c's operations are
- * lock-free; gyre_weak_free() of a reference whose callback is running waits for that. Two callbacks that free each
- * other's references from two threads wait for ever.
+ * Progress: an upgrade waits for the lock only, which is held for a few instructions; table.c's
+ * operations are lock-free; gyre_weak_free() of a reference whose callback is running waits for
+ * that. Two callbacks that free each other's references from two threads wait for ever.
  *
- * Within the room: weak.c is what others call, control.c the block and its lock, table.c finds it, callback.c calls.
+ * Within the room: weak.c is what others call, control.c the block and its lock, table.c finds it,
+ * callback.c calls.
  */
 #include <errno.h>
 
 #include "lib/weak/control.h"
 
 static bool has_bit(const void *object) {
-  /* relaxed: seen by whoever holds a reference that was counted after it was set; a bit that is not seen, because
-   * another thread is just setting it, is found out by the table. Pairs with the fetch_or in control_of(). */
+  /* relaxed: seen by whoever holds a reference that was counted after it was set; a bit that is not
+   * seen, because another thread is just setting it, is found out by the table. Pairs with the
+   * fetch_or in control_of(). */
   return gyre__load_relaxed(&gyre__header_of(object)->bits) & GYRE__BIT_WEAK;
 }
 
@@ -67,13 +76,15 @@ static struct gyre__weak_control *control_of(struct gyre__objects *self, void *o
     if (control == NULL) return NULL;
     gyre__weak_control_lock(self, control);
   }
-  /* acq_rel: releases the table's entry to whoever sees the bit; comes before our reference is given up, so that who
-   * finds the count 0 sees it. Pairs with the acquire loads in release_owned() and gyre__object_die(). */
+  /* acq_rel: releases the table's entry to whoever sees the bit; comes before our reference is
+   * given up, so that who finds the count 0 sees it. Pairs with the acquire loads in
+   * release_owned() and gyre__object_die(). */
   gyre__fetch_or_acq_rel(&gyre__header_of(object)->bits, GYRE__BIT_WEAK);
   return control;
 }
 
-static gyre_weak *weak_add(struct gyre__objects *self, void *object, struct gyre__weak_callback *callback) {
+static gyre_weak *weak_add(struct gyre__objects *self, void *object,
+                           struct gyre__weak_callback *callback) {
   struct gyre__weak_control *control = control_of(self, object);
   if (control == NULL) return NULL;
   gyre_weak *weak = NULL;
@@ -105,8 +116,8 @@ gyre_weak *gyre_weak_new(void *object, gyre_weak_callback *function, void *arg) 
     return NULL;
   }
   if (function == NULL) return weak_add(self, object, NULL);
-  struct gyre__weak_callback *callback = (struct gyre__weak_callback *)gyre_thread_malloc(
-      &self->heap.thread.base, sizeof *callback);
+  struct gyre__weak_callback *callback =
+      (struct gyre__weak_callback *)gyre_thread_malloc(&self->heap.thread.base, sizeof *callback);
   if (callback == NULL) return NULL;
   callback->function = function;
   callback->arg = arg;
@@ -133,7 +144,8 @@ void *gyre_weak_get(gyre_weak *weak) {
 }
 
 int gyre_weak_is_dead(const gyre_weak *weak) {
-  /* relaxed: dead is dead for ever; otherwise the answer may be out of date. Pairs with gyre__weak_control_kill(). */
+  /* relaxed: dead is dead for ever; otherwise the answer may be out of date. Pairs with
+   * gyre__weak_control_kill(). */
   return weak == NULL || gyre__load_relaxed(&weak->control->object) == NULL;
 }
 
@@ -186,11 +198,11 @@ static void weak_died(struct gyre__objects *self, void *object) {
   gyre__weak_callbacks_run(self, control);
 }
 
-void gyre__weak_clear_locked(struct gyre__objects *self, struct gyre__weak_control *control, void *object,
-                             struct gyre__weak_pending *pending) {
+void gyre__weak_clear_locked(struct gyre__objects *self, struct gyre__weak_control *control,
+                             void *object, struct gyre__weak_pending *pending) {
   gyre__weak_control_kill(control);
-  /* acq_rel: nothing is ordered by it: the object is the caller's alone. Its death finds the bit clear in
-   * gyre__object_die(), in this thread or one that is told of it. */
+  /* acq_rel: nothing is ordered by it: the object is the caller's alone. Its death finds the bit
+   * clear in gyre__object_die(), in this thread or one that is told of it. */
   gyre__fetch_and_acq_rel(&gyre__header_of(object)->bits, (uint8_t)~GYRE__BIT_WEAK);
   if (control->callbacks == NULL) {
     gyre__weak_control_unref(self, control);
@@ -204,7 +216,8 @@ void gyre__weak_clear_locked(struct gyre__objects *self, struct gyre__weak_contr
   pending->last = control;
 }
 
-void gyre__weak_clear(struct gyre__objects *self, void *object, struct gyre__weak_pending *pending) {
+void gyre__weak_clear(struct gyre__objects *self, void *object,
+                      struct gyre__weak_pending *pending) {
   struct gyre__weak_control *control = gyre__weak_lock(self, object);
   if (control == NULL) return;
   gyre__weak_clear_locked(self, control, object, pending);
@@ -220,4 +233,6 @@ void gyre__weak_run(struct gyre__objects *self, struct gyre__weak_pending *pendi
   }
 }
 
-static void __attribute__((constructor)) weak_init(void) { gyre__object_hooks.weak_died = weak_died; }
+static void __attribute__((constructor)) weak_init(void) {
+  gyre__object_hooks.weak_died = weak_died;
+}

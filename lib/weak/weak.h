@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* What lib/weak offers the room above, the collector: killing the weak references of condemned objects, and
- * calling their callbacks later.
+/* What lib/weak offers the room above, the collector: killing the weak references of condemned
+ * objects, and calling their callbacks later.
  *
  * In a stopped world, for each condemned object:
  *
  *     gyre__weak_clear(self, object, &pending);
  *
- * Beside a running program, for each component: lock the control blocks of all its members that have one, look
- * whether any weak reference was upgraded meanwhile, and only then clear:
+ * Beside a running program, for each component: lock the control blocks of all its members that
+ * have one, look whether any weak reference was upgraded meanwhile, and only then clear:
  *
- *     control = gyre__weak_lock(self, object);                   // for each member; NULL: it has none
+ *     control = gyre__weak_lock(self, object);                   // for each member; NULL: it has
+ *     none
  *     gyre__weak_clear_locked(self, control, object, &pending);  // if the component is garbage
  *     gyre__weak_unlock(self, control);                          // in any case
  *
- * Only one thread at a time may hold more than one of these locks. Who holds any passes no safepoint, does not
- * block and runs no program code; others wait for it without being parked.
+ * Only one thread at a time may hold more than one of these locks. Who holds any passes no
+ * safepoint, does not block and runs no program code; others wait for it without being parked.
  */
 #ifndef GYRE_LIB_WEAK_WEAK_H
 #define GYRE_LIB_WEAK_WEAK_H
@@ -31,26 +32,27 @@ struct gyre__weak_pending {
   struct gyre__weak_control *first, *last;
 };
 
-/* The object's control block, locked, or NULL if it has none. The caller holds a counted reference, or knows
- * otherwise that the object stays in its place. An attached thread. */
+/* The object's control block, locked, or NULL if it has none. The caller holds a counted reference,
+ * or knows otherwise that the object stays in its place. An attached thread. */
 struct gyre__weak_control *gyre__weak_lock(struct gyre__objects *self, void *object);
 void gyre__weak_unlock(struct gyre__objects *self, struct gyre__weak_control *control);
 
-/* Makes all weak references to the object dead, for good, and puts it onto the pending list if any of them has a
- * callback. Afterwards nothing is left of them for the object's death to do. Never fails and needs no memory. The
- * control block is the object's and locked. */
-void gyre__weak_clear_locked(struct gyre__objects *self, struct gyre__weak_control *control, void *object,
-                             struct gyre__weak_pending *pending);
+/* Makes all weak references to the object dead, for good, and puts it onto the pending list if any
+ * of them has a callback. Afterwards nothing is left of them for the object's death to do. Never
+ * fails and needs no memory. The control block is the object's and locked. */
+void gyre__weak_clear_locked(struct gyre__objects *self, struct gyre__weak_control *control,
+                             void *object, struct gyre__weak_pending *pending);
 
-/* The same for an object that may have no weak references at all, with the locking. Any attached thread, also while
- * it has stopped the world. */
+/* The same for an object that may have no weak references at all, with the locking. Any attached
+ * thread, also while it has stopped the world. */
 void gyre__weak_clear(struct gyre__objects *self, void *object, struct gyre__weak_pending *pending);
 
-/* Calls the callbacks of what is on the list, and empties it. The world runs and no lock is held: this runs program
- * code and may pass safepoints. */
+/* Calls the callbacks of what is on the list, and empties it. The world runs and no lock is held:
+ * this runs program code and may pass safepoints. */
 void gyre__weak_run(struct gyre__objects *self, struct gyre__weak_pending *pending);
 
-/* How many objects that have, or had, a weak reference are alive. Approximate while other threads run. */
+/* How many objects that have, or had, a weak reference are alive. Approximate while other threads
+ * run. */
 size_t gyre__weak_object_count(void);
 
 #endif
