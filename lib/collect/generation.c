@@ -75,8 +75,17 @@ int gyre__generation_due(void) {
   return 0;
 }
 
+/* What threads have kept to themselves is from before the collection too. */
+static void forget_unreported(void) {
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    /* relaxed: the world is stopped. */
+    gyre__store_relaxed(&((struct gyre__objects *)gyre__thread_slot(id))->gc_net, 0);
+}
+
 void gyre__generation_collected(int generation, uint64_t survivors) {
-  /* relaxed: a thread that reports at this moment loses or gains a few hundred. */
+  forget_unreported();
+  /* relaxed: the world is stopped, and these are under the collector's lock. */
   gyre__store_relaxed(&counts.young, 0);
   for (int g = 1; g <= generation; g++)
     gyre__store_relaxed(&counts.runs[g], 0);

@@ -354,7 +354,7 @@ static struct gyre__page *empty_reuse(struct gyre__heap *heap, enum gyre__kind k
  * other means and is gone. After a grace period no more can come. */
 static bool page_is_queued(struct gyre__page *page) {
   /* acquire: who cleared the mask, this slot's thread or taker, has read the stack's link; pairs
-   * with the exchange in lib/object/merge.c. */
+   * with queue_take() in lib/object/merge.c. */
   return gyre__load_acquire(&page->merge_mask) != 0;
 }
 
