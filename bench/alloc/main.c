@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench/alloc/alloc.h"
+#include "bench/support/crew.h"
+
+int main(int argc, char **argv) {
+  crew_on_wait(system_wait_begin, system_wait_end);
+  alloc_register_pair();
+  alloc_register_batch();
+  alloc_register_grow();
+  alloc_register_xmalloc();
+  alloc_register_larson();
+  alloc_register_resident();
+  return bench_main(argc, argv);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench/collect/collect.h"
+#include "bench/support/crew.h"
+
+int main(int argc, char **argv) {
+  system_setup();
+  crew_on_wait(system_wait_begin, system_wait_end);
+  collect_register_rings();
+  collect_register_full();
+  collect_register_trees();
+  collect_register_list();
+  collect_register_sessions();
+  return bench_main(argc, argv);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* gyre's objects: biased counts, slots. */
+#ifndef BENCH_REFCOUNT_SYSTEMS_GYRE_H
+#define BENCH_REFCOUNT_SYSTEMS_GYRE_H
+
+#include <gyre/gyre.h>
+
+#define SYSTEM_NAME "gyre"
+#define SYSTEM_HEADER_BYTES GYRE_HEADER_SIZE
+
+typedef struct system_leaf {
+  char payload[48];
+} system_leaf;
+
+/* An object with a slot for a leaf. */
+typedef struct system_holder {
+  GYRE_SLOT(system_leaf) leaf;
+} system_holder;
+
+static gyre_type system_leaf_type = {.name = "leaf", .size = sizeof(system_leaf)};
+static GYRE_TYPE_DEFINE(system_holder_type, system_holder,
+                        .slots = GYRE_SLOTS(system_holder, leaf));
+
+static inline system_leaf *system_new(void) { return gyre_new(&system_leaf_type); }
+static inline void system_retain(system_leaf *leaf) { (void)gyre_retain(leaf); }
+static inline void system_release(system_leaf *leaf) { gyre_release(leaf); }
+
+static inline system_holder *system_holder_new(void) { return gyre_new(&system_holder_type); }
+static inline void system_holder_free(system_holder *holder) { gyre_release(holder); }
+static inline void system_store(system_holder *holder, system_leaf *leaf) {
+  gyre_store(&holder->leaf, leaf);
+}
+static inline system_leaf *system_load(system_holder *holder) { return gyre_load(&holder->leaf); }
+
+#define SYSTEM_HAS_SAFEPOINT 1
+static inline void system_safepoint(void) { gyre_safepoint(); }
+static inline void system_wait_begin(void) { gyre_park(); }
+static inline void system_wait_end(void) { gyre_unpark(); }
+
+#endif

@@ -1,0 +1,567 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Runs the benchmark programs side by side and reports: the part of tools/bench behind the build.
+
+Each run of a case of a system is a process of its own, so that memory is the case's alone. The
+systems of a case take turns: first repetition of all systems, second repetition of all, and so on;
+what disturbs the machine for a while disturbs them all.
+
+A program lists its cases itself (--list): name, level, busy or sleeps, iterations, what to compare
+by and its unit.
+"""
+
+import argparse
+import collections
+import datetime
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+LEVELS = ["quick", "default", "full"]
+REPETITIONS = {"quick": 3, "default": 5, "full": 9}
+MIN_SECONDS = {"quick": 0.03, "default": 0.05, "full": 0.3}
+TIMEOUT_SECONDS = 300
+
+# The programs, below the folder of built benchmarks, in the order of the tables.
+PROGRAMS = [
+    "alloc/alloc_gyre",
+    "alloc/alloc_jemalloc",
+    "alloc/alloc_jemalloc_static",
+    "alloc/alloc_mimalloc",
+    "alloc/alloc_system",
+    "refcount/refcount_gyre",
+    "refcount/refcount_atomic",
+    "refcount/refcount_glib",
+    "collect/collect_gyre",
+    "collect/collect_bdwgc",
+    "collect/collect_malloc",
+    "apps/apps_pkggraph",
+]
+CPYTHON = "/usr/bin/python3"
+
+# What the comparison depends on besides gyre.
+PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libgc1", "libglib2.0-0", "python3.11",
+            "gcc-12", "libbenchmark1debian"]
+
+GAPS = [("gap_p50_ns", "p50"), ("gap_p999_ns", "p99.9"), ("gap_p9999_ns", "p99.99"),
+        ("gap_max_ns", "max")]
+
+
+def fail(message):
+    sys.exit("tools/bench: " + message)
+
+
+class Case:
+    """One case, and the systems it can be run with."""
+
+    def __init__(self, name, level, sleeps, iterations, metric, unit):
+        self.name = name
+        self.level = level
+        self.sleeps = sleeps
+        self.iterations = iterations
+        self.metric = metric
+        self.unit = unit
+        self.commands = {}  # by system, in order
+        self.runs = collections.defaultdict(list)  # by system, Google Benchmark's records
+        self.errors = {}  # by system
+
+    def values(self, system, key=None):
+        key = key or ("real_time" if self.metric == "time" else self.metric)
+        return [run[key] for run in self.runs[system] if key in run]
+
+    def median(self, system, key=None):
+        values = self.values(system, key)
+        return statistics.median(values) if values else None
+
+    def gyre(self):
+        """The system that the others are compared with, or None."""
+        for system in self.commands:
+            if system.startswith("gyre") and self.values(system):
+                return system
+        return None
+
+    def ratio(self, system):
+        """The system's figure over gyre's: above 1 gyre is ahead. None if it cannot be told."""
+        gyre, mine = self.gyre(), self.median(system)
+        if gyre is None or system == gyre or mine is None:
+            return None
+        theirs = self.median(gyre)
+        return mine / theirs if theirs > 0 else None
+
+    def verdict(self, system):
+        """'', 'gyre loses', or 'gyre loses, within the spread'."""
+        gyre, mine = self.gyre(), self.median(system)
+        if gyre is None or system == gyre or mine is None or mine >= self.median(gyre):
+            return ""
+        if max(self.values(system)) >= min(self.values(gyre)):
+            return "gyre loses, within the spread"
+        return "gyre loses"
+
+
+# ---- the programs and their cases ----------------------------------------------------------------
+
+
+def list_program(path):
+    try:
+        result = subprocess.run([path, "--list"], capture_output=True, text=True, check=True)
+    except OSError as error:
+        fail("cannot run %s: %s" % (path, error.strerror))
+    except subprocess.CalledProcessError as error:
+        fail("%s --list fails with status %d\n%s" % (path, error.returncode, error.stderr))
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def find_cases(built, sources):
+    cases = {}
+    for program in PROGRAMS:
+        path = os.path.join(built, program)
+        for full, level, activity, iterations, metric, unit in list_program(path):
+            name, system = full.rsplit("/", 1)
+            case = cases.setdefault(
+                name, Case(name, level, activity == "sleeps", int(iterations), metric, unit))
+            case.commands[system] = [path, "--only=" + full, "--benchmark_format=json"]
+    script = os.path.join(sources, "collect", "cpython.py")
+    for case in cases.values():
+        if case.name.startswith("collect/"):
+            full = case.name + "/cpython"
+            case.commands["cpython"] = [CPYTHON, script, full, str(case.iterations)]
+    return list(cases.values())
+
+
+def choose(cases, mode, pattern):
+    """The cases of the mode, with the systems that fit the pattern."""
+    chosen = []
+    for case in cases:
+        case.commands = {system: command for system, command in case.commands.items()
+                         if pattern.search(case.name + "/" + system)}
+        if case.commands and LEVELS.index(case.level) <= LEVELS.index(mode):
+            chosen.append(case)
+    return chosen
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+
+class Progress:
+    """Says on stderr how far things are: on a terminal one line that changes, else one a case."""
+
+    def __init__(self, total):
+        self.total = total
+        self.done = 0
+        self.start = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+        self.last = None
+
+    def show(self, case, repetition, repetitions):
+        elapsed = time.monotonic() - self.start
+        left = ""
+        if self.done > 0:
+            left = ", about %d s left" % (elapsed / self.done * (self.total - self.done))
+        text = "[%3d %%] %s, %d of %d (%d s%s)" % (
+            100 * self.done // self.total, case.name, repetition, repetitions, elapsed, left)
+        if self.terminal:
+            sys.stderr.write("\r\033[K" + text)
+        elif case is not self.last:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+        self.last = case
+
+    def clear(self):
+        if self.terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def start(command, min_seconds):
+    if command[0] != CPYTHON:
+        command = command + ["--benchmark_min_time=%g" % min_seconds]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """Google Benchmark's record of the run and its context, or what went wrong."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return None, None, "no end after %d s" % TIMEOUT_SECONDS
+    if process.returncode < 0:
+        return None, None, "killed by signal %d: %s" % (-process.returncode, last_line(err))
+    if process.returncode != 0:
+        return None, None, "status %d: %s" % (process.returncode, last_line(err))
+    try:
+        report = json.loads(out)
+        run = report["benchmarks"][0]
+    except (ValueError, LookupError):
+        return None, None, "its output is not a report"
+    if run.get("error_occurred"):
+        return None, None, run.get("error_message", "an error without a message")
+    return run, report["context"], None
+
+
+def last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it says nothing"
+
+
+def run_repetition(case, min_seconds, contexts):
+    """Each system once. Those that sleep do it together."""
+    systems = [system for system in case.commands if system not in case.errors]
+    started = {}
+    if case.sleeps:
+        started = {system: start(case.commands[system], min_seconds) for system in systems}
+    for system in systems:
+        process = started.get(system) or start(case.commands[system], min_seconds)
+        run, context, error = finish(process)
+        if error is not None:
+            case.errors[system] = error
+        else:
+            case.runs[system].append(run)
+            contexts.setdefault(system, context)
+
+
+def run_all(cases, repetitions, min_seconds, contexts):
+    progress = Progress(len(cases) * repetitions)
+    for case in cases:
+        for repetition in range(1, repetitions + 1):
+            progress.show(case, repetition, repetitions)
+            run_repetition(case, min_seconds, contexts)
+            progress.done += 1
+        progress.clear()
+        print("\n".join(table(case)) + "\n", flush=True)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def number(value):
+    """Three digits that count, and thousands apart."""
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return "{:,.0f}".format(value)
+    return "%.0f" % value if value >= 100 else "%.1f" % value if value >= 10 else "%.2f" % value
+
+
+def duration(ns):
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if ns >= size:
+            return "%.3g %s" % (ns / size, unit)
+    return "%.0f ns" % ns
+
+
+def mebibytes(count):
+    return "%.1f MiB" % (count / 2**20)
+
+
+def spread(values):
+    middle = statistics.median(values)
+    if middle == 0:
+        return ""
+    return "%.0f %%" % (100 * (max(values) - min(values)) / middle)
+
+
+def table(case):
+    """The case's lines, also good Markdown inside a code block."""
+    systems = [s for s in case.commands if case.runs[s] and s not in case.errors]
+    title, show_main = main_column(case, systems)
+    head = ["", title, "spread", "to gyre"]
+    extras = extra_columns(case, systems)
+    rows = [head + [title for title, _, _ in extras]]
+    for system in systems:
+        ratio = case.ratio(system)
+        row = [system, show_main(case.median(system)), spread(case.values(system)),
+               "" if ratio is None else "%.2f x" % ratio]
+        for _, key, show in extras:
+            value = case.median(system, key)
+            row.append("-" if value is None else show(value))
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [case.name]
+    for i, row in enumerate(rows):
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:])]
+        verdict = case.verdict(systems[i - 1]) if i > 0 else ""
+        lines.append(("  " + "  ".join(cells) + ("  <- " + verdict if verdict else "")).rstrip())
+    for system, error in case.errors.items():
+        lines.append("  %s FAILS: %s" % (system, error))
+    return lines
+
+
+def main_column(case, systems):
+    """The title of what the systems are compared by, and how to show it."""
+    if case.metric.endswith("_ns"):
+        return case.unit, duration
+    if case.metric.endswith("_bytes"):
+        return case.unit, mebibytes
+    if case.metric != "time":
+        return case.unit, number
+    if systems and min(case.median(system) for system in systems) >= 1e6:
+        return "per " + case.unit, duration
+    return "ns per " + case.unit, number
+
+
+def extra_columns(case, systems):
+    """(title, counter, how to show it) for the figures beside the main one."""
+    columns = []
+    if case.metric != "time" and case.name.startswith("collect/"):
+        columns.append(("ns per iteration", "real_time", number))
+    for key, title in GAPS:
+        if any(case.values(system, key) for system in systems):
+            columns.append(("gap " + title, key, duration))
+    for key, title in (("resident_bytes", "resident"), ("peak_resident_bytes", "peak resident")):
+        if key != case.metric and any(case.values(system, key) for system in systems):
+            columns.append((title, key, mebibytes))
+    return columns
+
+
+# ---- the figures that gyre has set itself --------------------------------------------------------
+
+
+def figures(cases):
+    """(what, measured, target, whether it is met) for the figures this run has measured."""
+    by_name = {case.name: case for case in cases}
+
+    def value(name, system, key=None):
+        case = by_name.get(name)
+        return case.median(system, key) if case is not None and system not in case.errors else None
+
+    rows = []
+
+    def at_most(what, measured, limit, show):
+        if measured is not None:
+            rows.append((what, show(measured), show(limit), measured <= limit))
+
+    def times(what, mine, factor, theirs):
+        if mine is not None and theirs is not None:
+            at_most(what, mine / theirs, factor, lambda ratio: "%.2f x" % ratio)
+
+    def ns(v):
+        return "%.2f ns" % v
+
+    resident = value("object/resident/48", "gyre", "resident_bytes")
+    at_most("object header", value("object/resident/48", "gyre", "header_bytes"), 16,
+            lambda v: "%d bytes" % v)
+    times("resident bytes for 10^6 objects of 48 payload bytes, to 64 MB", resident, 1.05, 64e6)
+    pair = value("refcount/pair/owner", "gyre")
+    at_most("retain+release by the owner", pair, 1.0, ns)
+    times("the same to the plain atomic count", pair, 0.3, value("refcount/pair/owner", "atomic"))
+    at_most("safepoint with nothing pending", value("refcount/safepoint/idle", "gyre"), 1.5, ns)
+    for case in ("alloc/pair/64", "alloc/batch/random/64", "alloc/batch/random/mix"):
+        for peer in ("jemalloc", "jemalloc-static"):
+            times("%s to %s" % (case, peer), value(case, "gyre"), 1.0, value(case, peer))
+    times("new+release of a leaf of 48 bytes to alloc/pair/64",
+          value("refcount/new/48", "gyre"), 1.3, value("alloc/pair/64", "gyre"))
+    rings = value("collect/rings/4/0", "gyre-stw")
+    at_most("rings k=4, no live heap, per object", rings, 45, ns)
+    times("the same to CPython", rings, 0.35, value("collect/rings/4/0", "cpython"))
+    for case in ("collect/full/1000000", "collect/full/5000000"):
+        full = value(case, "gyre-stw")
+        at_most(case + ", per live object", full, 40, ns)
+        times("the same to CPython", full, 0.6, value(case, "cpython"))
+    at_most("dropping a list of 5x10^6, longest call",
+            value("collect/list/5000000", "gyre-stw", "longest_call_ns"), 500000, duration)
+    return rows
+
+
+def figures_lines(cases):
+    rows = figures(cases)
+    if not rows:
+        return []
+    width = max(len(row[0]) for row in rows)
+    lines = ["Figures to reach"]
+    for what, measured, target, met in rows:
+        lines.append("  %s  %12s  at most %10s  %s" % (
+            what.ljust(width), measured, target, "reached" if met else "<- MISSED"))
+    return lines
+
+
+def losses_lines(cases):
+    lines = []
+    for case in cases:
+        for system in case.commands:
+            verdict = case.verdict(system)
+            if verdict:
+                ratio = case.ratio(system)
+                lines.append("  %s/%s: %s%s" % (
+                    case.name, system, "" if ratio is None else "%.2f x, " % ratio, verdict))
+    return ["Rows that gyre loses"] + (lines or ["  none"])
+
+
+# ---- reports -------------------------------------------------------------------------------------
+
+
+def output_of(*command):
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return result.stdout.strip()
+
+
+def versions():
+    """By package, for those that are installed."""
+    lines = output_of("dpkg-query", "-W", "-f=${Package} ${Version}\\n", *PACKAGES).splitlines()
+    return dict(line.split(" ", 1) for line in lines if " " in line and not line.endswith(" "))
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as info:
+            found = re.search(r"^model name\s*:\s*(.*)$", info.read(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1) if found else "an unknown processor"
+
+
+def describe(arguments, contexts):
+    """The context of the merged report: Google Benchmark's, and what else the figures depend on."""
+    google = next((c for system, c in contexts.items() if system != "cpython"), {})
+    context = dict(google)
+    # Of one program among many; and of Debian's Google Benchmark, none of which runs in a loop.
+    for key in ("executable", "host_name", "library_build_type"):
+        context.pop(key, None)
+    context.update({
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": arguments.command,
+        "processor": processor(),
+        "kernel": " ".join(os.uname()[i] for i in (0, 2, 4)),
+        "gyre": output_of("git", "-C", arguments.sources, "describe", "--always", "--dirty"),
+        "repetitions": arguments.repetitions,
+        "versions": versions(),
+    })
+    return context
+
+
+AGGREGATES = [
+    ("mean", "time", statistics.fmean),
+    ("median", "time", statistics.median),
+    ("stddev", "time", lambda v: statistics.stdev(v) if len(v) > 1 else 0.0),
+    ("cv", "percentage",
+     lambda v: statistics.stdev(v) / statistics.fmean(v) if len(v) > 1 and any(v) else 0.0),
+]
+
+
+def merged_runs(cases):
+    """All records in Google Benchmark's order: repetitions of a benchmark, then its aggregates."""
+    records = []
+    family = 0
+    for case in cases:
+        for system in case.commands:
+            runs = case.runs[system]
+            if not runs:
+                continue
+            common = {"family_index": family, "per_family_instance_index": 0,
+                      "run_name": case.name + "/" + system, "repetitions": len(runs), "threads": 1}
+            for i, run in enumerate(runs):
+                records.append({**run, **common, "name": common["run_name"], "repetition_index": i})
+            for name, unit, function in AGGREGATES:
+                records.append({**common, **aggregate(runs, name, unit, function),
+                                "name": common["run_name"] + "_" + name})
+            family += 1
+    return records
+
+
+NOT_FIGURES = {"family_index", "per_family_instance_index", "repetitions", "repetition_index",
+               "threads", "iterations"}
+
+
+def aggregate(runs, name, unit, function):
+    record = {"run_type": "aggregate", "aggregate_name": name, "aggregate_unit": unit,
+              "iterations": len(runs), "time_unit": "ns"}
+    for key, value in runs[0].items():
+        if type(value) in (int, float) and key not in NOT_FIGURES:
+            record[key] = function([run[key] for run in runs])
+    return record
+
+
+def write_reports(path, cases, context):
+    with open(path, "w") as out:
+        json.dump({"context": context, "benchmarks": merged_runs(cases)}, out, indent=2)
+        out.write("\n")
+    text = os.path.splitext(path)[0] + ".md"
+    with open(text, "w") as out:
+        out.write("\n".join(report_lines(cases, context)) + "\n")
+    return text
+
+
+def report_lines(cases, context):
+    lines = ["# gyre, measured", "", "    " + context["command"], ""]
+    versions_text = ", ".join("%s %s" % version for version in context["versions"].items())
+    lines.append("%s; %s; %s CPUs, %s; load at the start %s." % (
+        context["date"], context["kernel"], context.get("num_cpus", "?"), context["processor"],
+        "/".join("%.2f" % load for load in context.get("load_avg", [])) or "unknown"))
+    lines.append("gyre %s; %s." % (context["gyre"] or "without version", versions_text))
+    lines.append("")
+    lines.append("Medians of %d repetitions, the systems taking turns; spread is largest less "
+                 "smallest, to the median. Less is better everywhere; \"to gyre\" is a system's "
+                 "figure over gyre's." % context["repetitions"])
+    for part in (figures_lines(cases), losses_lines(cases)):
+        if part:
+            lines += ["", "## " + part[0], "", "```"] + [line[2:] for line in part[1:]] + ["```"]
+    group = None
+    for case in cases:
+        if case.name.split("/")[0] != group:
+            group = case.name.split("/")[0]
+            lines += ["", "## " + group]
+        lines += ["", "```"] + table(case) + ["```"]
+    return lines
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="tools/bench")
+    parser.add_argument("--built", required=True, help="the folder of the built programs")
+    parser.add_argument("--sources", required=True, help="the folder bench/")
+    parser.add_argument("--command", default="tools/bench", help="how the user called it")
+    parser.add_argument("--mode", choices=LEVELS, default="default")
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--reps", type=int, dest="repetitions")
+    parser.add_argument("--json", dest="report", required=True)
+    options = parser.parse_args(arguments)
+    if options.repetitions is None:
+        options.repetitions = REPETITIONS[options.mode]
+    if options.repetitions < 1:
+        fail("--reps wants a number from 1 up")
+    return options
+
+
+def main():
+    options = parse(sys.argv[1:])
+    try:
+        pattern = re.compile(options.filter)
+    except re.error as error:
+        fail("--filter wants a regular expression: %s" % error)
+    cases = choose(find_cases(options.built, options.sources), options.mode, pattern)
+    if not cases:
+        fail("no benchmark of a %s run fits %s" % (options.mode, shlex.quote(options.filter)))
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print("Other programs use this machine (load %.1f): expect a wide spread.\n" % load)
+    contexts = {}
+    begin = time.monotonic()
+    run_all(cases, options.repetitions, MIN_SECONDS[options.mode], contexts)
+    context = describe(options, contexts)
+    for part in (figures_lines(cases), losses_lines(cases)):
+        if part:
+            print("\n".join(part) + "\n")
+    text = write_reports(options.report, cases, context)
+    print("%d cases in %d s; report: %s, figures: %s" % (
+        len(cases), time.monotonic() - begin, text, options.report))
+    failed = sum(len(case.errors) for case in cases)
+    if failed:
+        fail("%d of the benchmarks failed, see above" % failed)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("interrupted")
