@@ -70,9 +70,9 @@ static void add_case(const char *name, enum report_figure figure, enum bench_lev
 int main(int argc, char **argv) {
   add_case("total", REPORT_TOTAL, BENCH_QUICK, NULL);
   add_case("graph", REPORT_TOTAL, BENCH_QUICK, "graph_resident_bytes");
-  add_case("load", REPORT_LOAD, BENCH_DEFAULT, NULL);
-  add_case("query", REPORT_QUERY, BENCH_DEFAULT, NULL);
-  add_case("drop", REPORT_DROP, BENCH_DEFAULT, NULL);
+  add_case("load", REPORT_LOAD, BENCH_FULL, NULL);
+  add_case("query", REPORT_QUERY, BENCH_FULL, NULL);
+  add_case("drop", REPORT_DROP, BENCH_FULL, NULL);
   add_case("seal", REPORT_SEAL, BENCH_FULL, NULL);
   add_case("cut", REPORT_CUT, BENCH_FULL, NULL);
   add_case("end", REPORT_END, BENCH_FULL, NULL);

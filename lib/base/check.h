@@ -2,20 +2,18 @@
 /* The three levels of checks, and the hooks that hunt races.
  *
  *   GYRE_REQUIRE(cond, ...)  always on: misuse of the interface and detected corruption. Prints
- *   what was
- *                            found, then aborts. Only where it costs nothing measurable.
+ *                            what was found, then aborts. Only where it costs nothing measurable.
  *   GYRE_ASSERT(cond)        -DGYRE_DEBUG builds: cheap local facts; documents as much as it
- *   checks.
+ *                            checks.
  *   GYRE_CHECK(call)         -DGYRE_CHECKS builds: whole structures, quadratic if need be.
  *
  *   GYRE_WINDOW(name)        -DGYRE_WINDOWS builds: marks a race window. The seeded yield mode
- *   (option
- *                            "yield_seed") may give up the processor here; a test may install a
- *                            hook that
- *                            holds a named window open. Compiles to nothing otherwise.
+ *                            (option "yield_seed") may give up the processor here; a test may
+ *                            install a hook that holds a named window open. Compiles to nothing
+ *                            otherwise.
  *   GYRE_FAULT()             -DGYRE_WINDOWS builds: true when the fault injection (option
- *   "fail_nth", or
- *                            gyre__fault_arm) wants this allocation to fail. False otherwise.
+ *                            "fail_nth", or gyre__fault_arm) wants this allocation to fail. False
+ *                            otherwise.
  */
 #ifndef GYRE_LIB_BASE_CHECK_H
 #define GYRE_LIB_BASE_CHECK_H

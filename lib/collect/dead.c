@@ -13,11 +13,12 @@
  */
 #include "lib/collect/collect.h"
 
-/* Calls body for every dead member: `page`, `i` and `h` are set. */
+/* Calls body for every dead member: `page`, `i` and `h` are set. Not up to the page's capacity, which its
+ * owner may raise while the world runs; the side words beyond it are 0. */
 #define FOR_EACH_DEAD(c, body)                                                                     \
   for (size_t gyre__p = 0; gyre__p < (c)->set.page_count; gyre__p++) {                             \
     struct gyre__page *page = (c)->set.pages[gyre__p];                                             \
-    for (uint32_t i = 0; i < page->capacity; i++) {                                                \
+    for (uint32_t i = 0; i < page->reserved; i++) {                                                \
       if (!gyre__side_is_dead(page->side[i])) continue;                                            \
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);                                 \
       body                                                                                         \
@@ -111,7 +112,7 @@ static void **link_of(gyre__header *h) {
 static void page_free_dead(struct gyre__collection *c, struct gyre__page *page, bool clear) {
   gyre__header *first = NULL, *last = NULL;
   uint32_t count = 0;
-  for (uint32_t i = 0; i < page->capacity; i++) {
+  for (uint32_t i = 0; i < page->reserved; i++) {
     if (!gyre__side_is_dead(page->side[i])) continue;
     gyre__header *h = (gyre__header *)gyre__page_block(page, i);
     if (clear) dead_clear(h, page);
@@ -130,7 +131,7 @@ static void page_free_dead(struct gyre__collection *c, struct gyre__page *page, 
 }
 
 static void page_clear_dead(struct gyre__page *page) {
-  for (uint32_t i = 0; i < page->capacity; i++)
+  for (uint32_t i = 0; i < page->reserved; i++)
     if (gyre__side_is_dead(page->side[i]))
       dead_clear((gyre__header *)gyre__page_block(page, i), page);
 }

@@ -3,8 +3,7 @@
  *
  *     segment (address space)        |page 0|page 1|page 2| ...                  |
  *                                       ^
- *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >>
- *     22]
+ *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >> 22]
  *
  * A segment belongs to one slot from the day it is mapped until it is unmapped. Its metadata lies
  * apart, so that blocks of a power of two fall on multiples of it, and so that a page that was
@@ -21,15 +20,11 @@
  *
  * Invariants:
  *   "free first": segments with free pages come before those without in heap->segments, so that
- *   finding one
- *       looks at few.
+ *       finding one looks at few.
  *   "no news of the unmapped": a segment is unmapped only when no page of it awaits news. Then no
- *   thread
- *       that freed a block in it is still about to push its page (page.c), and nobody else has a
- *       pointer to its
- *       metadata: pages of object kinds become free only after a grace period, and a raw block that
- *       was freed has
- *       no readers.
+ *       thread that freed a block in it is still about to push its page (page.c), and nobody else
+ *       has a pointer to its metadata: pages of object kinds become free only after a grace period,
+ *       and a raw block that was freed has no readers.
  *
  * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped
  * under it.

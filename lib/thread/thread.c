@@ -318,6 +318,8 @@ void gyre_thread_detach(void) {
   struct gyre__thread *self = gyre__thread_current();
   if (self == NULL) return;
   GYRE_REQUIRE(self->park_depth == 0, "gyre_thread_detach in a parked thread (%s)", self->name);
+  /* Short-lived threads may pass no safepoint of their own: a collection that is due is made here. */
+  gyre_safepoint();
   leave(self, GYRE__SLOT_ORPHAN);
   gyre__self = &gyre__thread_unattached.thread.base;
   gyre__bias = GYRE__BIAS_NONE;

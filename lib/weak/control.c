@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The control block: its life and its lock.
  *
- *                 died (weak_died, gyre__weak_clear)              refs fall to 0
- *     in the table, object set ---------------> out of it, NULL ----------------> deferred --->
- *     freed
+ *                               died                          refs fall to 0
+ *     in the table, object set ---------> out of it, object NULL ----------------> deferred, freed
  *
  * A block is made with an object's first weak reference and stays until the object dies, also if
  * all references are freed before: 64 bytes, against making and removing it each time. While it is

@@ -27,10 +27,10 @@
  * go on; growing stays claimed, so this shard keeps its size.
  *
  * ThreadSanitizer sees no access that liburcu makes, since that is not instrumented, and none of
- * its fences. It needs no annotations here: all that is plain in a control block is accessed under
- * its lock, which its maker holds when it puts the block into the table and whose release
- * everyone's first acquire reads from; what is compared during look-ups is atomic; and freed blocks
- * are reused after a grace period, which it sees.
+ * its fences. It is told of the one order that we rely on: what was written into a block before it
+ * was added comes before what a look-up does with it. After that, everything in a block but the
+ * address it is compared by is used under its lock, and blocks are reused after a grace period;
+ * that much it sees by itself.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -39,6 +39,23 @@
 #include <urcu/flavor.h>
 
 #include "lib/weak/control.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define WITH_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WITH_TSAN 1
+#endif
+#endif
+
+#ifdef WITH_TSAN
+#include <sanitizer/tsan_interface.h>
+#define tsan_release(address) __tsan_release(address)
+#define tsan_acquire(address) __tsan_acquire(address)
+#else
+#define tsan_release(address) ((void)0)
+#define tsan_acquire(address) ((void)0)
+#endif
 
 #define SHARDS 128
 #define BUCKETS_MIN 32
@@ -147,6 +164,9 @@ static struct gyre__weak_control *control_of(struct cds_lfht_node *node) {
 }
 
 static int matches(struct cds_lfht_node *node, const void *object) {
+  /* True: the exchange that linked the block is a full barrier, and liburcu has the block's address
+   * from that link. Pairs with tsan_release() in gyre__weak_table_add(). */
+  tsan_acquire(node);
   /* relaxed: the caller holds the object, so the block that has its address keeps it; one that is
    * dead has NULL, or had another object's. Pairs with gyre__weak_control_kill(). */
   return gyre__load_relaxed(&control_of(node)->object) == object;
@@ -168,6 +188,8 @@ struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *contr
   struct shard *shard = shard_of(hash);
   struct cds_lfht *table = shard_open(shard);
   if (table == NULL) return NULL;
+  /* True: what we have written comes before the exchange that links the block; see matches(). */
+  tsan_release(&control->node);
   struct cds_lfht_node *there = cds_lfht_add_unique(table, hash, matches, object, &control->node);
   /* relaxed: a figure. */
   if (there == &control->node) gyre__fetch_add_relaxed(&shard->count, 1);

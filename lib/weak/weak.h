@@ -9,10 +9,9 @@
  * Beside a running program, for each component: lock the control blocks of all its members that
  * have one, look whether any weak reference was upgraded meanwhile, and only then clear:
  *
- *     control = gyre__weak_lock(self, object);                   // for each member; NULL: it has
- *     none
- *     gyre__weak_clear_locked(self, control, object, &pending);  // if the component is garbage
- *     gyre__weak_unlock(self, control);                          // in any case
+ *     control = gyre__weak_lock(self, object);    // for each member; NULL: it has none
+ *     gyre__weak_clear_locked(self, control, object, &pending);    // if the component is garbage
+ *     gyre__weak_unlock(self, control);           // in any case
  *
  * Only one thread at a time may hold more than one of these locks. Who holds any passes no
  * safepoint, does not block and runs no program code; others wait for it without being parked.

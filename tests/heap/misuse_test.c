@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Misuse ends the process with a message that names it. Each case runs in a child. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "heap_test.h"
+
+#ifdef GYRE_DEBUG
+#define DEBUG_BUILD 1
+#else
+#define DEBUG_BUILD 0
+#endif
+
+/* Hides a pointer from the compiler, which would warn of what we do with it. */
+static void *hidden(void *p) {
+  __asm__ volatile("" : "+r"(p));
+  return p;
+}
+
+static size_t read_all(int fd, char *text, size_t size) {
+  size_t length = 0;
+  ssize_t n;
+  while (length < size - 1 && (n = read(fd, text + length, size - 1 - length)) > 0)
+    length += (size_t)n;
+  text[length] = '\0';
+  return length;
+}
+
+/* Runs misuse() in a child, which must abort with `words` in its last message. */
+static void expect_abort(void (*misuse)(void), const char *words) {
+  int ends[2];
+  assert_int_equal(pipe(ends), 0);
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    const struct rlimit none = {0, 0};
+    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)signal(SIGABRT, SIG_DFL);
+    (void)dup2(ends[1], STDERR_FILENO);
+    misuse();
+    _exit(0);
+  }
+  (void)close(ends[1]);
+  char text[2000];
+  (void)read_all(ends[0], text, sizeof text);
+  (void)close(ends[0]);
+  int status = 0;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  if (!WIFSIGNALED(status) || strstr(text, words) == NULL) print_message("child said: %s\n", text);
+  assert_true(WIFSIGNALED(status));
+  assert_int_equal(WTERMSIG(status), SIGABRT);
+  assert_non_null(strstr(text, words));
+}
+
+static void free_twice(void) {
+  void *block = gyre_malloc(100);
+  (void)gyre_malloc(100);
+  gyre_free(block);
+  gyre_free(hidden(block));
+}
+
+static void free_twice_with_others_between(void) {
+  void *block = gyre_malloc(100), *other = gyre_malloc(100);
+  gyre_free(block);
+  gyre_free(other);
+  gyre_free(hidden(block));
+}
+
+static void *free_elsewhere(void *block) {
+  gyre_free(block);
+  return NULL;
+}
+
+static void free_twice_in_two_threads(void) {
+  void *block = gyre_malloc(100);
+  (void)gyre_malloc(100);
+  in_thread(free_elsewhere, block);
+  gyre_free(hidden(block));
+}
+
+static void a_double_free_is_named(void **state) {
+  (void)state;
+  if (!DEBUG_BUILD) skip();
+  expect_abort(free_twice, "double free");
+  expect_abort(free_twice_with_others_between, "double free");
+  expect_abort(free_twice_in_two_threads, "double free");
+}
+
+static void free_inside(void) {
+  char *block = gyre_malloc(100);
+  gyre_free(hidden(block + 16));
+}
+
+static void free_object(void) {
+  gyre_free(gyre__heap_alloc(gyre__heap_self(), GYRE__LEAF, gyre__size_class(100)));
+}
+
+static void a_pointer_into_a_block_is_invalid(void **state) {
+  (void)state;
+  if (!DEBUG_BUILD) skip();
+  expect_abort(free_inside, "invalid pointer");
+  expect_abort(free_object, "invalid pointer");
+}
+
+static void free_static(void) {
+  static char memory[4096];
+  gyre_free(hidden(memory + 1024));
+}
+
+static void free_misaligned(void) { gyre_free(hidden((char *)gyre_malloc(100000) + 1)); }
+
+static void a_pointer_from_elsewhere_is_invalid(void **state) {
+  (void)state;
+  expect_abort(free_static, "invalid pointer");
+  expect_abort(free_misaligned, "invalid pointer");
+}
+
+static void write_after_free(void) {
+  char *block = gyre_malloc(64);
+  (void)gyre_malloc(64);
+  gyre_free(block);
+  block = hidden(block);
+  memset(block + 8, 1, 8);
+  for (int i = 0; i < 2000; i++)
+    (void)gyre_malloc(64);
+}
+
+static void a_write_after_free_is_corruption(void **state) {
+  (void)state;
+  if (!DEBUG_BUILD) skip();
+  expect_abort(write_after_free, "corrupted");
+}
+
+static void poison_fills_fresh_and_freed_blocks(void **state) {
+  (void)state;
+  if (!DEBUG_BUILD) skip();
+  assert_int_equal(gyre_option_set("poison", "1"), 0);
+  unsigned char *block = gyre_malloc(200);
+  for (int i = 0; i < 200; i++)
+    assert_int_equal(block[i], 0xCD);
+  void *other = gyre_malloc(200);
+  gyre_free(block);
+  block = hidden(block);
+  for (int i = 16; i < 200; i++)
+    assert_int_equal(block[i], 0xDD);
+  gyre_free(other);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      HEAP_TEST(a_double_free_is_named),
+      HEAP_TEST(a_pointer_into_a_block_is_invalid),
+      HEAP_TEST(a_pointer_from_elsewhere_is_invalid),
+      HEAP_TEST(a_write_after_free_is_corruption),
+      HEAP_TEST(poison_fills_fresh_and_freed_blocks),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
