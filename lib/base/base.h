@@ -13,7 +13,8 @@
 
 /* ---- log (log.c) ---- */
 
-/* Formats one line (cut at 1,000 bytes) and gives it to the log sink. Allocates nothing. */
+/* Formats one line (cut at 1,000 bytes) and gives it to the log sink; on stderr it gets the prefix
+ * "gyre: ". Allocates nothing. */
 void gyre__log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* For lib/thread's fork handlers: hold the sink's lock across fork(), so that the child finds it

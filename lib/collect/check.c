@@ -59,7 +59,7 @@ static int with_all_objects(struct gyre__objects *self, void (*body)(struct gyre
   gyre__set_drop(&c);
   gyre__world_resume(&self->heap.thread);
   gyre__heap_unpin();
-  gyre__collector_unlock();
+  gyre__collector_unlock(self);
   return gathered ? 0 : -ENOMEM;
 }
 
@@ -104,7 +104,7 @@ static ptrdiff_t report_leaks(struct gyre__objects *self) {
   if (gyre__option(leaks))
     for (uint32_t id = 1; id <= gyre__type_count(); id++)
       if (leaks[id] > 0)
-        gyre__log("gyre: leak: %llu of type %s still alive", (unsigned long long)leaks[id],
+        gyre__log("leak: %llu of type %s still alive", (unsigned long long)leaks[id],
                   gyre__type(id)->name);
   gyre__os_unmap(leaks, bytes);
   return alive;

@@ -35,24 +35,20 @@
  * The phases are functions over a set of suspects, so that a collection beside the running program
  * is the same phases with handshakes between them.
  *
- * One collection at a time: `lock` is held from the first callback to the last. Program code that
- * it runs may call anything; gyre_gc_collect() from there returns 0 at once. It must not wait for
- * another thread that collects.
- */
+ * One collection at a time: `collector_lock` is held from the first callback to the last. Program
+ * code that it runs may call anything; gyre_gc_collect() from there returns 0 at once. It must not
+ * wait for another thread that collects.
+ * */
 #include "lib/collect/collect.h"
 
 #include <errno.h>
 #include <string.h>
 
-static struct {
-  gyre__lock lock;
-  /* The slot id of the thread that collects, 0 if none: nested calls. Written by that thread. */
-  gyre__atomic_u32 thread;
-} collector;
+/* Held for as long as a collection takes; the holder's is_collecting is set. */
+static gyre__lock collector_lock;
 
 bool gyre__is_collecting(const struct gyre__objects *self) {
-  /* relaxed: equal only to what this thread wrote itself. */
-  return gyre__load_relaxed(&collector.thread) == self->heap.thread.base.id;
+  return self->heap.thread.is_collecting;
 }
 
 /* ---- the phases ---- */
@@ -123,31 +119,24 @@ static ptrdiff_t collect(struct gyre__collection *c) {
   return (ptrdiff_t)c->dead;
 }
 
-/* From here on, program code that this thread runs collects no more. */
-static void collector_locked(struct gyre__objects *self) {
-  /* relaxed: read back by this thread only. */
-  gyre__store_relaxed(&collector.thread, self->heap.thread.base.id);
-}
-
 void gyre__collector_lock(struct gyre__objects *self) {
-  gyre__lock_parked(&self->heap.thread, &collector.lock);
-  collector_locked(self);
+  gyre__lock_parked(&self->heap.thread, &collector_lock);
+  self->heap.thread.is_collecting = true;
 }
 
-void gyre__collector_unlock(void) {
-  /* relaxed: as above. */
-  gyre__store_relaxed(&collector.thread, 0);
-  gyre__lock_give(&collector.lock);
+void gyre__collector_unlock(struct gyre__objects *self) {
+  self->heap.thread.is_collecting = false;
+  gyre__lock_give(&collector_lock);
 }
 
 ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, bool quiet) {
   if (gyre__is_collecting(self)) return 0;
-  if (wait)
+  if (!wait) {
+    if (!gyre__lock_try(&collector_lock)) return -EBUSY;
+    self->heap.thread.is_collecting = true;
+  } else {
     gyre__collector_lock(self);
-  else if (!gyre__lock_try(&collector.lock))
-    return -EBUSY;
-  else
-    collector_locked(self);
+  }
   struct gyre__collection c = {.self = self, .generation = generation, .quiet = quiet};
   c.started_ns = gyre__clock_ns();
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
@@ -158,7 +147,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   uint64_t duration = gyre__clock_ns() - c.started_ns;
   if (result >= 0) gyre__stats_collected(&c, duration);
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
-  gyre__collector_unlock();
+  gyre__collector_unlock(self);
   return result;
 }
 
@@ -189,7 +178,7 @@ static bool collecting_here(void) {
 }
 
 static void fork_before_stop(void) {
-  if (!collecting_here()) gyre__lock_parked(gyre__thread_current(), &collector.lock);
+  if (!collecting_here()) gyre__lock_parked(gyre__thread_current(), &collector_lock);
 }
 
 static void fork_prepare(void) {
@@ -203,13 +192,13 @@ static void fork_parent(void) {
 }
 
 static void fork_parent_resumed(void) {
-  if (!collecting_here()) gyre__lock_give(&collector.lock);
+  if (!collecting_here()) gyre__lock_give(&collector_lock);
 }
 
 static void fork_child(void) {
   gyre__stats_fork_child();
   gyre__callbacks_fork_child();
-  if (!collecting_here()) gyre__lock_reset(&collector.lock);
+  if (!collecting_here()) gyre__lock_reset(&collector_lock);
 }
 
 static void __attribute__((constructor)) collect_init(void) {

@@ -127,7 +127,7 @@ void gyre__stats_fork_child(void);
 bool gyre__is_collecting(const struct gyre__objects *self);
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
-void gyre__collector_unlock(void);
+void gyre__collector_unlock(struct gyre__objects *self);
 
 /* ---- check.c ---- */
 

@@ -13,8 +13,8 @@
  */
 #include "lib/collect/collect.h"
 
-/* Calls body for every dead member: `page`, `i` and `h` are set. Not up to the page's capacity, which its
- * owner may raise while the world runs; the side words beyond it are 0. */
+/* Calls body for every dead member: `page`, `i` and `h` are set. Not up to the page's capacity,
+ * which its owner may raise while the world runs; the side words beyond it are 0. */
 #define FOR_EACH_DEAD(c, body)                                                                     \
   for (size_t gyre__p = 0; gyre__p < (c)->set.page_count; gyre__p++) {                             \
     struct gyre__page *page = (c)->set.pages[gyre__p];                                             \

@@ -131,7 +131,7 @@ void gyre__object_finalize(gyre__header *h) {
   gyre_type *type = gyre__header_type(h);
   int result = type->finalize(gyre__object_of(h));
   if (result != 0)
-    gyre__log("gyre: finalizer of %s at %p returned %d", type->name, gyre__object_of(h), result);
+    gyre__log("finalizer of %s at %p returned %d", type->name, gyre__object_of(h), result);
 }
 
 void gyre__object_die(struct gyre__objects *self, gyre__header *h) {

@@ -78,7 +78,7 @@ int gyre__type_register(gyre_type *type) {
   if (type != NULL && gyre__type_id(type) != 0) return 0;
   const char *fault = type == NULL ? "it is NULL" : type_fault(type);
   if (fault != NULL) {
-    gyre__log("gyre: type \"%s\" cannot be used: %s",
+    gyre__log("type \"%s\" cannot be used: %s",
               type != NULL && type->name != NULL ? type->name : "?", fault);
     return -EINVAL;
   }

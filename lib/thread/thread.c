@@ -318,6 +318,8 @@ void gyre_thread_detach(void) {
   struct gyre__thread *self = gyre__thread_current();
   if (self == NULL) return;
   GYRE_REQUIRE(self->park_depth == 0, "gyre_thread_detach in a parked thread (%s)", self->name);
+  GYRE_REQUIRE(!self->is_collecting, "thread %s ends in a finalizer or callback of a collection",
+               self->name);
   /* Short-lived threads may pass no safepoint of their own: a collection that is due is made here. */
   gyre_safepoint();
   leave(self, GYRE__SLOT_ORPHAN);
@@ -427,7 +429,7 @@ void gyre__stall_report(uint64_t since_ns) {
     /* relaxed: statistics; a maximum. */
     while (waited > longest && !gyre__cas_weak_relaxed(&stall.longest_ns, &longest, waited)) {
     }
-    gyre__log("gyre: stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; "
+    gyre__log("stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; "
               "a grace period waits for it",
               name, os_id, (unsigned long long)(waited / 1000000000u),
               (unsigned long long)(waited / 1000000u % 1000u));
