@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/* Random graphs against a model.
+ *
+ * Several players make objects of all kinds, link them, drop them, hand them to each other over a board of slots that
+ * all may read, and collect, as a seed says. Each object has a number, and a plain array says which number each of its
+ * slots holds. Only the player who made an object changes its slots, and only a board cell's owner writes to it, so
+ * the array is exact although nothing orders the players. Every round new threads take over the players, so that
+ * objects change owners by inheritance, and the slots of threads that are gone hold live objects.
+ *
+ * After each round a full collection must have left exactly the objects that the model can reach; each of the others
+ * must have been finalized and destroyed once. Some finalizers save their object, which makes it a root of the model.
+ *
+ * It is meant to provoke: counts lost or doubled between owners, merges, loads and collections; objects freed while
+ * somebody holds them; garbage that is never found; finalizers run twice or not at all.
+ *
+ * GYRE_TEST_SEED chooses the sequence (with one player it is always the same), GYRE_TEST_OPS the steps of a player in
+ * a round.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/support.h"
+
+#define PLAYERS 4
+#define ROUNDS 3
+#define ROOTS 32
+#define CELLS 4
+#define SLOTS 4
+#define OBJECTS_MAX 65536 /* of a player */
+#define NONE 0u
+
+enum kind { PLAIN, FINALIZED, SHARED, ARRAY, LARGE, VISITED, KINDS };
+
+/* How all of them begin. */
+typedef struct thing {
+  uint32_t number; /* 1 + player * OBJECTS_MAX + count */
+  uint32_t kind;
+} thing;
+
+typedef struct fixed {
+  thing head;
+  GYRE_SLOT(thing) slots[SLOTS];
+} fixed;
+
+typedef struct tuple {
+  thing head;
+  GYRE_SLOT(thing) items[];
+} tuple;
+
+typedef struct bag {
+  thing head;
+  thing *refs[SLOTS]; /* under the object's lock */
+} bag;
+
+static struct {
+  uint32_t edges[PLAYERS * OBJECTS_MAX + 1][SLOTS];
+  uint8_t kind[PLAYERS * OBJECTS_MAX + 1];
+  uint8_t reachable[PLAYERS * OBJECTS_MAX + 1];
+  gyre__atomic_u8 finalized[PLAYERS * OBJECTS_MAX + 1];
+  gyre__atomic_u8 destroyed[PLAYERS * OBJECTS_MAX + 1];
+  uint32_t board[PLAYERS * CELLS];
+} model;
+
+static struct player {
+  uint32_t made;
+  uint32_t steps;
+  unsigned index;
+  struct test_random random;
+  thing *roots[ROOTS];
+} players[PLAYERS];
+
+static tuple *board;
+
+/* Objects that their finalizers saved. */
+static pthread_mutex_t saved_mutex = PTHREAD_MUTEX_INITIALIZER;
+static thing *saved[PLAYERS * OBJECTS_MAX];
+static uint32_t saved_count;
+
+/* ---- the kinds ---- */
+
+static void thing_destroy(void *object) {
+  uint32_t number = ((thing *)object)->number;
+  TEST_REQUIRE(number >= 1 && number <= PLAYERS * OBJECTS_MAX);
+  /* relaxed: a count. */
+  TEST_REQUIRE(gyre__fetch_add_relaxed(&model.destroyed[number], 1) == 0);
+}
+
+static int thing_finalize(void *object) {
+  thing *t = object;
+  /* relaxed: a count. */
+  TEST_REQUIRE(gyre__fetch_add_relaxed(&model.finalized[t->number], 1) == 0);
+  TEST_REQUIRE(gyre__load_relaxed(&model.destroyed[t->number]) == 0);
+  if (t->number % 8 != 0) return 0;
+  pthread_mutex_lock(&saved_mutex);
+  saved[saved_count++] = gyre_retain(t);
+  pthread_mutex_unlock(&saved_mutex);
+  return 0;
+}
+
+static int bag_visit(void *object, gyre_visitor *visitor, void *arg) {
+  bag *b = object;
+  for (int i = 0; i < SLOTS; i++) {
+    if (b->refs[i] == NULL) continue;
+    int stop = visitor(b->refs[i], arg);
+    if (stop != 0) return stop;
+  }
+  return 0;
+}
+
+static void bag_clear(void *object) {
+  bag *b = object;
+  for (int i = 0; i < SLOTS; i++) {
+    thing *t = b->refs[i];
+    b->refs[i] = NULL;
+    gyre_release(t);
+  }
+}
+
+#define FIXED_SLOTS GYRE_SLOTS(fixed, slots[0], slots[1], slots[2], slots[3])
+#define SLOT_ARRAY .element_size = sizeof(gyre_slot), .element_slots = GYRE_SLOT_ARRAY
+static gyre_type types[KINDS] = {
+    [PLAIN] = {.name = "plain",
+               .size = sizeof(fixed),
+               .slots = FIXED_SLOTS,
+               .destroy = thing_destroy},
+    [FINALIZED] = {.name = "finalized",
+                   .size = sizeof(fixed),
+                   .slots = FIXED_SLOTS,
+                   .destroy = thing_destroy,
+                   .finalize = thing_finalize},
+    [SHARED] = {.name = "shared",
+                .size = sizeof(fixed),
+                .slots = FIXED_SLOTS,
+                .destroy = thing_destroy,
+                .flags = GYRE_TYPE_SHARED},
+    [ARRAY] = {.name = "array", .size = sizeof(tuple), SLOT_ARRAY, .destroy = thing_destroy},
+    [LARGE] = {.name = "large", .size = sizeof(tuple), SLOT_ARRAY, .destroy = thing_destroy},
+    [VISITED] = {.name = "visited",
+                 .size = sizeof(bag),
+                 .visit = bag_visit,
+                 .clear = bag_clear,
+                 .destroy = thing_destroy},
+};
+static GYRE_TYPE_DEFINE(board_type, tuple, SLOT_ARRAY);
+
+static gyre_slot *slot_of(thing *t, uint32_t slot) {
+  if (t->kind == ARRAY) return &((tuple *)t)->items[slot].gyre__slot;
+  if (t->kind == LARGE) return &((tuple *)t)->items[slot * 3000].gyre__slot;
+  return &((fixed *)t)->slots[slot].gyre__slot;
+}
+
+/* A reference of the caller's own, or NULL. */
+static thing *edge_load(thing *t, uint32_t slot) {
+  if (t->kind != VISITED) return gyre_slot_load(slot_of(t, slot));
+  bag *b = (bag *)t;
+  gyre_lock(b);
+  thing *to = gyre_retain(b->refs[slot]);
+  gyre_unlock(b);
+  return to;
+}
+
+static void edge_store(thing *t, uint32_t slot, thing *to) {
+  model.edges[t->number][slot] = to != NULL ? to->number : NONE;
+  if (t->kind != VISITED) {
+    gyre_slot_store(slot_of(t, slot), to);
+    return;
+  }
+  bag *b = (bag *)t;
+  (void)gyre_retain(to);
+  gyre_lock(b);
+  thing *old = b->refs[slot];
+  b->refs[slot] = to;
+  gyre_unlock(b);
+  gyre_release(old);
+}
+
+/* ---- steps ---- */
+
+static thing *make(struct player *p) {
+  uint32_t dice = test_random_below(&p->random, 64);
+  uint32_t kind = dice == 0 ? LARGE : dice < 8 ? VISITED : dice % (LARGE - PLAIN);
+  thing *t = kind == ARRAY   ? gyre_new_array(&types[kind], SLOTS)
+             : kind == LARGE ? gyre_new_array(&types[kind], 3 * 3000 + 1)
+                             : gyre_new(&types[kind]);
+  TEST_REQUIRE(t != NULL);
+  t->number = 1 + p->index * OBJECTS_MAX + p->made++;
+  t->kind = kind;
+  model.kind[t->number] = (uint8_t)kind;
+  return t;
+}
+
+/* Steals the reference. */
+static void root_set(struct player *p, thing *t) {
+  uint32_t at = test_random_below(&p->random, ROOTS);
+  thing *old = p->roots[at];
+  p->roots[at] = t;
+  gyre_release(old);
+}
+
+static thing *root_any(struct player *p) { return p->roots[test_random_below(&p->random, ROOTS)]; }
+
+static uint32_t cell_any(struct player *p) {
+  return test_random_below(&p->random, PLAYERS * CELLS);
+}
+
+static void link_something(struct player *p) {
+  thing *from = root_any(p);
+  if (from == NULL || (from->number - 1) / OBJECTS_MAX != p->index) return;
+  uint32_t slot = test_random_below(&p->random, SLOTS);
+  if (test_random_below(&p->random, 3) == 0) {
+    thing *to = gyre_load(&board->items[cell_any(p)]);
+    edge_store(from, slot, to);
+    gyre_release(to);
+  } else {
+    edge_store(from, slot, root_any(p));
+  }
+}
+
+/* From a root along some edges: what is held must be alive and whole. */
+static void walk(struct player *p) {
+  thing *at = gyre_retain(root_any(p));
+  for (int i = 0; at != NULL && i < 6; i++) {
+    /* relaxed: nobody destroys what we hold. */
+    TEST_REQUIRE(gyre__load_relaxed(&model.destroyed[at->number]) == 0);
+    TEST_REQUIRE(at->kind < KINDS && gyre_type_of(at) == &types[at->kind]);
+    thing *next = edge_load(at, test_random_below(&p->random, SLOTS));
+    if (next == NULL) break;
+    gyre_release(at);
+    at = next;
+  }
+  if (at != NULL) root_set(p, at);
+}
+
+static void publish(struct player *p) {
+  uint32_t cell = p->index * CELLS + test_random_below(&p->random, CELLS);
+  thing *t = test_random_below(&p->random, 4) == 0 ? NULL : root_any(p);
+  model.board[cell] = t != NULL ? t->number : NONE;
+  gyre_store(&board->items[cell], t);
+}
+
+static void step(struct player *p) {
+  switch (test_random_below(&p->random, 16)) {
+  case 0:
+  case 1:
+  case 2:
+    if (p->made < OBJECTS_MAX) root_set(p, make(p));
+    break;
+  case 3:
+  case 4:
+  case 5:
+  case 6:
+  case 7:
+    link_something(p);
+    break;
+  case 8:
+  case 9:
+    root_set(p, NULL);
+    break;
+  case 10:
+  case 11:
+    walk(p);
+    break;
+  case 12:
+    publish(p);
+    break;
+  case 13: {
+    thing *t = gyre_load(&board->items[cell_any(p)]);
+    if (t != NULL) root_set(p, t);
+    break;
+  }
+  case 14:
+    gyre_safepoint();
+    break;
+  default:
+    if (test_random_below(&p->random, 16) == 0) GYRE_BLOCKING {
+        sched_yield();
+      }
+    if (test_random_below(&p->random, 128) == 0)
+      gyre_gc_collect((int)test_random_below(&p->random, 3));
+  }
+}
+
+static void *play(void *arg) {
+  struct player *p = arg;
+  for (uint32_t i = 0; i < p->steps; i++)
+    step(p);
+  return NULL;
+}
+
+/* ---- the model's opinion ---- */
+
+static void reach(uint32_t number) {
+  static uint32_t stack[PLAYERS * OBJECTS_MAX + 1];
+  uint32_t depth = 0;
+  if (number == NONE || model.reachable[number]) return;
+  model.reachable[number] = 1;
+  stack[depth++] = number;
+  while (depth > 0) {
+    number = stack[--depth];
+    for (int i = 0; i < SLOTS; i++) {
+      uint32_t to = model.edges[number][i];
+      if (to == NONE || model.reachable[to]) continue;
+      model.reachable[to] = 1;
+      stack[depth++] = to;
+    }
+  }
+}
+
+static void compare(void) {
+  memset(model.reachable, 0, sizeof model.reachable);
+  for (int p = 0; p < PLAYERS; p++)
+    for (int i = 0; i < ROOTS; i++)
+      if (players[p].roots[i] != NULL) reach(players[p].roots[i]->number);
+  for (int i = 0; i < PLAYERS * CELLS; i++)
+    reach(model.board[i]);
+  for (uint32_t i = 0; i < saved_count; i++)
+    reach(saved[i]->number);
+  for (uint32_t p = 0; p < PLAYERS; p++)
+    for (uint32_t i = 0; i < players[p].made; i++) {
+      uint32_t number = 1 + p * OBJECTS_MAX + i;
+      /* relaxed: the players have been joined. */
+      unsigned destroyed = gyre__load_relaxed(&model.destroyed[number]);
+      unsigned finalized = gyre__load_relaxed(&model.finalized[number]);
+      if (destroyed == (model.reachable[number] ? 0 : 1) &&
+          finalized >= (model.kind[number] == FINALIZED && destroyed ? 1 : 0))
+        continue;
+      print_error("object %u of kind %u: %s, destroyed %u times, finalized %u times\n", number,
+                  model.kind[number], model.reachable[number] ? "reachable" : "unreachable",
+                  destroyed, finalized);
+      fail();
+    }
+}
+
+/* Finds all garbage; what one collection's finalizers leave, the next one finds. */
+static void collect_all(void) {
+  for (int i = 0; i < 3; i++)
+    gyre_gc_collect(2);
+  while (gyre_gc_collect(2) > 0) {
+  }
+  gyre_safepoint();
+}
+
+static void drop_saved(void) {
+  while (saved_count > 0)
+    gyre_release(saved[--saved_count]);
+}
+
+static void play_rounds(uint32_t steps, unsigned threads) {
+  memset(&model, 0, sizeof model);
+  memset(players, 0, sizeof players);
+  board = gyre_new_array(&board_type, PLAYERS * CELLS);
+  for (unsigned p = 0; p < PLAYERS; p++) {
+    players[p].index = p;
+    players[p].random = test_random_new(p + 1);
+  }
+  for (int round = 0; round < ROUNDS; round++) {
+    pthread_t running[PLAYERS];
+    for (unsigned p = 0; p < threads; p++) {
+      players[p].steps = steps;
+      running[p] = test_thread_start(play, &players[p]);
+    }
+    for (unsigned p = 0; p < threads; p++)
+      test_thread_join(running[p]);
+    gyre__heap_check();
+    collect_all();
+    compare();
+    drop_saved();
+    collect_all();
+    compare();
+  }
+  for (int p = 0; p < PLAYERS; p++)
+    for (int i = 0; i < ROOTS; i++) {
+      gyre_release(players[p].roots[i]);
+      players[p].roots[i] = NULL;
+    }
+  gyre_release(board);
+  memset(model.board, 0, sizeof model.board);
+  do {
+    drop_saved();
+    collect_all();
+  } while (saved_count > 0);
+  compare();
+}
+
+static uint32_t steps_of_a_round(void) {
+  return (uint32_t)test_size("GYRE_TEST_OPS", 30000, 6000, 4000);
+}
+
+static void exactly_what_the_model_reaches_lives(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(), PLAYERS);
+}
+
+static void one_player_plays_the_same_game_each_time(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(), 1);
+}
+
+static void exactly_what_the_model_reaches_lives_with_many_collections(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round() / 8 + 1, PLAYERS);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(one_player_plays_the_same_game_each_time),
+      TEST(exactly_what_the_model_reaches_lives),
+      TEST_WITH(exactly_what_the_model_reaches_lives, "gc:0"),
+      TEST_WITH(exactly_what_the_model_reaches_lives, "gc_threshold:20/2/1,release_budget:3"),
+      TEST_WITH(exactly_what_the_model_reaches_lives, "yield_seed:7,gc_threshold:200,poison:1"),
+      TEST_WITH(exactly_what_the_model_reaches_lives, "poison:1,purge_delay_ms:0,large:mmap"),
+      TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections, "collect_always:1"),
+      TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections,
+                "collect_always:3,yield_seed:11,release_budget:1"),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
