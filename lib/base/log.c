@@ -35,10 +35,12 @@ void gyre__log(const char *format, ...) {
   gyre_log_sink *sink = sink_function;
   void *arg = sink_arg;
   gyre__lock_give(&sink_lock);
+  int cancel = gyre__cancel_put_off();
   if (sink != NULL)
     sink(line, arg);
   else
     line_to_stderr(line);
+  gyre__cancel_restore(cancel);
 }
 
 void gyre_set_log(gyre_log_sink *sink, void *arg) {

@@ -3,6 +3,7 @@
  * knows. */
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -120,3 +121,11 @@ void gyre__os_thread_name(char out[32]) {
   memset(out, 0, 32);
   (void)prctl(PR_GET_NAME, out, 0L, 0L, 0L); /* at most 16 bytes, with the 0 */
 }
+
+int gyre__cancel_put_off(void) {
+  int state;
+  (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  return state;
+}
+
+void gyre__cancel_restore(int state) { (void)pthread_setcancelstate(state, NULL); }

@@ -38,7 +38,7 @@
  * One collection at a time: `collector_lock` is held from the first callback to the last. Program
  * code that it runs may call anything; gyre_gc_collect() from there returns 0 at once. It must not
  * wait for another thread that collects.
- * */
+ */
 #include "lib/collect/collect.h"
 
 #include <errno.h>
@@ -137,6 +137,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   } else {
     gyre__collector_lock(self);
   }
+  /* Cancelled in a finalizer, a callback or a hook, we would leave the lock held and the dead half dead. */
+  int cancel = gyre__cancel_put_off();
   struct gyre__collection c = {.self = self, .generation = generation, .quiet = quiet};
   c.started_ns = gyre__clock_ns();
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
@@ -148,6 +150,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   if (result >= 0) gyre__stats_collected(&c, duration);
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
   gyre__collector_unlock(self);
+  gyre__cancel_restore(cancel);
   return result;
 }
 

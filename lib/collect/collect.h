@@ -23,6 +23,12 @@ GYRE_INLINE bool gyre__side_is_dead(uint32_t side) {
 
 #define GYRE__MARK_STACK 65536
 
+/* A live object whose references are still to be followed, and its page. */
+struct gyre__marked {
+  gyre__header *h;
+  struct gyre__page *page;
+};
+
 struct gyre__set {
   struct gyre__page **pages;
   size_t page_count;
@@ -31,7 +37,7 @@ struct gyre__set {
   size_t memory_bytes;
   /* Objects to be marked from. When it is full, PENDING in the side words stands for what does not
    * fit. */
-  gyre__header **stack;
+  struct gyre__marked *stack;
   size_t stack_count;
   bool overflow;
 };

@@ -30,12 +30,12 @@
 
 /* ---- where a reference leads ---- */
 
-/* The side word of the block that an object pointer leads to, or NULL if that is in no page of the
- * set. */
-static inline uint32_t *side_of(const void *object) {
-  gyre__header *h = gyre__header_of(object);
+/* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member that
+ * refers to it, in `page`: most references do not lead far, and no two pages share 64 KiB of addresses. */
+static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header *from,
+                                             struct gyre__page *page) {
+  if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0) return page;
   struct gyre__segment *segment = gyre__segment_of(h);
-  struct gyre__page *page;
   if (GYRE_LIKELY(segment != NULL)) {
     page = gyre__segment_page(segment, h);
   } else {
@@ -43,22 +43,43 @@ static inline uint32_t *side_of(const void *object) {
     if (!(gyre__load_relaxed(&h->gc) & GYRE__GC_LARGE)) return NULL;
     page = gyre__page_of(h);
   }
-  if (page->side == NULL) return NULL;
-  return &page->side[gyre__page_index(page, h)];
+  return page->side != NULL ? page : NULL;
 }
 
 /* ---- references of an object ---- */
 
-typedef void reference_fn(struct gyre__collection *c, void *object);
+/* What is done with a reference from a member in a page to the object with header h. */
+typedef void reference_fn(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
+                          struct gyre__page *page);
+
+/* The layout of the objects looked at last: neighbours are often of one type. */
+struct layout {
+  uint32_t id;
+  bool has_more; /* elements or a visit function */
+  const gyre_type *type;
+  gyre_slots slots;
+};
+
+static void layout_load(struct layout *layout, uint32_t id) {
+  const gyre_type *type = gyre__type(id);
+  *layout = (struct layout){
+      .id = id,
+      .has_more = type->element_slots.count != 0 || type->visit != NULL,
+      .type = type,
+      .slots = type->slots,
+  };
+}
 
 struct visit_arg {
   struct gyre__collection *c;
   reference_fn *fn;
+  gyre__header *from;
+  struct gyre__page *page;
 };
 
 static int visit_reference(void *object, void *arg) {
   struct visit_arg *v = (struct visit_arg *)arg;
-  if (object != NULL) v->fn(v->c, object);
+  if (object != NULL) v->fn(v->c, gyre__header_of(object), v->from, v->page);
   return 0;
 }
 
@@ -67,21 +88,33 @@ static bool is_locked(gyre__header *h) {
   return gyre__load_relaxed(&h->bits) & GYRE__BIT_LOCKED;
 }
 
-static inline __attribute__((always_inline)) void
-references(struct gyre__collection *c, gyre__header *h, struct gyre__page *page, reference_fn *fn) {
-  gyre_type *type = gyre__header_type(h);
-  GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+static void visit(struct gyre__collection *c, const gyre_type *type, gyre__header *h,
+                  struct gyre__page *page, reference_fn *fn) {
+  struct visit_arg arg = {c, fn, h, page};
+  void *object = gyre__object_of(h);
+  gyre_lock(object);
+  type->visit(object, visit_reference, &arg);
+  gyre_unlock(object);
+}
+
+static inline __attribute__((always_inline)) void references(struct gyre__collection *c,
+                                                             struct layout *layout, gyre__header *h,
+                                                             struct gyre__page *page,
+                                                             reference_fn *fn) {
+  if (GYRE_UNLIKELY(h->type != layout->id)) layout_load(layout, h->type);
+  for (size_t i = 0; i < layout->slots.count; i++) {
+    gyre_slot *slot = gyre__slot_at(gyre__object_of(h), layout->slots.at[i].offset);
     /* relaxed: the world is stopped. */
     void *target = gyre__load_relaxed(&slot->gyre__ref);
-    if (target != NULL) fn(c, target);
-  });
-  if (GYRE_UNLIKELY(type->visit != NULL) && !is_locked(h)) {
-    struct visit_arg arg = {c, fn};
-    void *object = gyre__object_of(h);
-    gyre_lock(object);
-    type->visit(object, visit_reference, &arg);
-    gyre_unlock(object);
+    if (target != NULL) fn(c, gyre__header_of(target), h, page);
   }
+  if (GYRE_LIKELY(!layout->has_more)) return;
+  GYRE__FOR_EACH_ELEMENT_SLOT(layout->type, h, page, slot, {
+    /* relaxed: as above. */
+    void *target = gyre__load_relaxed(&slot->gyre__ref);
+    if (target != NULL) fn(c, gyre__header_of(target), h, page);
+  });
+  if (layout->type->visit != NULL && !is_locked(h)) visit(c, layout->type, h, page, fn);
 }
 
 /* ---- gathering ---- */
@@ -142,7 +175,7 @@ static void gather(struct gyre__set *set, int generation, bool leaves, size_t *w
  * lock. */
 #define KEPT_BYTES ((size_t)1 << 20)
 static void *kept_memory;
-static gyre__header **kept_stack;
+static struct gyre__marked *kept_stack;
 
 static bool set_allocate(struct gyre__set *set, size_t bytes) {
   if (kept_stack == NULL)
@@ -209,10 +242,16 @@ static inline void edge_count(uint32_t *word) {
   if (GYRE_LIKELY((*word & GYRE__SIDE_EDGES) != GYRE__SIDE_EDGES)) ++*word;
 }
 
-static void edge_see(struct gyre__collection *c, void *object) {
+static inline void edge_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
+                            struct gyre__page *from_page) {
   (void)c;
-  uint32_t *word = side_of(object);
-  if (word == NULL) return;
+  struct gyre__page *page = page_in_set(h, from, from_page);
+  if (page == NULL) return;
+  uint32_t *word = &page->side[gyre__page_index(page, h)];
+  if (page == from_page) {
+    edge_count(word);
+    return;
+  }
   __builtin_prefetch(word, 1);
   unsigned at = edge_queue.at++ % EDGE_QUEUE;
   edge_count(edge_queue.word[at]);
@@ -227,27 +266,35 @@ static void edge_queue_empty(void) {
   edge_nowhere = 0;
 }
 
+/* The edges of one page's members; returns how many members it has. */
+static uint64_t page_count_edges(struct gyre__collection *c, struct layout *layout,
+                                 struct gyre__page *page, bool discover) {
+  uint32_t *side = page->side;
+  char *block = page->start;
+  uint32_t block_size = page->block_size, capacity = page->capacity;
+  uint64_t members = 0;
+  for (uint32_t i = 0; i < capacity; i++, block += block_size) {
+    gyre__header *h = (gyre__header *)(void *)block;
+    if (discover) {
+      if (!is_candidate(h, c->generation)) continue;
+      side[i] |= GYRE__SIDE_MEMBER;
+    } else if (!(side[i] & GYRE__SIDE_MEMBER)) {
+      continue;
+    }
+    members++;
+    references(c, layout, h, page, edge_see);
+  }
+  return members;
+}
+
 void gyre__set_count_edges(struct gyre__collection *c, bool discover) {
   c->members = 0;
   edge_nowhere = 0;
   for (unsigned i = 0; i < EDGE_QUEUE; i++)
     edge_queue.word[i] = &edge_nowhere;
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    uint32_t *side = page->side;
-    char *block = page->start;
-    for (uint32_t i = 0; i < page->capacity; i++, block += page->block_size) {
-      gyre__header *h = (gyre__header *)(void *)block;
-      if (discover) {
-        if (!is_candidate(h, c->generation)) continue;
-        side[i] |= GYRE__SIDE_MEMBER;
-      } else if (!(side[i] & GYRE__SIDE_MEMBER)) {
-        continue;
-      }
-      c->members++;
-      references(c, h, page, edge_see);
-    }
-  }
+  struct layout layout = {0};
+  for (size_t p = 0; p < c->set.page_count; p++)
+    c->members += page_count_edges(c, &layout, c->set.pages[p], discover);
   edge_queue_empty();
 }
 
@@ -266,20 +313,43 @@ static bool is_root(const struct gyre__collection *c, gyre__header *h, uint32_t 
   return is_locked(h) && gyre__header_type(h)->visit != NULL;
 }
 
-static void mark(struct gyre__collection *c, gyre__header *h, uint32_t *side) {
-  *side |= GYRE__SIDE_LIVE;
+static inline void stack_push(struct gyre__collection *c, struct gyre__marked m) {
   if (GYRE_UNLIKELY(c->set.stack_count == GYRE__MARK_STACK)) {
-    *side |= GYRE__SIDE_PENDING;
+    m.page->side[gyre__page_index(m.page, m.h)] |= GYRE__SIDE_PENDING;
     c->set.overflow = true;
     return;
   }
-  __builtin_prefetch(h);
-  c->set.stack[c->set.stack_count++] = h;
+  c->set.stack[c->set.stack_count++] = m;
 }
 
-static void mark_see(struct gyre__collection *c, void *object) {
-  uint32_t *side = side_of(object);
-  if (side != NULL && gyre__side_is_dead(*side)) mark(c, gyre__header_of(object), side);
+#define MARK_QUEUE 16
+
+/* Live objects in other pages than who refers to them, whose headers' cache lines are on their way. */
+static struct {
+  struct gyre__marked marked[MARK_QUEUE];
+  unsigned first, count;
+} mark_queue;
+
+static inline struct gyre__marked queue_take(void) {
+  mark_queue.count--;
+  return mark_queue.marked[mark_queue.first++ % MARK_QUEUE];
+}
+
+static inline void mark_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
+                            struct gyre__page *from_page) {
+  struct gyre__page *page = page_in_set(h, from, from_page);
+  if (page == NULL) return;
+  uint32_t *side = &page->side[gyre__page_index(page, h)];
+  if (!gyre__side_is_dead(*side)) return;
+  *side |= GYRE__SIDE_LIVE;
+  struct gyre__marked m = {h, page};
+  if (page == from_page) {
+    stack_push(c, m);
+    return;
+  }
+  __builtin_prefetch(h);
+  if (mark_queue.count == MARK_QUEUE) stack_push(c, queue_take());
+  mark_queue.marked[(mark_queue.first + mark_queue.count++) % MARK_QUEUE] = m;
 }
 
 static inline void grow_older(gyre__header *h) {
@@ -289,48 +359,47 @@ static inline void grow_older(gyre__header *h) {
 }
 
 /* Follows the references of one live object. */
-static inline void mark_from(struct gyre__collection *c, gyre__header *h) {
+static inline void mark_from(struct gyre__collection *c, struct layout *layout, gyre__header *h,
+                             struct gyre__page *page) {
   if (!c->held) grow_older(h);
   c->survivors++;
-  references(c, h, gyre__page_of(h), mark_see);
+  references(c, layout, h, page, mark_see);
 }
 
-#define MARK_QUEUE 8
-
-/* Empties the stack, through a short queue in which headers wait for their cache lines. */
-static void mark_drain(struct gyre__collection *c) {
-  gyre__header *queue[MARK_QUEUE];
-  unsigned head = 0, count = 0;
-  for (;;) {
-    while (count < MARK_QUEUE && c->set.stack_count > 0) {
-      gyre__header *h = c->set.stack[--c->set.stack_count];
-      __builtin_prefetch(h);
-      queue[(head + count++) % MARK_QUEUE] = h;
-    }
-    if (count == 0) return;
-    gyre__header *h = queue[head];
-    head = (head + 1) % MARK_QUEUE;
-    count--;
-    mark_from(c, h);
+static void mark_stack(struct gyre__collection *c, struct layout *layout) {
+  while (c->set.stack_count > 0) {
+    struct gyre__marked m = c->set.stack[--c->set.stack_count];
+    mark_from(c, layout, m.h, m.page);
   }
 }
 
-static void mark_roots(struct gyre__collection *c) {
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    uint32_t *side = page->side;
-    for (uint32_t i = 0; i < page->capacity; i++) {
-      if (!gyre__side_is_dead(side[i])) continue;
-      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      if (!is_root(c, h, side[i])) continue;
-      mark(c, h, &side[i]);
-      mark_drain(c);
-    }
+/* All that has been found live. */
+static void mark_all(struct gyre__collection *c, struct layout *layout) {
+  mark_stack(c, layout);
+  while (mark_queue.count > 0) {
+    struct gyre__marked m = queue_take();
+    mark_from(c, layout, m.h, m.page);
+    mark_stack(c, layout);
+  }
+}
+
+static void page_mark_roots(struct gyre__collection *c, struct layout *layout,
+                            struct gyre__page *page) {
+  uint32_t *side = page->side;
+  char *block = page->start;
+  uint32_t block_size = page->block_size, capacity = page->capacity;
+  for (uint32_t i = 0; i < capacity; i++, block += block_size) {
+    if (!gyre__side_is_dead(side[i])) continue;
+    gyre__header *h = (gyre__header *)(void *)block;
+    if (!is_root(c, h, side[i])) continue;
+    side[i] |= GYRE__SIDE_LIVE;
+    mark_from(c, layout, h, page);
+    mark_stack(c, layout);
   }
 }
 
 /* What did not fit on the stack, until everything does. */
-static void mark_pending(struct gyre__collection *c) {
+static void mark_pending(struct gyre__collection *c, struct layout *layout) {
   while (c->set.overflow) {
     c->set.overflow = false;
     for (size_t p = 0; p < c->set.page_count; p++) {
@@ -338,8 +407,8 @@ static void mark_pending(struct gyre__collection *c) {
       for (uint32_t i = 0; i < page->capacity; i++) {
         if (!(page->side[i] & GYRE__SIDE_PENDING)) continue;
         page->side[i] &= ~GYRE__SIDE_PENDING;
-        mark_from(c, (gyre__header *)gyre__page_block(page, i));
-        mark_drain(c);
+        mark_from(c, layout, (gyre__header *)gyre__page_block(page, i), page);
+        mark_all(c, layout);
       }
     }
   }
@@ -347,8 +416,11 @@ static void mark_pending(struct gyre__collection *c) {
 
 void gyre__set_mark_live(struct gyre__collection *c) {
   c->survivors = 0;
-  mark_roots(c);
-  mark_pending(c);
+  struct layout layout = {0};
+  for (size_t p = 0; p < c->set.page_count; p++)
+    page_mark_roots(c, &layout, c->set.pages[p]);
+  mark_all(c, &layout);
+  mark_pending(c, &layout);
 }
 
 /* ---- what is left ---- */

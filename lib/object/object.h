@@ -93,24 +93,29 @@ GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
   return (gyre_slot *)(void *)((char *)base + offset);
 }
 
-/* GYRE__FOR_EACH_SLOT(type, h, page, slot, { ... }): the body for every slot of the layout, `slot`
- * a gyre_slot *. */
+/* GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, { ... }): the body for every slot in the object's
+ * elements, `slot` a gyre_slot *. */
+#define GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, body)                                     \
+  do {                                                                                             \
+    if ((type)->element_slots.count == 0) break;                                                   \
+    size_t gyre__n = gyre__array_length((type), (h), (page));                                      \
+    char *gyre__e = (char *)(h) + GYRE_HEADER_SIZE + (type)->size;                                 \
+    for (; gyre__n > 0; gyre__n--, gyre__e += (type)->element_size)                                \
+      for (size_t gyre__i = 0; gyre__i < (type)->element_slots.count; gyre__i++) {                 \
+        gyre_slot *slot = gyre__slot_at(gyre__e, (type)->element_slots.at[gyre__i].offset);        \
+        body                                                                                       \
+      }                                                                                            \
+  } while (0)
+
+/* The same for every slot of the object. */
 #define GYRE__FOR_EACH_SLOT(type, h, page, slot, body)                                             \
   do {                                                                                             \
-    char *gyre__o = (char *)(h) + GYRE_HEADER_SIZE;                                                \
     for (size_t gyre__i = 0; gyre__i < (type)->slots.count; gyre__i++) {                           \
-      gyre_slot *slot = gyre__slot_at(gyre__o, (type)->slots.at[gyre__i].offset);                  \
+      gyre_slot *slot = gyre__slot_at((char *)(h) + GYRE_HEADER_SIZE,                              \
+                                      (type)->slots.at[gyre__i].offset);                           \
       body                                                                                         \
     }                                                                                              \
-    if ((type)->element_slots.count != 0) {                                                        \
-      size_t gyre__n = gyre__array_length((type), (h), (page));                                    \
-      char *gyre__e = gyre__o + (type)->size;                                                      \
-      for (; gyre__n > 0; gyre__n--, gyre__e += (type)->element_size)                              \
-        for (size_t gyre__i = 0; gyre__i < (type)->element_slots.count; gyre__i++) {               \
-          gyre_slot *slot = gyre__slot_at(gyre__e, (type)->element_slots.at[gyre__i].offset);      \
-          body                                                                                     \
-        }                                                                                          \
-    }                                                                                              \
+    GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, body);                                        \
   } while (0)
 
 /* ---- counting (refcount.c, merge.c, release.c) ---- */

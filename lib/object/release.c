@@ -98,8 +98,10 @@ bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budg
       if (quietly) return false;
       /* relaxed: as above. */
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_HOOKED));
+      int cancel = gyre__cancel_put_off();
       if (type->destroy != NULL) type->destroy(object);
       if (type->clear != NULL) type->clear(object);
+      gyre__cancel_restore(cancel);
     }
   }
   if (!slots_drop(object, &type->slots, quietly)) return false;
@@ -129,7 +131,9 @@ void gyre__object_finalize(gyre__header *h) {
   if (!(gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_FINALIZE) & GYRE__BIT_FINALIZE))
     return;
   gyre_type *type = gyre__header_type(h);
+  int cancel = gyre__cancel_put_off();
   int result = type->finalize(gyre__object_of(h));
+  gyre__cancel_restore(cancel);
   if (result != 0)
     gyre__log("finalizer of %s at %p returned %d", type->name, gyre__object_of(h), result);
 }
