@@ -321,6 +321,9 @@ GYRE_API void *gyre__slot_swap(gyre_slot *slot, void *object);
 GYRE_API int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired);
 
 GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
+  /* A thread that is not attached must not look behind the pointer: no grace period waits for it. */
+  uint32_t bias = gyre__bias;
+  if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return gyre__slot_load_slow(slot);
   /* acquire: reads the object behind the pointer; pairs with the exchange that put it there
    * (gyre__slot_swap and its kin, gyre__slot_init). */
   void *object = gyre__load_acquire(&slot->gyre__ref);
@@ -328,7 +331,7 @@ GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
   gyre__header *h = gyre__header_of(object);
   /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint:
    * only we can free it. Pairs with the store in gyre__merge(). */
-  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
+  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == bias)) {
     /* relaxed: ours alone. */
     uint32_t count = gyre__load_relaxed(&h->local) + 1;
     if (GYRE_LIKELY(count > 1)) {

@@ -69,7 +69,6 @@ static void condemn(struct gyre__collection *c) {
 static bool first_look(struct gyre__collection *c) {
   if (!gyre__set_gather(c)) return false;
   find_dead(c, true);
-  gyre__set_forget_live_large(c);
   c->candidates = c->members;
   gyre__set_age_pages(c);
   gyre__generation_collected(c->generation, c->survivors);
@@ -86,7 +85,6 @@ static void second_look(struct gyre__collection *c) {
   find_dead(c, false);
   c->resurrected = c->survivors;
   gyre__dead_unhold(c);
-  gyre__set_forget_live_large(c);
   condemn(c);
 }
 

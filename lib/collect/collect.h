@@ -82,9 +82,6 @@ void gyre__set_keep_dead(struct gyre__collection *c);
 /* Counts the dead, and finds out whether any has a finalizer to run, weak references or a clear
  * hook. */
 void gyre__set_survey(struct gyre__collection *c);
-/* Takes large objects that live out of the set: once the world runs they may be freed, and their
- * pages with them, which no pin keeps. */
-void gyre__set_forget_live_large(struct gyre__collection *c);
 /* Takes the pages out of the set. World stopped or running. */
 void gyre__set_drop(struct gyre__collection *c);
 /* Puts each slot's list of recent pages right after the objects in them have aged. */

@@ -433,18 +433,6 @@ void gyre__set_keep_dead(struct gyre__collection *c) {
   }
 }
 
-void gyre__set_forget_live_large(struct gyre__collection *c) {
-  size_t kept = 0;
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    if (page->is_large && !gyre__side_is_dead(page->side[0]))
-      page->side = NULL;
-    else
-      c->set.pages[kept++] = page;
-  }
-  c->set.page_count = kept;
-}
-
 void gyre__set_survey(struct gyre__collection *c) {
   c->dead = c->finalizable = 0;
   c->has_clear = c->has_weak = false;

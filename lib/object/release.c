@@ -145,7 +145,9 @@ void gyre__object_die(struct gyre__objects *self, gyre__header *h) {
   if (bits & GYRE__BIT_WEAK && gyre__object_hooks.weak_died) {
     /* relaxed: the object is nobody's but ours; a collection during a callback leaves it alone. */
     gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
+    int cancel = gyre__cancel_put_off();
     gyre__object_hooks.weak_died(self, gyre__object_of(h));
+    gyre__cancel_restore(cancel);
   }
   if (!(bits & GYRE__BIT_COMPLEX)) {
     gyre__object_free(self, h, gyre__page_of(h));

@@ -224,13 +224,14 @@ static void frees_of_old_objects_do_not_put_collections_off(void **state) {
   thresholds(1000, 10, 10);
   node *old = chain_new(&plain_type, 50000);
   gyre_gc_collect(2);
+  uint64_t before = collections();
   gyre_release(old);
   for (int i = 0; i < 100; i++)
     gyre_safepoint();
+  assert_int_equal(collections(), before);
   int count[3];
   assert_int_equal(gyre_gc_get_count(count), 0);
   assert_int_equal(count[0], 0);
-  uint64_t before = collections();
   for (int i = 0; i < 1500; i++) {
     ring_drop(&node_type, 1);
     gyre_safepoint();

@@ -70,9 +70,11 @@ static void lives(void *arg) {
   ring_drop(&plain_type, 10);
   TEST_REQUIRE(gyre_gc_collect(2) >= 10);
   pthread_t threads[2];
-  for (uintptr_t t = 0; t < 2; t++) threads[t] = test_thread_start(steps, (void *)(i * 2 + t));
+  for (uintptr_t t = 0; t < 2; t++)
+    threads[t] = test_thread_start(steps, (void *)(i * 2 + t));
   steps(arg);
-  for (unsigned t = 0; t < 2; t++) test_thread_join(threads[t]);
+  for (unsigned t = 0; t < 2; t++)
+    test_thread_join(threads[t]);
   TEST_REQUIRE(gyre_synchronize() == 0);
 }
 
@@ -82,9 +84,11 @@ static void children_live_however_busy_the_parent_is(void **state) {
   (void)test_seed();
   test_flag_set(&quit, 0);
   test_flag_set(&ready, 0);
-  for (unsigned i = 0; i < SHARED; i++) shared[i] = node_new(&plain_type, i);
+  for (unsigned i = 0; i < SHARED; i++)
+    shared[i] = node_new(&plain_type, i);
   pthread_t threads[LOADERS];
-  for (uintptr_t t = 0; t < LOADERS; t++) threads[t] = test_thread_start(loads, (void *)(t + 1));
+  for (uintptr_t t = 0; t < LOADERS; t++)
+    threads[t] = test_thread_start(loads, (void *)(t + 1));
   TEST_AWAIT_SAFELY(test_flag_get(&ready) == LOADERS);
   for (uintptr_t i = 0; i < forks; i++) {
     int status = test_child_wait(test_fork(lives, (void *)(i + 100)));
@@ -93,8 +97,10 @@ static void children_live_however_busy_the_parent_is(void **state) {
     if (i % 64 == 0) test_check();
   }
   test_flag_set(&quit, 1);
-  for (unsigned t = 0; t < LOADERS; t++) test_thread_join(threads[t]);
-  for (unsigned i = 0; i < SHARED; i++) gyre_release(shared[i]);
+  for (unsigned t = 0; t < LOADERS; t++)
+    test_thread_join(threads[t]);
+  for (unsigned i = 0; i < SHARED; i++)
+    gyre_release(shared[i]);
 }
 
 int main(void) {

@@ -86,8 +86,7 @@ static void step(struct test_random *random, node *held[HELD]) {
     }
     break;
   case 8:
-    if (other != NULL && *mine != NULL)
-      gyre_release(gyre_swap(&other->other, gyre_retain(*mine)));
+    if (other != NULL && *mine != NULL) gyre_release(gyre_swap(&other->other, gyre_retain(*mine)));
     break;
   case 9:
     gyre_release(*mine);
@@ -110,7 +109,8 @@ static void *meets(void *arg) {
   struct test_random random = test_random_new((uintptr_t)arg);
   node *held[HELD] = {NULL};
   uint32_t mine = (uint32_t)steps / 2 + test_random_below(&random, (uint32_t)steps);
-  for (uint32_t i = 0; i < mine; i++) step(&random, held);
+  for (uint32_t i = 0; i < mine; i++)
+    step(&random, held);
   for (unsigned i = 0; i < HELD; i++) {
     look_at(held[i]);
     gyre_release(held[i]);
@@ -123,23 +123,27 @@ static void every_node_dies_once_whoever_had_it(void **state) {
   uint64_t rounds = test_size("GYRE_TEST_ROUNDS", 200, 60, 40);
   steps = test_size("GYRE_TEST_STEPS", 30000, 10000, 5000);
   node_on_destroy = mark_gone;
+  /* relaxed: no other thread is there yet; pairs with make(). */
   gyre__store_relaxed(&made, 0);
   place = gyre_new(&meeting_type);
   TEST_REQUIRE(place != NULL);
   pthread_t threads[THREADS];
   uint64_t stream = 1;
-  for (uintptr_t t = 0; t < THREADS; t++) threads[t] = test_thread_start(meets, (void *)stream++);
+  for (uintptr_t t = 0; t < THREADS; t++)
+    threads[t] = test_thread_start(meets, (void *)stream++);
   for (uint64_t i = 0; i < rounds; i++) {
     /* One ends, and another comes: mostly its heir. */
     test_thread_join(threads[i % THREADS]);
     if (i % 8 == 0) test_check();
     threads[i % THREADS] = test_thread_start(meets, (void *)stream++);
   }
-  for (unsigned t = 0; t < THREADS; t++) test_thread_join(threads[t]);
+  for (unsigned t = 0; t < THREADS; t++)
+    test_thread_join(threads[t]);
   gyre_release(place);
   while (gyre_gc_collect(2) > 0) {
   }
   test_check();
+  /* relaxed: the threads have been joined; pairs with make(). */
   assert_int_equal(nodes_destroyed(), gyre__load_relaxed(&made));
 }
 

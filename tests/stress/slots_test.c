@@ -24,11 +24,13 @@ static void many_short_lived_threads_leave_no_growth_of_slots_or_memory(void **s
   (void)state;
   uint64_t threads = test_size("GYRE_TEST_THREADS", 1000000, 20000, 10000);
   gyre_thread_attach();
-  for (uintptr_t i = 0; i < 1000; i++) test_thread_run(lives_shortly, (void *)i);
+  for (uintptr_t i = 0; i < 1000; i++)
+    test_thread_run(lives_shortly, (void *)i);
   gyre_purge();
   struct gyre_thread_stats slots = test_thread_stats();
   struct gyre_heap_stats heap = test_heap_stats();
-  for (uintptr_t i = 0; i < threads; i++) test_thread_run(lives_shortly, (void *)i);
+  for (uintptr_t i = 0; i < threads; i++)
+    test_thread_run(lives_shortly, (void *)i);
   gyre_purge();
   assert_int_equal(test_thread_stats().slots_high_water, slots.slots_high_water);
   assert_int_equal(test_thread_stats().attached, 1);
@@ -36,6 +38,7 @@ static void many_short_lived_threads_leave_no_growth_of_slots_or_memory(void **s
   assert_true(test_heap_stats().live_blocks <= heap.live_blocks + 10000);
   assert_true(test_heap_stats().committed_bytes <= heap.committed_bytes + (4u << 20));
   assert_true(test_heap_stats().mapped_bytes <= heap.mapped_bytes + (16u << 20));
+  /* acq_rel: pairs with lives_shortly(). */
   gyre_release(gyre__exchange_acq_rel(&left, NULL));
 }
 
@@ -51,10 +54,12 @@ static void threads_that_overlap_use_as_many_slots_as_lived_at_once(void **state
     pthread_t threads[AT_ONCE];
     for (uintptr_t t = 0; t < AT_ONCE; t++)
       threads[t] = test_thread_start(lives_shortly, (void *)(i * AT_ONCE + t));
-    for (unsigned t = 0; t < AT_ONCE; t++) test_thread_join(threads[t]);
+    for (unsigned t = 0; t < AT_ONCE; t++)
+      test_thread_join(threads[t]);
   }
   /* Detaching is not over when the slot can be seen as an orphan, so one more may come and go meanwhile. */
   assert_true(test_thread_stats().slots_high_water <= 2 * AT_ONCE + 2);
+  /* acq_rel: pairs with lives_shortly(). */
   gyre_release(gyre__exchange_acq_rel(&left, NULL));
 }
 

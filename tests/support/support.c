@@ -83,7 +83,8 @@ bool test_event_is_set(test_event *event) {
 
 void test_event_wait(test_event *event) {
   pthread_mutex_lock(&event->mutex);
-  while (!event->set) pthread_cond_wait(&event->cond, &event->mutex);
+  while (!event->set)
+    pthread_cond_wait(&event->cond, &event->mutex);
   pthread_mutex_unlock(&event->mutex);
 }
 
@@ -161,7 +162,8 @@ pid_t test_fork(void (*body)(void *), void *arg) {
 int test_child_wait(pid_t child) {
   int status = -1;
   GYRE_BLOCKING {
-    while (waitpid(child, &status, 0) < 0) TEST_REQUIRE(errno == EINTR);
+    while (waitpid(child, &status, 0) < 0)
+      TEST_REQUIRE(errno == EINTR);
   }
   return status;
 }
@@ -219,7 +221,8 @@ unsigned test_log_count(const char *text) {
 void test_log_await(const char *text, char *out, size_t size) {
   const char *first;
   pthread_mutex_lock(&captured.mutex);
-  while (log_find(text, &first) == 0) pthread_cond_wait(&captured.cond, &captured.mutex);
+  while (log_find(text, &first) == 0)
+    pthread_cond_wait(&captured.cond, &captured.mutex);
   snprintf(out, size, "%s", first);
   pthread_mutex_unlock(&captured.mutex);
 }

@@ -76,7 +76,8 @@ _Noreturn void test_fail(const char *file, int line, const char *what);
 /* Waits, running, until `cond` holds, giving up the processor. */
 #define TEST_AWAIT(cond)                                                                           \
   do {                                                                                             \
-    while (!(cond)) (void)sched_yield();                                                           \
+    while (!(cond))                                                                                \
+      (void)sched_yield();                                                                         \
   } while (0)
 
 /* The same, passing safepoints. */
@@ -128,7 +129,8 @@ typedef struct test_event {
   pthread_cond_t cond;
   bool set;
 } test_event;
-#define TEST_EVENT_INIT {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false}
+#define TEST_EVENT_INIT                                                                            \
+  { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false }
 
 void test_event_set(test_event *event);
 bool test_event_is_set(test_event *event);

@@ -41,7 +41,8 @@ static void come_to(const char *name) {
   if (is_time(&windows.hold, name)) {
     windows.held = true;
     pthread_cond_broadcast(&windows.cond);
-    while (!windows.released) pthread_cond_wait(&windows.cond, &windows.mutex);
+    while (!windows.released)
+      pthread_cond_wait(&windows.cond, &windows.mutex);
     windows.held = false;
   }
   pthread_mutex_unlock(&windows.mutex);
@@ -70,7 +71,8 @@ void test_window_call(const char *name, unsigned nth, void (*body)(void *), void
 
 void test_window_await(void) {
   pthread_mutex_lock(&windows.mutex);
-  while (!windows.held) pthread_cond_wait(&windows.cond, &windows.mutex);
+  while (!windows.held)
+    pthread_cond_wait(&windows.cond, &windows.mutex);
   pthread_mutex_unlock(&windows.mutex);
 }
 

@@ -152,7 +152,8 @@ static void *reads_for_ever(void *arg) {
   gyre_release(node_new(&plain_type, 1));
   test_event_set(&w->ready);
   char byte;
-  for (;;) TEST_REQUIRE(read(w->pipe[0], &byte, 1) <= 0);
+  for (;;)
+    TEST_REQUIRE(read(w->pipe[0], &byte, 1) <= 0);
 }
 
 static void *reads_for_ever_parked(void *arg) {
@@ -161,7 +162,8 @@ static void *reads_for_ever_parked(void *arg) {
   test_event_set(&w->ready);
   char byte;
   GYRE_BLOCKING {
-    for (;;) TEST_REQUIRE(read(w->pipe[0], &byte, 1) <= 0);
+    for (;;)
+      TEST_REQUIRE(read(w->pipe[0], &byte, 1) <= 0);
   }
   return NULL;
 }
@@ -220,13 +222,55 @@ static void a_destructor_that_runs_after_ours_may_use_the_library(void **state) 
   assert_int_equal(test_thread_stats().attached, 0);
 }
 
+/* ---- cancellation in the library's calls to the program ---- */
+
+static void cancellation_point(node *n) {
+  (void)n;
+  pthread_testcancel();
+}
+
+static int finalizer_with_cancellation_point(node *n) {
+  cancellation_point(n);
+  return 0;
+}
+
+static void *is_cancelled_in_hooks(void *collects) {
+  gyre_thread_attach();
+  TEST_REQUIRE(pthread_cancel(pthread_self()) == 0);
+  if (collects == NULL) {
+    gyre_release(chain_new(&finalized_type, 10));
+  } else {
+    ring_drop(&finalized_type, 10);
+    TEST_REQUIRE(gyre_gc_collect(2) == 10);
+  }
+  TEST_REQUIRE(nodes_destroyed() == 10 && nodes_finalized() == 10);
+  pthread_testcancel();
+  return NULL;
+}
+
+static void a_cancellation_waits_until_the_library_has_done_its_work(void **state) {
+  (void)state;
+  node_on_destroy = cancellation_point;
+  node_on_finalize = finalizer_with_cancellation_point;
+  assert_ptr_equal(test_thread_run(is_cancelled_in_hooks, NULL), PTHREAD_CANCELED);
+}
+
+static void a_cancellation_waits_until_a_collection_is_over(void **state) {
+  (void)state;
+  node_on_destroy = cancellation_point;
+  node_on_finalize = finalizer_with_cancellation_point;
+  assert_ptr_equal(test_thread_run(is_cancelled_in_hooks, (void *)1), PTHREAD_CANCELED);
+  assert_int_equal(gyre_gc_collect(2), 0); /* the collector is free */
+}
+
 /* ---- inheriting ---- */
 
 enum { MANY = 300 };
 
 static void *makes_many(void *arg) {
   node **nodes = arg;
-  for (unsigned i = 0; i < MANY; i++) nodes[i] = node_new(&plain_type, i);
+  for (unsigned i = 0; i < MANY; i++)
+    nodes[i] = node_new(&plain_type, i);
   return NULL;
 }
 
@@ -248,7 +292,8 @@ static void objects_of_an_exited_thread_can_be_counted_and_freed(void **state) {
 
 static void *drops_rings(void *arg) {
   (void)arg;
-  for (unsigned i = 0; i < 10; i++) ring_drop(&plain_type, 5);
+  for (unsigned i = 0; i < 10; i++)
+    ring_drop(&plain_type, 5);
   return NULL;
 }
 
@@ -259,15 +304,31 @@ static void cycles_of_an_exited_thread_are_collected(void **state) {
   assert_int_equal(gyre_gc_collect(2), 50);
 }
 
+static void *drops_a_ring(void *arg) {
+  (void)arg;
+  ring_drop(&plain_type, 50);
+  return NULL;
+}
+
+static void threads_that_pass_no_safepoint_collect_when_they_end(void **state) {
+  (void)state;
+  gyre_thread_attach();
+  for (unsigned i = 0; i < 200; i++)
+    test_thread_run(drops_a_ring, NULL);
+  assert_true(test_heap_stats().live_blocks < 1000); /* of 10,000 */
+}
+
 static void *frees_raw(void *arg) {
   void **blocks = arg;
-  for (unsigned i = 0; i < MANY; i++) gyre_free(blocks[i]);
+  for (unsigned i = 0; i < MANY; i++)
+    gyre_free(blocks[i]);
   return NULL;
 }
 
 static void *allocates_raw(void *arg) {
   void **blocks = arg;
-  for (unsigned i = 0; i < MANY; i++) blocks[i] = gyre_malloc(1000);
+  for (unsigned i = 0; i < MANY; i++)
+    blocks[i] = gyre_malloc(1000);
   return NULL;
 }
 
@@ -315,8 +376,10 @@ static void the_next_thread_owns_the_objects_of_the_one_that_exited(void **state
 
 static void *uses_pages(void *arg) {
   node **nodes = arg;
-  for (unsigned i = 0; i < MANY; i++) nodes[i] = node_new(&plain_type, i);
-  for (unsigned i = 0; i < MANY; i++) gyre_release(nodes[i]);
+  for (unsigned i = 0; i < MANY; i++)
+    nodes[i] = node_new(&plain_type, i);
+  for (unsigned i = 0; i < MANY; i++)
+    gyre_release(nodes[i]);
   return NULL;
 }
 
@@ -327,7 +390,8 @@ static void pages_of_exited_threads_are_used_again(void **state) {
   test_thread_run(uses_pages, nodes);
   struct gyre_thread_stats threads = test_thread_stats();
   size_t mapped = test_heap_stats().mapped_bytes;
-  for (unsigned i = 0; i < 100; i++) test_thread_run(uses_pages, nodes);
+  for (unsigned i = 0; i < 100; i++)
+    test_thread_run(uses_pages, nodes);
   assert_int_equal(test_thread_stats().slots_high_water, threads.slots_high_water);
   assert_true(test_heap_stats().mapped_bytes <= mapped + (8u << 20));
 }
@@ -338,7 +402,8 @@ static void a_name_that_is_too_long_is_cut_and_null_is_refused(void **state) {
   (void)state;
   assert_int_equal(gyre_thread_set_name(NULL), -EINVAL);
   assert_null(gyre_thread_current());
-  assert_int_equal(gyre_thread_set_name("a name of far more than thirty-one bytes, which is cut"), 0);
+  assert_int_equal(gyre_thread_set_name("a name of far more than thirty-one bytes, which is cut"),
+                   0);
   struct gyre__thread *self = gyre__thread_current();
   assert_non_null(self);
   assert_string_equal(self->name, "a name of far more than thirty-");
@@ -407,6 +472,9 @@ int main(void) {
       TEST(a_cancelled_thread_detaches),
       TEST(a_thread_that_is_cancelled_in_a_blocking_region_detaches),
       TEST(a_destructor_that_runs_after_ours_may_use_the_library),
+      NODE_TEST(a_cancellation_waits_until_the_library_has_done_its_work),
+      NODE_TEST(a_cancellation_waits_until_a_collection_is_over),
+      TEST_WITH(threads_that_pass_no_safepoint_collect_when_they_end, "gc_threshold:100/10/10"),
       TEST(objects_of_an_exited_thread_can_be_counted_and_freed),
       TEST(cycles_of_an_exited_thread_are_collected),
       TEST(blocks_of_an_exited_thread_can_be_freed_by_another),

@@ -124,7 +124,8 @@ static void many_threads_may_synchronize_at_once(void **state) {
   for (unsigned i = 0; i < SYNCHRONIZERS; i++)
     threads[i] = test_thread_start(synchronizes_often, NULL);
   synchronizes_often(NULL);
-  for (unsigned i = 0; i < SYNCHRONIZERS; i++) test_thread_join(threads[i]);
+  for (unsigned i = 0; i < SYNCHRONIZERS; i++)
+    test_thread_join(threads[i]);
 }
 
 /* ---- deferred work ---- */
@@ -148,15 +149,16 @@ static void deferred_work_runs_at_a_safepoint_after_a_grace_period_in_order(void
   works_run = 0;
   gyre_thread_attach();
   struct gyre__thread *self = gyre__thread_current();
-  for (unsigned i = 0; i < 3; i++) gyre__defer(self, &works[i].node, work_run);
+  for (unsigned i = 0; i < 3; i++)
+    gyre__defer(self, &works[i].node, work_run);
   assert_int_equal(works_run, 0);
-  while (works_run < 3) gyre_safepoint();
-  for (unsigned i = 0; i < 3; i++) assert_int_equal(works[i].ran_as, i + 1);
+  while (works_run < 3)
+    gyre_safepoint();
+  for (unsigned i = 0; i < 3; i++)
+    assert_int_equal(works[i].ran_as, i + 1);
 }
 
-static struct {
-  test_event running, go;
-} stalled = {TEST_EVENT_INIT, TEST_EVENT_INIT};
+static struct { test_event running, go; } stalled = {TEST_EVENT_INIT, TEST_EVENT_INIT};
 
 /* Runs without a safepoint from `running` to `go`. */
 static void *stalls(void *arg) {
@@ -182,11 +184,13 @@ static void deferred_work_does_not_run_before_a_running_thread_has_answered(void
   gyre_thread_attach();
   pthread_t thread = stalled_start("stalled");
   gyre__defer(gyre__thread_current(), &work.node, work_run);
-  for (unsigned i = 0; i < 1000; i++) gyre_safepoint();
+  for (unsigned i = 0; i < 1000; i++)
+    gyre_safepoint();
   assert_int_equal(works_run, 0);
   test_event_set(&stalled.go);
   test_thread_join(thread);
-  while (works_run < 1) gyre_safepoint();
+  while (works_run < 1)
+    gyre_safepoint();
 }
 
 static void defers(void *arg) {

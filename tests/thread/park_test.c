@@ -160,12 +160,14 @@ static node *shared[MANY];
 
 static void makes_shared(void *arg) {
   (void)arg;
-  for (unsigned i = 0; i < MANY; i++) shared[i] = node_new(&node_type, i);
+  for (unsigned i = 0; i < MANY; i++)
+    shared[i] = node_new(&node_type, i);
 }
 
 static void drops_shared(void) {
   size_t before = test_heap_stats().live_bytes;
-  for (unsigned i = 0; i < MANY; i++) gyre_release(shared[i]);
+  for (unsigned i = 0; i < MANY; i++)
+    gyre_release(shared[i]);
   assert_int_equal(nodes_destroyed(), MANY);
   assert_int_equal(gyre_purge(), 0);
   assert_true(test_heap_stats().live_bytes + (size_t)MANY * sizeof(node) <= before);
@@ -200,7 +202,8 @@ static void pages_of_a_parked_owner_go_back_to_the_system(void **state) {
   puppet_start(&owner);
   puppet_run_parked(&owner, makes_shared, NULL);
   size_t before = test_heap_stats().committed_bytes;
-  for (unsigned i = 0; i < MANY; i++) gyre_release(shared[i]);
+  for (unsigned i = 0; i < MANY; i++)
+    gyre_release(shared[i]);
   assert_int_equal(gyre_purge(), 0);
   assert_true(test_heap_stats().committed_bytes + (size_t)MANY * sizeof(node) <= before);
   puppet_stop(&owner);
@@ -218,7 +221,8 @@ static void a_parked_owner_finds_its_counts_settled(void **state) {
   struct puppet owner;
   puppet_start(&owner);
   puppet_run_parked(&owner, makes_shared, NULL);
-  for (unsigned i = 1; i < MANY; i++) gyre_release(shared[i]);
+  for (unsigned i = 1; i < MANY; i++)
+    gyre_release(shared[i]);
   gyre_retain(shared[0]);
   gyre_release(shared[0]);
   puppet_run_parked(&owner, sees_one_reference, shared[0]);

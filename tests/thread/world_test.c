@@ -68,7 +68,8 @@ static void running_threads_stop_at_their_safepoints(void **state) {
   world_reset();
   gyre_thread_attach();
   pthread_t threads[THREADS];
-  for (unsigned i = 0; i < THREADS; i++) threads[i] = test_thread_start(runs_with_safepoints, NULL);
+  for (unsigned i = 0; i < THREADS; i++)
+    threads[i] = test_thread_start(runs_with_safepoints, NULL);
   TEST_AWAIT_SAFELY(test_flag_get(&world.ready) == THREADS);
   uint64_t before = test_thread_stats().stops;
   for (unsigned i = 0; i < STOPS; i++) {
@@ -81,7 +82,8 @@ static void running_threads_stop_at_their_safepoints(void **state) {
     resume();
   }
   test_flag_set(&world.quit, 1);
-  for (unsigned i = 0; i < THREADS; i++) test_thread_join(threads[i]);
+  for (unsigned i = 0; i < THREADS; i++)
+    test_thread_join(threads[i]);
   assert_false(test_flag_get(&world.seen_running));
   assert_int_equal(test_thread_stats().stops, before + STOPS);
 }
@@ -187,8 +189,10 @@ static void *stops_often(void *arg) {
 static void one_thread_stops_the_world_at_a_time(void **state) {
   (void)state;
   pthread_t threads[STOPPERS];
-  for (unsigned i = 0; i < STOPPERS; i++) threads[i] = test_thread_start(stops_often, NULL);
-  for (unsigned i = 0; i < STOPPERS; i++) test_thread_join(threads[i]);
+  for (unsigned i = 0; i < STOPPERS; i++)
+    threads[i] = test_thread_start(stops_often, NULL);
+  for (unsigned i = 0; i < STOPPERS; i++)
+    test_thread_join(threads[i]);
 }
 
 static void *counts_stops_until_it_runs(void *arg) {
@@ -254,9 +258,11 @@ static void collections_without_a_pause_let_a_thread_unpark_each_time(void **sta
   (void)state;
   world_reset();
   pthread_t collectors[2];
-  for (unsigned i = 0; i < 2; i++) collectors[i] = test_thread_start(collects_without_pause, NULL);
+  for (unsigned i = 0; i < 2; i++)
+    collectors[i] = test_thread_start(collects_without_pause, NULL);
   test_thread_run(parks_often, NULL);
-  for (unsigned i = 0; i < 2; i++) test_thread_join(collectors[i]);
+  for (unsigned i = 0; i < 2; i++)
+    test_thread_join(collectors[i]);
 }
 
 static struct {
@@ -283,7 +289,8 @@ static void a_thread_that_passes_no_safepoint_holds_up_the_stop_but_not_the_othe
   test_event_wait_parked(&stalled.ready);
   pthread_t collector = test_thread_start(collects_without_pause, NULL);
   TEST_AWAIT_SAFELY(is_asked(stalled.slot, GYRE__REQ_STOP));
-  test_thread_run(parks_often, NULL); /* would never end; has the collector end after this collection */
+  test_thread_run(parks_often,
+                  NULL); /* would never end; has the collector end after this collection */
   test_event_set(&stalled.go);
   test_thread_join(thread);
   assert_int_equal((uintptr_t)test_thread_join(collector), 1);

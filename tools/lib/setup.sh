@@ -15,7 +15,7 @@ GYRE_PACKAGES=(
   # the library
   libc6-dev liburcu-dev
   # tests and checks
-  libcmocka-dev cmake make clang-format-14 clang-tidy-14
+  libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin
   # benchmarks and the systems they compare gyre with
   libbenchmark-dev libjemalloc-dev libmimalloc-dev libgc-dev libglib2.0-dev
 )
