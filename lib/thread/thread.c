@@ -131,8 +131,8 @@ static void enter(struct gyre__thread *self, uint32_t idle, bool waited) {
       continue;
     }
     GYRE_WINDOW("thread/enter");
-    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world
-     * below. */
+    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world below,
+     * which in turn goes before all that this thread reads from now on (slots, its mode). */
     if (!gyre__cas_weak_seq_cst(&self->state, &state, GYRE__SLOT_RUNNING)) continue;
     if (state & GYRE__SLOT_WAITED) gyre__futex_wake(&self->state, INT_MAX);
     if (!gyre__world_is_stopped()) break;
