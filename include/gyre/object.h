@@ -321,7 +321,8 @@ GYRE_API void *gyre__slot_swap(gyre_slot *slot, void *object);
 GYRE_API int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired);
 
 GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
-  /* A thread that is not attached must not look behind the pointer: no grace period waits for it. */
+  /* A thread that is not attached must not look behind the pointer: no grace period waits for it.
+   */
   uint32_t bias = gyre__bias;
   if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return gyre__slot_load_slow(slot);
   /* acquire: reads the object behind the pointer; pairs with the exchange that put it there

@@ -51,10 +51,10 @@ extern GYRE_API __thread uint32_t gyre__bias;
 GYRE_API gyre_thread *gyre_thread_attach(void);
 
 /* Detaches the calling thread now instead of at its end: passes a safepoint, settles its queue,
- * finishes its pending releases (which may run finalizers) and leaves its slot to the next thread that
- * attaches. The thread must not hold borrowed pointers; counted references that it holds stay valid.
- * Not to be called from a finalizer, callback or hook. Does nothing if the thread is not attached.
- * Attaching again later is fine. */
+ * finishes its pending releases (which may run finalizers) and leaves its slot to the next thread
+ * that attaches. The thread must not hold borrowed pointers; counted references that it holds stay
+ * valid. Not to be called from a finalizer, callback or hook. Does nothing if the thread is not
+ * attached. Attaching again later is fine. */
 GYRE_API void gyre_thread_detach(void);
 
 /* The calling thread's handle, or NULL if it is not attached. */

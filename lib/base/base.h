@@ -53,8 +53,9 @@ void gyre__futex_wake(gyre__atomic_u32 *word, int count); /* INT_MAX: all */
 uint32_t gyre__os_thread_id(void);
 void gyre__os_thread_name(char out[32]);
 
-/* Keeps the calling thread from being cancelled, until the restore, which wants what the first returned:
- * around calls to the program, and to the system's cancellation points, in the middle of our work. */
+/* Keeps the calling thread from being cancelled, until the restore, which wants what the first
+ * returned: around calls to the program, and to the system's cancellation points, in the middle of
+ * our work. */
 int gyre__cancel_put_off(void);
 void gyre__cancel_restore(int state);
 

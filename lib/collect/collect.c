@@ -135,7 +135,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   } else {
     gyre__collector_lock(self);
   }
-  /* Cancelled in a finalizer, a callback or a hook, we would leave the lock held and the dead half dead. */
+  /* Cancelled in a finalizer, a callback or a hook, we would leave the lock held and the dead half
+   * dead. */
   int cancel = gyre__cancel_put_off();
   struct gyre__collection c = {.self = self, .generation = generation, .quiet = quiet};
   c.started_ns = gyre__clock_ns();

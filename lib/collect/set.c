@@ -30,8 +30,9 @@
 
 /* ---- where a reference leads ---- */
 
-/* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member that
- * refers to it, in `page`: most references do not lead far, and no two pages share 64 KiB of addresses. */
+/* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member
+ * that refers to it, in `page`: most references do not lead far, and no two pages share 64 KiB of
+ * addresses. */
 static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header *from,
                                              struct gyre__page *page) {
   if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0) return page;
@@ -324,7 +325,8 @@ static inline void stack_push(struct gyre__collection *c, struct gyre__marked m)
 
 #define MARK_QUEUE 16
 
-/* Live objects in other pages than who refers to them, whose headers' cache lines are on their way. */
+/* Live objects in other pages than who refers to them, whose headers' cache lines are on their way.
+ */
 static struct {
   struct gyre__marked marked[MARK_QUEUE];
   unsigned first, count;

@@ -4,9 +4,9 @@
  * A page that empties is kept for a while ("purge_delay_ms"), because most programs want it again
  * soon. Nobody watches the clock: a heap looks at its old pages now and then in its slow paths
  * (gyre__purge_tick()), at a safepoint when it is asked to (GYRE__REQ_HEAP), and when its thread
- * parks or detaches; giving everything back at once then would cost short-lived threads a fault a page
- * and ten times their own time. Idle slots are looked after by whatever thread comes to a safepoint
- * with that request, at most one in a while (purge_idle()).
+ * parks or detaches; giving everything back at once then would cost short-lived threads a fault a
+ * page and ten times their own time. Idle slots are looked after by whatever thread comes to a
+ * safepoint with that request, at most one in a while (purge_idle()).
  *
  * Object pages wait for a grace period besides. Where one is missing, the heap's grace_node is
  * deferred: it purges when it runs, in a thread that has the heap or has taken it.

@@ -3,7 +3,7 @@
  *
  *     segment (address space)        |page 0|page 1|page 2| ...                  |
  *                                       ^
- *     metadata (elsewhere)   [segment][page 0][page 1] ...     <- gyre__segment_table[address >> 22]
+ *     metadata (elsewhere)   [segment][page 0][page 1] ...   <- gyre__segment_table[address >> 22]
  *
  * A segment belongs to one slot from the day it is mapped until it is unmapped. Its metadata lies
  * apart, so that blocks of a power of two fall on multiples of it, and so that a page that was

@@ -93,8 +93,8 @@ GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
   return (gyre_slot *)(void *)((char *)base + offset);
 }
 
-/* GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, { ... }): the body for every slot in the object's
- * elements, `slot` a gyre_slot *. */
+/* GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, { ... }): the body for every slot in the
+ * object's elements, `slot` a gyre_slot *. */
 #define GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, body)                                     \
   do {                                                                                             \
     if ((type)->element_slots.count == 0) break;                                                   \
@@ -111,8 +111,8 @@ GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
 #define GYRE__FOR_EACH_SLOT(type, h, page, slot, body)                                             \
   do {                                                                                             \
     for (size_t gyre__i = 0; gyre__i < (type)->slots.count; gyre__i++) {                           \
-      gyre_slot *slot = gyre__slot_at((char *)(h) + GYRE_HEADER_SIZE,                              \
-                                      (type)->slots.at[gyre__i].offset);                           \
+      gyre_slot *slot =                                                                            \
+          gyre__slot_at((char *)(h) + GYRE_HEADER_SIZE, (type)->slots.at[gyre__i].offset);         \
       body                                                                                         \
     }                                                                                              \
     GYRE__FOR_EACH_ELEMENT_SLOT(type, h, page, slot, body);                                        \

@@ -131,8 +131,8 @@ static void enter(struct gyre__thread *self, uint32_t idle, bool waited) {
       continue;
     }
     GYRE_WINDOW("thread/enter");
-    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world below,
-     * which in turn goes before all that this thread reads from now on (slots, its mode). */
+    /* seq_cst: acquires what a taker did (state_set()), and goes before the look at the world
+     * below, which in turn goes before all that this thread reads from now on (slots, its mode). */
     if (!gyre__cas_weak_seq_cst(&self->state, &state, GYRE__SLOT_RUNNING)) continue;
     if (state & GYRE__SLOT_WAITED) gyre__futex_wake(&self->state, INT_MAX);
     if (!gyre__world_is_stopped()) break;
@@ -320,7 +320,8 @@ void gyre_thread_detach(void) {
   GYRE_REQUIRE(self->park_depth == 0, "gyre_thread_detach in a parked thread (%s)", self->name);
   GYRE_REQUIRE(!self->is_collecting, "thread %s ends in a finalizer or callback of a collection",
                self->name);
-  /* Short-lived threads may pass no safepoint of their own: a collection that is due is made here. */
+  /* Short-lived threads may pass no safepoint of their own: a collection that is due is made here.
+   */
   gyre_safepoint();
   leave(self, GYRE__SLOT_ORPHAN);
   gyre__self = &gyre__thread_unattached.thread.base;

@@ -68,8 +68,8 @@ struct gyre__thread {
   gyre__atomic_u64 deferred_ticket;
   /* -- owner thread, or whoever has the slot taken -- */
   uint32_t park_depth;
-  /* Set by lib/collect while the thread collects: it must not end or detach in program code that the
-   * collection runs. */
+  /* Set by lib/collect while the thread collects: it must not end or detach in program code that
+   * the collection runs. */
   bool is_collecting;
   struct gyre__deferred *deferred_first; /* oldest first: tickets ascend */
   struct gyre__deferred *deferred_last;

@@ -17,11 +17,12 @@
  *               good; unlock
  *     death:    count 0 for good; lock; control->object = NULL; unlock; take apart, free
  *
- * An object whose control block still knows it has not been freed, and will not be while the lock is
- * held: its header may be read. "0 for good" is one atomic step, (MERGED, 1) to (MERGED, 0), because
- * the bit makes its owner give up its local count first (refcount.c). So an upgrade that counts before
- * that step has a reference that keeps the object from it, and one that comes after it fails. It does
- * so only after that step, when nobody can have a reference any more: never a false NULL.
+ * An object whose control block still knows it has not been freed, and will not be while the lock
+ * is held: its header may be read. "0 for good" is one atomic step, (MERGED, 1) to (MERGED, 0),
+ * because the bit makes its owner give up its local count first (refcount.c). So an upgrade that
+ * counts before that step has a reference that keeps the object from it, and one that comes after
+ * it fails. It does so only after that step, when nobody can have a reference any more: never a
+ * false NULL.
  *
  * The bit is set while its maker holds a counted reference. The owner looks at the bit when its
  * local count is about to fall to 0, and once more after it has seen that nobody else counts:

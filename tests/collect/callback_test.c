@@ -226,7 +226,8 @@ static void statistics_add_up(void **state) {
 
 static void quantiles_of_pauses_are_within_an_eighth(void **state) {
   (void)state;
-  /* As collections would report them: 98 pauses of 1 ms, 2 of 1 s. Generation 0 has others too, but few. */
+  /* As collections would report them: 98 pauses of 1 ms, 2 of 1 s. Generation 0 has others too, but
+   * few. */
   struct gyre_gc_stats s = {.size = sizeof s};
   gyre_gc_get_stats(0, &s);
   uint64_t times = 100 * (s.pauses + 1);

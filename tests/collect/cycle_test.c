@@ -312,7 +312,8 @@ static void cycles_through_visit_types_are_found(void **state) {
   gyre_release(kept);
 }
 
-/* Two bags that hold each other: a clear hook drops a reference to one that is cleared later, or was before. */
+/* Two bags that hold each other: a clear hook drops a reference to one that is cleared later, or
+ * was before. */
 static void clear_hooks_may_drop_each_other(void **state) {
   (void)state;
   for (int round = 0; round < 3; round++) {
@@ -358,7 +359,8 @@ static void make_part(void *arg) {
 
 #define OWNERS 4
 
-/* A ring with a node of every thread, with one owner that exits, one that is parked, one that runs. */
+/* A ring with a node of every thread, with one owner that exits, one that is parked, one that runs.
+ */
 static void a_ring_of_nodes_of_many_threads(gyre_type *type) {
   struct puppet owners[OWNERS];
   for (int i = 0; i < OWNERS; i++)
@@ -400,7 +402,8 @@ static void garbage_queued_for_a_merge_is_found_after_the_merge(void **state) {
   puppet_start(&other);
   node *n = ring_new(&node_type, 2);
   puppet_run(&other, drop_it, n);
-  /* The reference is with the merge request; a collection passes a safepoint first, which serves it. */
+  /* The reference is with the merge request; a collection passes a safepoint first, which serves
+   * it. */
   assert_int_equal(gyre_gc_collect(2), 2);
   puppet_stop(&other);
 }

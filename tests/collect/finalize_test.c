@@ -321,7 +321,8 @@ static void give_lock(void *arg) {
 }
 static void collect(void *result) { *(ptrdiff_t *)result = gyre_gc_collect(2); }
 
-/* The thread that triggers a collection holds the lock; it lets go while the finalizer, elsewhere, waits. */
+/* The thread that triggers a collection holds the lock; it lets go while the finalizer, elsewhere,
+ * waits. */
 static void a_finalizer_may_wait_for_a_lock_of_another_thread(void **state) {
   (void)state;
   saved = node_new(&plain_type, 0);

@@ -109,7 +109,8 @@ static void collections_go_on_while_threads_come_and_go(void **state) {
   assert_int_equal(nodes_destroyed(), gyre__load_relaxed(&made));
 }
 
-/* A live structure that another thread changes all the time: nothing of it may be taken for garbage. */
+/* A live structure that another thread changes all the time: nothing of it may be taken for
+ * garbage. */
 static node *anchor;
 
 static void *rotate(void *arg) {

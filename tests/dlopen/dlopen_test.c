@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The shared library as a plugin: loaded while threads run, used through dlsym() only, closed again.
+/* The shared library as a plugin: loaded while threads run, used through dlsym() only, closed
+ * again.
  *
- * The program is not linked with gyre, so what it calls is what a language runtime's foreign function
- * interface would call: exported functions, none of the inline ones. */
+ * The program is not linked with gyre, so what it calls is what a language runtime's foreign
+ * function interface would call: exported functions, none of the inline ones. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -57,7 +58,8 @@ static const char *use_library(void) {
 }
 
 static void *use_in_thread(void *barrier) {
-  /* Started before the library was loaded: its thread-local variables come later than the thread. */
+  /* Started before the library was loaded: its thread-local variables come later than the thread.
+   */
   (void)pthread_barrier_wait(barrier);
   (void)pthread_barrier_wait(barrier);
   /* The result is text, read only. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the heap's tests share: includes, figures, random numbers, blocks that know their contents, threads. */
+/* What the heap's tests share: includes, figures, random numbers, blocks that know their contents,
+ * threads. */
 #ifndef GYRE_TESTS_HEAP_HEAP_TEST_H
 #define GYRE_TESTS_HEAP_HEAP_TEST_H
 

@@ -105,7 +105,8 @@ static void figures_follow_large_blocks(void **state) {
 
 /* ---- objects ---- */
 
-/* Large objects are freed at a safepoint after a grace period; one more passes on the work of threads that exited. */
+/* Large objects are freed at a safepoint after a grace period; one more passes on the work of
+ * threads that exited. */
 static void await_deferred_work(void) {
   for (int i = 0; i < 100 && heap_stats().large_bytes != 0; i++) {
     assert_int_equal(gyre_synchronize(), 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Random programs against what they should observe: every block holds what was last written to it, through all of
- * malloc, calloc, realloc, aligned_alloc and free, in one thread and in several that pass blocks to each other, come
- * and go, park and purge. Provokes: pages that become full, empty and another kind; frees by others at each of these
- * moments; heaps without a thread; reuse of everything.
+/* Random programs against what they should observe: every block holds what was last written to it,
+ * through all of malloc, calloc, realloc, aligned_alloc and free, in one thread and in several that
+ * pass blocks to each other, come and go, park and purge. Provokes: pages that become full, empty
+ * and another kind; frees by others at each of these moments; heaps without a thread; reuse of
+ * everything.
  */
 #include "heap_test.h"
 

@@ -141,7 +141,8 @@ static void *free_share(void *arg) {
   return NULL;
 }
 
-/* Full pages, whose first remote free tells the owner, freed from all sides while the owner allocates. */
+/* Full pages, whose first remote free tells the owner, freed from all sides while the owner
+ * allocates. */
 static void the_owner_hears_once_of_a_full_page_that_many_free_into(void **state) {
   (void)state;
   enum { COUNT = 4096, FREERS = 3 };

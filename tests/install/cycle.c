@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a C program does with an installed gyre: two objects that hold each other, and a collection. */
+/* What a C program does with an installed gyre: two objects that hold each other, and a collection.
+ */
 #include <gyre/gyre.h>
 
 typedef struct node {

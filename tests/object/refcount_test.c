@@ -203,7 +203,8 @@ static void ten_thousand_dropped_objects_are_merged_at_one_safepoint(void **stat
 static node *common[THREADS][NODES];
 static pthread_barrier_t made;
 
-/* Each makes nodes, then all count on everybody's, and in the end each drops a reference to each node. */
+/* Each makes nodes, then all count on everybody's, and in the end each drops a reference to each
+ * node. */
 static void *count_at_random(void *arg) {
   uintptr_t me = (uintptr_t)arg;
   struct test_random random = test_random_new(me);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Types: what their layouts mean for the references in objects, and descriptions that are refused. */
+/* Types: what their layouts mean for the references in objects, and descriptions that are refused.
+ */
 #include <errno.h>
 #include <stdio.h>
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Every allocation made to fail in turn.
  *
- * A scenario touches every public call that allocates. It is run with the first allocation failing, then with the
- * second, and so on until a run meets no failure any more. Whatever failed has said so with the right error, has
- * changed nothing that was there before, and has left nothing half-built: each run ends with a check of the heap and
- * no object left. The rest of the scenario goes on without what it could not get.
+ * A scenario touches every public call that allocates. It is run with the first allocation failing,
+ * then with the second, and so on until a run meets no failure any more. Whatever failed has said
+ * so with the right error, has changed nothing that was there before, and has left nothing
+ * half-built: each run ends with a check of the heap and no object left. The rest of the scenario
+ * goes on without what it could not get.
  */
 #include <errno.h>
 #include <string.h>
@@ -148,7 +149,8 @@ static void *scenario(void *arg) {
 
 /* ---- the runs ---- */
 
-/* A first use of a type, in a thread that has never been: the parts of the scenario that only happen once. */
+/* A first use of a type, in a thread that has never been: the parts of the scenario that only
+ * happen once. */
 static void *first_uses(void *arg) {
   gyre_type *type = arg;
   void *object = gyre_new(type);

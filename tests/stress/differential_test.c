@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* Random graphs against a model.
  *
- * Several players make objects of all kinds, link them, drop them, hand them to each other over a board of slots that
- * all may read, and collect, as a seed says. Each object has a number, and a plain array says which number each of its
- * slots holds. Only the player who made an object changes its slots, and only a board cell's owner writes to it, so
- * the array is exact although nothing orders the players. Every round new threads take over the players, so that
- * objects change owners by inheritance, and the slots of threads that are gone hold live objects.
+ * Several players make objects of all kinds, link them, drop them, hand them to each other over a
+ * board of slots that all may read, and collect, as a seed says. Each object has a number, and a
+ * plain array says which number each of its slots holds. Only the player who made an object changes
+ * its slots, and only a board cell's owner writes to it, so the array is exact although nothing
+ * orders the players. Every round new threads take over the players, so that objects change owners
+ * by inheritance, and the slots of threads that are gone hold live objects.
  *
- * After each round a full collection must have left exactly the objects that the model can reach; each of the others
- * must have been finalized and destroyed once. Some finalizers save their object, which makes it a root of the model.
+ * After each round a full collection must have left exactly the objects that the model can reach;
+ * each of the others must have been finalized and destroyed once. Some finalizers save their
+ * object, which makes it a root of the model.
  *
- * It is meant to provoke: counts lost or doubled between owners, merges, loads and collections; objects freed while
- * somebody holds them; garbage that is never found; finalizers run twice or not at all.
+ * It is meant to provoke: counts lost or doubled between owners, merges, loads and collections;
+ * objects freed while somebody holds them; garbage that is never found; finalizers run twice or not
+ * at all.
  *
- * GYRE_TEST_SEED chooses the sequence (with one player it is always the same), GYRE_TEST_OPS the steps of a player in
- * a round.
+ * GYRE_TEST_SEED chooses the sequence (with one player it is always the same), GYRE_TEST_OPS the
+ * steps of a player in a round.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Forks under load: while threads allocate, hand objects to each other and collect, one forks again and again, and each
- * child allocates, makes and collects cycles, starts threads, and leaves cleanly. Provokes a child that finds a lock held,
- * a slot or a page half changed, or waits for a thread that it does not have. */
+/* Forks under load: while threads allocate, hand objects to each other and collect, one forks again
+ * and again, and each child allocates, makes and collects cycles, starts threads, and leaves
+ * cleanly. Provokes a child that finds a lock held, a slot or a page half changed, or waits for a
+ * thread that it does not have. */
 #include <stdio.h>
 
 #include "tests/support/node.h"

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads that come, hand objects to each other through slots, park, and go, at random. Provokes counts that are lost
- * between owners who run, park, exit and are inherited, stray counts on reused blocks, and requests that nobody serves.
+/* Threads that come, hand objects to each other through slots, park, and go, at random. Provokes
+ * counts that are lost between owners who run, park, exit and are inherited, stray counts on reused
+ * blocks, and requests that nobody serves.
  *
- * Every node carries a pattern in its tag, so that a node that was freed too early is noticed; and in the end every node
- * must have been freed once. Seeded: GYRE_TEST_SEED. The library's modes that hunt bugs take turns. */
+ * Every node carries a pattern in its tag, so that a node that was freed too early is noticed; and
+ * in the end every node must have been freed once. Seeded: GYRE_TEST_SEED. The library's modes that
+ * hunt bugs take turns. */
 #include <stdio.h>
 
 #include "tests/support/node.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots in large numbers: many threads one after the other, and as many at once as there may be. Provokes slots that
- * are lost or doubled on their way from one thread to the next, and growth with the number of threads that ever were. */
+/* Slots in large numbers: many threads one after the other, and as many at once as there may be.
+ * Provokes slots that are lost or doubled on their way from one thread to the next, and growth with
+ * the number of threads that ever were. */
 #include <errno.h>
 
 #include "lib/thread/thread.h"
@@ -57,7 +58,8 @@ static void threads_that_overlap_use_as_many_slots_as_lived_at_once(void **state
     for (unsigned t = 0; t < AT_ONCE; t++)
       test_thread_join(threads[t]);
   }
-  /* Detaching is not over when the slot can be seen as an orphan, so one more may come and go meanwhile. */
+  /* Detaching is not over when the slot can be seen as an orphan, so one more may come and go
+   * meanwhile. */
   assert_true(test_thread_stats().slots_high_water <= 2 * AT_ONCE + 2);
   /* acq_rel: pairs with lives_shortly(). */
   gyre_release(gyre__exchange_acq_rel(&left, NULL));
@@ -65,7 +67,8 @@ static void threads_that_overlap_use_as_many_slots_as_lived_at_once(void **state
 
 /* ---- all at once ---- */
 
-/* The calling thread goes on as if it were the one with this handle; NULL: as if it were not attached. */
+/* The calling thread goes on as if it were the one with this handle; NULL: as if it were not
+ * attached. */
 static void become(gyre_thread *thread) {
   gyre__self = thread != NULL ? thread : &gyre__thread_unattached.thread.base;
   gyre__bias = thread != NULL ? thread->id : GYRE__BIAS_NONE;
@@ -78,8 +81,8 @@ static gyre_thread *attach_another(void) {
 
 static void there_may_be_65535_threads_and_no_more(void **state) {
   (void)state;
-  /* Each slot is a few KiB of memory that is never given back, several times that under sanitizers, which moreover
-   * have nothing more to find in the last ones. */
+  /* Each slot is a few KiB of memory that is never given back, several times that under sanitizers,
+   * which moreover have nothing more to find in the last ones. */
   uint32_t slots = (uint32_t)test_size("GYRE_TEST_SLOTS", GYRE__SLOT_MAX, 4000, 2000);
   gyre_thread **threads = calloc(slots, sizeof *threads);
   TEST_REQUIRE(threads != NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Objects that tests build graphs of, and what has become of them. They are counted when they die, and tell a hook. */
+/* Objects that tests build graphs of, and what has become of them. They are counted when they die,
+ * and tell a hook. */
 #ifndef GYRE_TESTS_SUPPORT_NODE_H
 #define GYRE_TESTS_SUPPORT_NODE_H
 
@@ -15,7 +16,8 @@ typedef struct node {
 extern gyre_type plain_type;
 /* Counts its deaths. */
 extern gyre_type node_type;
-/* Counts its deaths and its finalizations, and then calls node_on_finalize, if that is set, in the finalizer. */
+/* Counts its deaths and its finalizations, and then calls node_on_finalize, if that is set, in the
+ * finalizer. */
 extern gyre_type finalized_type;
 
 /* A leaf that counts its deaths, with the nodes'. */
@@ -25,7 +27,8 @@ extern int (*node_on_finalize)(node *n);
 /* Called by the destroy hook of the types that count. */
 extern void (*node_on_destroy)(node *n);
 
-/* A test with these counts at 0 and the hooks unset, and with automatic collection off; or with other options. */
+/* A test with these counts at 0 and the hooks unset, and with automatic collection off; or with
+ * other options. */
 #define NODE_TEST(name) NODE_TEST_WITH(name, "gc:0")
 #define NODE_TEST_WITH(name, options)                                                              \
   { #name, name, nodes_begin, test_end, (void *)(uintptr_t)(options) }
@@ -38,15 +41,16 @@ uint64_t nodes_finalized(void);
 node *node_new(gyre_type *type, uint64_t tag);
 /* Points from->next to `to` (a reference more). */
 void node_link(node *from, node *to);
-/* n nodes, each referred to by the one before, and the first by the last. Returns the first, with a reference of the
- * caller's. */
+/* n nodes, each referred to by the one before, and the first by the last. Returns the first, with a
+ * reference of the caller's. */
 node *ring_new(gyre_type *type, size_t n);
 /* The same without the last reference. */
 node *chain_new(gyre_type *type, size_t n);
 /* A ring that nobody refers to. */
 void ring_drop(gyre_type *type, size_t n);
 
-/* Ends the immortality of an object that nobody else uses, so that the test can release it: the count is 1. */
+/* Ends the immortality of an object that nobody else uses, so that the test can release it: the
+ * count is 1. */
 void make_mortal(void *object);
 
 #endif

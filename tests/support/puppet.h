@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A thread that does what the test tells it, one function after the other: scenes with several threads that always
- * play the same way. Between functions it is parked. */
+/* A thread that does what the test tells it, one function after the other: scenes with several
+ * threads that always play the same way. Between functions it is parked. */
 #ifndef GYRE_TESTS_SUPPORT_PUPPET_H
 #define GYRE_TESTS_SUPPORT_PUPPET_H
 

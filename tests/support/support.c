@@ -100,8 +100,9 @@ void test_event_reset(test_event *event) {
 
 /* ---- threads ---- */
 
-/* ThreadSanitizer does not know that the threads of the parent are gone in a child, and dies when a new one gets the
- * address of an old one. So threads of children have stacks, where that address lies, of their own, never used again. */
+/* ThreadSanitizer does not know that the threads of the parent are gone in a child, and dies when a
+ * new one gets the address of an old one. So threads of children have stacks, where that address
+ * lies, of their own, never used again. */
 static pid_t first_process;
 
 static void __attribute__((constructor)) process_remember(void) { first_process = getpid(); }

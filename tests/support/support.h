@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of all rooms share: cmocka with its includes, requirements that work in any thread, random
- * numbers with a printed seed, sizes by build, threads, events, children, captured logs, and a wrapper that ends every
- * test with a look at the whole heap. Race windows are in window.h, objects in node.h.
+/* What the tests of all rooms share: cmocka with its includes, requirements that work in any
+ * thread, random numbers with a printed seed, sizes by build, threads, events, children, captured
+ * logs, and a wrapper that ends every test with a look at the whole heap. Race windows are in
+ * window.h, objects in node.h.
  *
- * A test never sleeps to wait for something: it waits for an event, for the end of a thread, or with TEST_AWAIT for a
- * condition that is bound to come true. What must *not* happen is shown by order: the other side looks whether the step
- * it has to wait for had been taken.
+ * A test never sleeps to wait for something: it waits for an event, for the end of a thread, or
+ * with TEST_AWAIT for a condition that is bound to come true. What must *not* happen is shown by
+ * order: the other side looks whether the step it has to wait for had been taken.
  *
- * cmocka's assertions leave the test with longjmp, so they belong in the thread that runs the test. Other threads and
- * the children of a fork use TEST_REQUIRE.
+ * cmocka's assertions leave the test with longjmp, so they belong in the thread that runs the test.
+ * Other threads and the children of a fork use TEST_REQUIRE.
  */
 #ifndef GYRE_TESTS_SUPPORT_SUPPORT_H
 #define GYRE_TESTS_SUPPORT_SUPPORT_H
@@ -60,7 +61,8 @@
 #define TEST_OPTIMIZED 1
 #endif
 
-/* A number that depends on the build, or on the environment variable `name` if that is set and a number above 0. */
+/* A number that depends on the build, or on the environment variable `name` if that is set and a
+ * number above 0. */
 uint64_t test_size(const char *name, uint64_t optimized, uint64_t debug, uint64_t thread_sanitizer);
 
 /* ---- requirements and waiting ---- */
@@ -154,7 +156,8 @@ struct gyre_heap_stats test_heap_stats(void);
 
 /* ---- children ---- */
 
-/* Forks; the child calls body(arg), checks the heap and leaves with _exit(0). `body` uses TEST_REQUIRE. */
+/* Forks; the child calls body(arg), checks the heap and leaves with _exit(0). `body` uses
+ * TEST_REQUIRE. */
 pid_t test_fork(void (*body)(void *), void *arg);
 /* Waits, parked, for a child and returns its wait status: 0 if all went well. */
 int test_child_wait(pid_t child);
@@ -172,7 +175,8 @@ void test_log_await(const char *text, char *out, size_t size);
 
 /* ---- every test ---- */
 
-/* A test: begins with an empty library, ends with checks. `name` is a function void name(void **state). */
+/* A test: begins with an empty library, ends with checks. `name` is a function void name(void
+ * **state). */
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_begin, test_end)
 /* The same with options, "name:value,name:value", that are put back at its end. */
 #define TEST_WITH(name, options)                                                                   \
@@ -180,8 +184,9 @@ void test_log_await(const char *text, char *out, size_t size);
 
 int test_begin(void **state);
 int test_begin_with(void **state);
-/* Closes windows and captured logs, puts options back, checks the heap (gyre__heap_check()), ends the use of the
- * library, and fails the test if an object, a raw block or an attached thread is left. */
+/* Closes windows and captured logs, puts options back, checks the heap (gyre__heap_check()), ends
+ * the use of the library, and fails the test if an object, a raw block or an attached thread is
+ * left. */
 int test_end(void **state);
 
 /* Sets an option until the test's end. */

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Holding a race window open.
  *
- * Where the library says GYRE_WINDOW("thread/idle"), a test can stop one thread and let the others do their step:
+ * Where the library says GYRE_WINDOW("thread/idle"), a test can stop one thread and let the others
+ * do their step:
  *
- *     test_window_hold("thread/idle", 1);                      // the first subject that comes there stops
+ *     test_window_hold("thread/idle", 1);                      // the first subject that comes
+ *     there stops
  *     pthread_t t = test_thread_start(parks, NULL);            // calls test_window_subject() first
  *     test_window_await();                                     // now it is there
  *     ...                                                      // the other side's step
  *     test_window_release();                                   // and on it goes
  *     test_thread_join(t);
  *
- * Only threads that have called test_window_subject() stop. One window is held at a time, and in one more a call may be
- * made (test_window_call()). There are windows only in builds with
+ * Only threads that have called test_window_subject() stop. One window is held at a time, and in
+ * one more a call may be made (test_window_call()). There are windows only in builds with
  * GYRE_WINDOWS; TEST_NEEDS_WINDOWS() skips a test in others.
  */
 #ifndef GYRE_TESTS_SUPPORT_WINDOW_H
@@ -33,9 +35,9 @@ void test_window_hold(const char *name, unsigned nth);
 void test_window_await(void);
 /* Lets it go on; no other is held there. */
 void test_window_release(void);
-/* At this window a subject does not stop, but calls body(arg), the nth time that it comes. The body may itself set the
- * next call. It runs inside the library, where a thread of the program never is: it must not use the library unless the
- * test knows that to be harmless there. */
+/* At this window a subject does not stop, but calls body(arg), the nth time that it comes. The body
+ * may itself set the next call. It runs inside the library, where a thread of the program never is:
+ * it must not use the library unless the test knows that to be harmless there. */
 void test_window_call(const char *name, unsigned nth, void (*body)(void *), void *arg);
 /* No window is held any more, and none makes a call. */
 void test_window_clear(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* fork() with other threads in every state they can be in. The child lives a full life: it allocates, makes and collects
- * cycles, waits for grace periods, starts threads, forks again, has its heap checked, and leaves with 0. */
+/* fork() with other threads in every state they can be in. The child lives a full life: it
+ * allocates, makes and collects cycles, waits for grace periods, starts threads, forks again, has
+ * its heap checked, and leaves with 0. */
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -194,7 +195,8 @@ static bool is_asked(struct gyre__thread *slot, uint32_t request) {
   return gyre__load_seq_cst(&slot->base.request) & request;
 }
 
-/* A budget of 1 leaves a cascade cut off in the parked thread's slot when it waits at a safepoint for the fork. */
+/* A budget of 1 leaves a cascade cut off in the parked thread's slot when it waits at a safepoint
+ * for the fork. */
 static void *drops_a_chain_and_waits(void *arg) {
   gyre_release(chain_new(&node_type, 1000));
   running.slot = gyre__thread_current();
@@ -236,7 +238,8 @@ static void heirs_finish_the_chain(void) {
     test_thread_join(threads[i]);
 }
 
-/* On a machine that is very busy a thread may come too late to its safepoint, and its slot is lost. */
+/* On a machine that is very busy a thread may come too late to its safepoint, and its slot is lost.
+ */
 static bool a_slot_is_lost(void) {
   struct gyre_thread_stats s = test_thread_stats();
   return s.attached + s.orphans < s.slots_high_water;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Parking, GYRE_BLOCKING, safepoints, and what happens to counts that are left with a thread that does not run. */
+/* Parking, GYRE_BLOCKING, safepoints, and what happens to counts that are left with a thread that
+ * does not run. */
 #include "lib/object/object.h"
 #include "tests/support/node.h"
 #include "tests/support/puppet.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The race windows of threads and counts, held open one by one while the other side does its step. */
+/* The race windows of threads and counts, held open one by one while the other side does its step.
+ */
 #include "lib/object/object.h"
 #include "tests/support/node.h"
 #include "tests/support/puppet.h"
@@ -320,7 +321,8 @@ static void *waits_a_little_as_subject(void *arg) {
   return (void *)(uintptr_t)gyre__grace_wait(self, gyre__grace_ticket(), 20000000);
 }
 
-/* We answer by parking, and then the asker finds us idle: that must not count for the third thread's answer. */
+/* We answer by parking, and then the asker finds us idle: that must not count for the third
+ * thread's answer. */
 static void an_answer_by_parking_is_not_counted_again_by_the_asker(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Stopping the world: who is stopped, who may not come back, and that everybody gets on between two stops. */
+/* Stopping the world: who is stopped, who may not come back, and that everybody gets on between two
+ * stops. */
 #include "lib/thread/thread.h"
 #include "tests/support/node.h"
 #include "tests/support/puppet.h"
@@ -31,7 +32,8 @@ static void world_reset(void) {
   test_event_reset(&world.go);
 }
 
-/* Whenever this is called the world must be running: nobody may have stopped it and not resumed it. */
+/* Whenever this is called the world must be running: nobody may have stopped it and not resumed it.
+ */
 static void i_am_running(void) {
   if (test_flag_get(&world.stopped)) test_flag_set(&world.seen_running, 1);
 }
@@ -205,9 +207,10 @@ static void *counts_stops_until_it_runs(void *arg) {
   return (void *)(uintptr_t)gyre__world_stops();
 }
 
-/* Many stops without a pause between them. The thread waits for the end of the first. The second may find it before it
- * has left gyre_unpark(), which is a safepoint; the third waits until it has. Without the count of waiters dozens of
- * stops begin and end before a thread that has just been woken gets a processor. */
+/* Many stops without a pause between them. The thread waits for the end of the first. The second
+ * may find it before it has left gyre_unpark(), which is a safepoint; the third waits until it has.
+ * Without the count of waiters dozens of stops begin and end before a thread that has just been
+ * woken gets a processor. */
 static void no_second_stop_begins_before_everyone_who_waited_for_the_first_has_run(void **state) {
   (void)state;
   enum { TIMES = 20, STOPS = 100 };

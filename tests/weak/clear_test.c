@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the collector does with weak references: clear them for a set of condemned objects while none
- * can be upgraded, call the callbacks later, take the objects apart. */
+/* What the collector does with weak references: clear them for a set of condemned objects while
+ * none can be upgraded, call the callbacks later, take the objects apart. */
 #include "weak_test.h"
 
 static struct gyre__objects *self_objects(void) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Weak references in the child of a fork: of the forking thread, of threads that are gone, and in the
- * middle of things. */
+/* Weak references in the child of a fork: of the forking thread, of threads that are gone, and in
+ * the middle of things. */
 #include "weak_test.h"
 
 /* Runs `body` in a child, which must end normally. */

@@ -168,7 +168,8 @@ static void an_upgrade_while_the_owner_gives_up_its_count_keeps_the_object(void 
   gyre_weak_free(weak);
 }
 
-/* The owner has seen that its object has no weak reference, and now gives up the last local count. */
+/* The owner has seen that its object has no weak reference, and now gives up the last local count.
+ */
 static gyre_weak *make_weak_meanwhile(struct role *owner) {
   event_wait(&owner->born);
   gyre_retain(owner->object); /* in the shared word */

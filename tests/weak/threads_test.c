@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Many threads on the same weak references.
  *
- * What the rounds try to provoke: an upgrade that yields a dead object (its value is poisoned when it
- * dies), a false NULL (while a thread that holds the object looks), a callback that is lost or called
- * twice, an object that dies twice or never, two control blocks for one object. */
+ * What the rounds try to provoke: an upgrade that yields a dead object (its value is poisoned when
+ * it dies), a false NULL (while a thread that holds the object looks), a callback that is lost or
+ * called twice, an object that dies twice or never, two control blocks for one object. */
 #include "weak_test.h"
 
 enum { THREADS = 8 };

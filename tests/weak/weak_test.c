@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Weak references in one thread: what they yield, who shares what, callbacks, the order of death. */
+/* Weak references in one thread: what they yield, who shares what, callbacks, the order of death.
+ */
 #include "weak_test.h"
 
 /* ---- yielding ---- */

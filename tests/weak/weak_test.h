@@ -191,8 +191,8 @@ static inline void event_wait_parked(event *e) {
 
 /* ---- race windows ----
  *
- * A thread that has called stop_me(&stop, "window") stops there when it next comes to it, once, until
- * another, which knows from stop_await() that it is there, calls stop_end(). */
+ * A thread that has called stop_me(&stop, "window") stops there when it next comes to it, once,
+ * until another, which knows from stop_await() that it is there, calls stop_end(). */
 
 #ifdef GYRE_WINDOWS
 #define NEEDS_WINDOWS() ((void)0)
