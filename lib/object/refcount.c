@@ -291,16 +291,18 @@ ptrdiff_t gyre_refcount(const void *object) {
 
 int gyre_is_unique(const void *object) {
   const gyre__header *h = gyre__header_of(object);
-  /* acquire: a weak reference made by another holder is seen once its count is gone; pairs with the
-   * fetch_or in lib/weak. */
-  if (gyre__load_acquire(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_ATOMIC)) return 0;
+  bool alone;
   if (is_own(h))
     /* seq_cst: as in release_owned(): a loader that counted is seen, or sees that the slot is
      * empty. relaxed: local is ours alone. */
-    return gyre__load_relaxed(&h->local) == 1 &&
-           gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
-  /* seq_cst: likewise, and acquires what former holders did. */
-  return gyre__load_seq_cst(&h->shared) == gyre__shared_of(1, GYRE__MERGED);
+    alone = gyre__load_relaxed(&h->local) == 1 &&
+            gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
+  else
+    /* seq_cst: likewise, and acquires what former holders did. */
+    alone = gyre__load_seq_cst(&h->shared) == gyre__shared_of(1, GYRE__MERGED);
+  /* acquire: after the look at the shared word, as in release_owned(): a weak reference made by
+   * another holder is seen once its count is gone; pairs with the fetch_or in lib/weak. */
+  return alone && !(gyre__load_acquire(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_ATOMIC));
 }
 
 int gyre_immortalize(void *object) {

@@ -24,9 +24,9 @@
  * it fails. It does so only after that step, when nobody can have a reference any more: never a
  * false NULL.
  *
- * The bit is set while its maker holds a counted reference. The owner looks at the bit when its
- * local count is about to fall to 0, and once more after it has seen that nobody else counts:
- * whoever set it in between has given up a count since, which the owner saw.
+ * The bit is set while its maker holds a counted reference. The owner, about to drop its last one,
+ * looks at the shared word first and at the bit after that: whoever set it and has given up a count
+ * since, did so before what the owner saw in the shared word.
  *
  * One order of death, on both paths. The finalizer runs while the last reference still counts, so
  * weak references yield the object, and a reference taken from one rescues it: the count is then

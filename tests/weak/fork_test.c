@@ -203,6 +203,8 @@ static void frees_what_a_lost_thread_has_killed(void *arg) {
   struct stalled *stalled = arg;
   MUST(gyre_weak_is_dead(stalled->weak));
   MUST(gyre_weak_get(stalled->weak) == NULL);
+  MUST(gyre_synchronize() == 0); /* for what was put off before */
+  MUST(gyre_synchronize() == 0);
   size_t blocks = live_blocks();
   gyre_weak_free(stalled->weak);
   gyre_weak_free(stalled->called);
