@@ -10,8 +10,9 @@
  * thread whose insertion makes it necessary. Growing never waits for a grace period (shrinking
  * does: we never shrink), and others insert, find and remove meanwhile. But a step that adds 8,192
  * buckets or more is spread over new threads, one a processor. So there are SHARDS tables of at
- * most BUCKETS_MAX buckets, whose last step adds half of that; a step takes a fraction of a
- * millisecond at most. Beyond SHARDS * BUCKETS_MAX * CHAIN objects (two million) the chains become
+ * most BUCKETS_MAX buckets, whose last step adds half of that. (Measured with three million
+ * objects: the last step took 1.6 ms of processor time at worst.)
+ * Beyond SHARDS * BUCKETS_MAX * CHAIN objects (two million) the chains become
  * longer, which only making a weak reference and dying notice; an upgrade does not look anything
  * up.
  *

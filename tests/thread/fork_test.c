@@ -11,6 +11,16 @@
 #include "tests/support/puppet.h"
 #include "tests/support/window.h"
 
+/* AddressSanitizer's allocator is not prepared for a fork: the child finds its locks as they were. It takes them when a
+ * thread begins or ends, so nothing forks at such a moment: threads that fork, or run beside one that does, wait for
+ * may_begin first and for may_end last. */
+static test_event may_begin = TEST_EVENT_INIT, may_end = TEST_EVENT_INIT;
+
+static void beginnings_and_ends_wait(void) {
+  test_event_reset(&may_begin);
+  test_event_reset(&may_end);
+}
+
 /* ---- a child's life ---- */
 
 static void *works(void *without_collections) {
@@ -139,17 +149,25 @@ static void a_thread_may_fork_in_a_blocking_region(void **state) {
   runners_stop(threads);
 }
 
+static test_flag forkers;
+
 static void *forks(void *arg) {
+  test_event_wait_parked(&may_begin);
   for (unsigned i = 0; i < 5; i++)
     test_in_child(lives, arg);
+  if (test_flag_add(&forkers, UINT32_MAX) == 0) test_event_set(&may_end);
+  test_event_wait_parked(&may_end);
   return NULL;
 }
 
 static void several_threads_may_fork_at_once(void **state) {
   (void)state;
   pthread_t threads[3];
+  beginnings_and_ends_wait();
+  test_flag_set(&forkers, 3);
   for (unsigned i = 0; i < 3; i++)
     threads[i] = test_thread_start(forks, NULL);
+  test_event_set(&may_begin);
   for (unsigned i = 0; i < 3; i++)
     test_thread_join(threads[i]);
 }
@@ -387,6 +405,7 @@ static void *begins_grace(void *arg) {
   gyre_thread_attach();
   test_window_subject();
   TEST_REQUIRE(gyre_synchronize() == 0);
+  test_event_wait_parked(&may_end);
   return NULL;
 }
 
@@ -395,6 +414,7 @@ static void *collects(void *arg) {
   gyre_thread_attach();
   test_window_subject();
   TEST_REQUIRE(gyre_gc_collect(2) >= 0);
+  test_event_wait_parked(&may_end);
   return NULL;
 }
 
@@ -438,6 +458,7 @@ static void a_thread_may_fork_while_another_is_anywhere_in_the_library(void **st
 }
 
 static void *forks_once(void *arg) {
+  test_event_wait(&may_begin);
   test_flag_set(arg, 1);
   gyre_thread_attach();
   test_in_child(lives, NULL);
@@ -447,16 +468,19 @@ static void *forks_once(void *arg) {
 /* There the other thread has a lock that the fork needs. */
 static void fork_waits_at(const char *window, void *(*body)(void *)) {
   test_flag ready = {0};
+  beginnings_and_ends_wait();
   test_window_hold(window, 1);
   pthread_t thread = test_thread_start(body, NULL);
   gyre_park();
   test_window_await();
   pthread_t forker = test_thread_start(forks_once, &ready);
+  test_event_set(&may_begin);
   TEST_AWAIT(test_flag_get(&ready));
   test_window_release();
   gyre_unpark();
-  test_thread_join(thread);
   test_thread_join(forker);
+  test_event_set(&may_end);
+  test_thread_join(thread);
 }
 
 static void a_fork_waits_for_a_thread_that_begins_a_grace_period_or_stops_the_world(void **state) {
@@ -585,15 +609,18 @@ static void a_fork_waits_for_a_collection_in_another_thread(void **state) {
   test_flag ready = {0};
   test_event_reset(&in_hook);
   test_event_reset(&leave_hook);
+  beginnings_and_ends_wait();
   gyre_thread_attach();
   assert_int_equal(gyre_gc_add_callback(gc_callback_waits, NULL, &id), 0);
   pthread_t thread = test_thread_start(collects, NULL);
   test_event_wait_parked(&in_hook);
   pthread_t forker = test_thread_start(forks_once, &ready);
+  test_event_set(&may_begin);
   TEST_AWAIT_SAFELY(test_flag_get(&ready));
   test_event_set(&leave_hook);
-  test_thread_join(thread);
   test_thread_join(forker);
+  test_event_set(&may_end);
+  test_thread_join(thread);
   assert_int_equal(gyre_gc_remove_callback(id), 0);
 }
 
