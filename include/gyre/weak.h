@@ -22,11 +22,11 @@ GYRE_BEGIN_DECLS
 /* A weak reference. */
 typedef struct gyre_weak gyre_weak;
 
-/* Called once when the object of `weak` has died, with the reference already dead. In the thread
- * that dropped the last count, inside that release; for objects found by the collector, in the
- * collecting thread while the others run. May call anything, gyre_weak_free(weak) included. Not
- * called if the weak reference was freed first, nor if it is held by (freed in the destruction of)
- * the same garbage. */
+/* Called once when the object of `weak` has died, with the reference already dead. In the thread that
+ * dropped the last count, inside that release; for objects found by the collector, in the collecting
+ * thread while the others run. May call anything, gyre_weak_free(weak) included, but must not end or
+ * detach the thread. Not called if the weak reference was freed first. It runs before the object's
+ * destroy hook, so a reference that the object itself keeps and frees there is told of. */
 typedef void gyre_weak_callback(gyre_weak *weak, void *arg);
 
 /* A weak reference to `object`, of which the caller holds a counted one. Without a callback, all

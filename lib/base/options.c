@@ -37,6 +37,7 @@ struct gyre__options gyre__options = {
     .poison = {ON_IN_DEBUG},
     .fail_nth = {0},
     .yield_seed = {0},
+    .slow_paths = {0},
 };
 
 struct gyre__option_hooks gyre__option_hooks;
@@ -135,6 +136,12 @@ static const struct option options[] = {
      .values = &gyre__options.yield_seed,
      .numbers = 1,
      .max = UINT64_MAX},
+    {.name = "slow_paths",
+     .help = "slow_paths: 0|1, counts of threads that attach from now on all take the slow path; "
+             "default 0",
+     .values = &gyre__options.slow_paths,
+     .numbers = 1,
+     .max = 1},
 };
 
 #define OPTION_COUNT (sizeof options / sizeof options[0])

@@ -274,7 +274,7 @@ static struct gyre__thread *thread_attach(void) {
   }
   gyre__thread_enter(slot, GYRE__SLOT_ORPHAN);
   gyre__self = &slot->base;
-  gyre__bias = slot->base.id;
+  gyre__bias = gyre__option(slow_paths) ? GYRE__BIAS_NONE : slot->base.id;
   return slot;
 }
 

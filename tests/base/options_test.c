@@ -140,7 +140,8 @@ static void every_option_describes_itself(void **state) {
                                       "collect_always",
                                       "poison",
                                       "fail_nth",
-                                      "yield_seed"};
+                                      "yield_seed",
+                                      "slow_paths"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     const char *text = gyre_option_describe(names[i]);
     assert_non_null(text);

@@ -411,6 +411,7 @@ int main(void) {
       TEST_WITH(exactly_what_the_model_reaches_lives, "gc:0"),
       TEST_WITH(exactly_what_the_model_reaches_lives, "gc_threshold:20/2/1,release_budget:3"),
       TEST_WITH(exactly_what_the_model_reaches_lives, "yield_seed:7,gc_threshold:200,poison:1"),
+      TEST_WITH(exactly_what_the_model_reaches_lives, "slow_paths:1,gc_threshold:200"),
       TEST_WITH(exactly_what_the_model_reaches_lives, "poison:1,purge_delay_ms:0,large:mmap"),
       TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections, "collect_always:1"),
       TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections,

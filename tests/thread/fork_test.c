@@ -469,9 +469,9 @@ static void *forks_once(void *arg) {
 static void fork_waits_at(const char *window, void *(*body)(void *)) {
   test_flag ready = {0};
   beginnings_and_ends_wait();
+  gyre_park(); /* before: it may want that lock too */
   test_window_hold(window, 1);
   pthread_t thread = test_thread_start(body, NULL);
-  gyre_park();
   test_window_await();
   pthread_t forker = test_thread_start(forks_once, &ready);
   test_event_set(&may_begin);
