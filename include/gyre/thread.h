@@ -47,7 +47,10 @@ extern GYRE_API __thread uint32_t gyre__bias;
 
 /* Attaches the calling thread, if it is not attached yet, and returns its handle. Any thread. Takes
  * a lock and may allocate and wait for a world that is stopped. NULL with errno EAGAIN if 65,535
- * threads are attached already, or ENOMEM. The handle is valid until the thread detaches. */
+ * threads are attached already, or ENOMEM. The handle is valid until the thread detaches. A
+ * destructor of thread-specific data that uses the library attaches its thread again, which is fine
+ * in all rounds of destructors but the last (PTHREAD_DESTRUCTOR_ITERATIONS): then nobody detaches
+ * it. */
 GYRE_API gyre_thread *gyre_thread_attach(void);
 
 /* Detaches the calling thread now instead of at its end: passes a safepoint, settles its queue,

@@ -511,6 +511,8 @@ void gyre__thread_fork_child(void) {
   /* acq_rel: who asked for these is gone; no other thread exists to pair with. */
   gyre__fetch_and_acq_rel(&self->base.request,
                           ~(uint32_t)(GYRE__REQ_STOP | GYRE__REQ_HANDSHAKE | GYRE__REQ_DEFER));
-  /* relaxed: as above; drops the flag of waiters that are gone. */
-  gyre__store_relaxed(&self->state, gyre__load_relaxed(&self->state) & GYRE__SLOT_STATE);
+  /* relaxed: as above; drops the flag of waiters that are gone, and a taker that is: we forked
+   * parked, and nobody is to give the slot back. */
+  uint32_t state = gyre__load_relaxed(&self->state) & GYRE__SLOT_STATE;
+  gyre__store_relaxed(&self->state, state == GYRE__SLOT_TAKEN_PARKED ? GYRE__SLOT_PARKED : state);
 }
