@@ -110,7 +110,7 @@ typedef struct gyre__header {
    * by whoever holds the owner's slot taken; read by anyone, who then only learns "mine" or "not
    * mine". */
   gyre__atomic_u16 owner;
-  /* The collector's byte: age, suspicion, death (lib/object/object.h). */
+  /* The collector's byte: age, death (lib/object/object.h). */
   gyre__atomic_u8 gc;
   /* Lock, waiters, weakly referred to, finalizer pending: read-modify-writes by anyone. */
   gyre__atomic_u8 bits;

@@ -62,11 +62,10 @@ enum {
 /* header.gc: written by the owner until the object's first collection and when it dies, by the
  * collector in between. 0: no object in this block. */
 enum {
-  GYRE__GC_AGE = 3,           /* generation + 1 */
-  GYRE__GC_DEAD = 1u << 2,    /* its count fell to 0, its references are being dropped */
-  GYRE__GC_SUSPECT = 1u << 3, /* in the set that a collection found unreachable */
-  GYRE__GC_HOOKED = 1u << 4,  /* dead, and its destroy and clear hooks have run */
-  GYRE__GC_LARGE = 1u << 5,   /* in a large block */
+  GYRE__GC_AGE = 3,          /* generation + 1 */
+  GYRE__GC_DEAD = 1u << 2,   /* its count fell to 0, its references are being dropped */
+  GYRE__GC_HOOKED = 1u << 4, /* dead, and its destroy and clear hooks have run */
+  GYRE__GC_LARGE = 1u << 5,  /* in a large block */
 };
 
 #endif
