@@ -5,6 +5,8 @@
  *   refcount/pair/foreign    by another thread, alone
  *   refcount/pair2/owner     by two threads at once, of which one made the object
  *   refcount/pair2/foreign   by two threads at once, neither of which made it
+ *   refcount/pair/logging    as owner, but on the path that every count takes while a concurrent
+ *                            collection logs (only systems that have one)
  *   refcount/safepoint/idle  a safepoint with nothing pending (only systems that have any)
  *
  * An iteration is a retain and a release, in pair2 one by each thread. */
@@ -70,6 +72,20 @@ static void run_crew(bench_state *state, const struct bench_case *self) {
   if (!owned) system_release(shared.leaf);
 }
 
+#ifdef SYSTEM_HAS_SLOW_PATHS
+/* In a thread of its own, which attaches after the option was set. */
+static void run_logging(bench_state *state, const struct bench_case *self) {
+  static const struct crew_job job = {.prepare = make, .work = count, .finish = drop};
+  (void)self;
+  struct shared shared = {.pairs = bench_iterations(state)};
+  if (!system_slow_paths(1)) bench_fail(state, "the option for slow paths is refused");
+  bench_start(state);
+  bench_seconds(state, crew_run(1, &job, &shared));
+  bench_stop(state);
+  (void)system_slow_paths(0);
+}
+#endif
+
 #ifdef SYSTEM_HAS_SAFEPOINT
 static void run_safepoint(bench_state *state, const struct bench_case *self) {
   (void)self;
@@ -103,6 +119,12 @@ void refcount_register_count(void) {
        .arg = {2, 0},
        .flags = BENCH_MANUAL_TIME,
        .level = BENCH_DEFAULT},
+#ifdef SYSTEM_HAS_SLOW_PATHS
+      {.name = "refcount/pair/logging/" SYSTEM_NAME,
+       .run = run_logging,
+       .flags = BENCH_MANUAL_TIME,
+       .level = BENCH_QUICK},
+#endif
 #ifdef SYSTEM_HAS_SAFEPOINT
       {.name = "refcount/safepoint/idle/" SYSTEM_NAME,
        .run = run_safepoint,

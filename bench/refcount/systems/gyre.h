@@ -34,6 +34,14 @@ static inline system_leaf *system_load(system_holder *holder) { return gyre_load
 
 #define SYSTEM_HAS_SAFEPOINT 1
 static inline void system_safepoint(void) { gyre_safepoint(); }
+
+#define SYSTEM_HAS_SLOW_PATHS 1
+/* Whether threads that attach from now on count as all do while a concurrent collection keeps a log
+ * of the changes. Returns whether the system has done it. */
+static inline int system_slow_paths(int on) {
+  return gyre_option_set("slow_paths", on ? "1" : "0") == 0;
+}
+
 static inline void system_wait_begin(void) { gyre_park(); }
 static inline void system_wait_end(void) { gyre_unpark(); }
 
