@@ -9,20 +9,19 @@ def bench_programs(name, srcs, systems):
       name: the group of benchmarks.
       srcs: the C sources that all programs are compiled from. They include the header of their
         system by the name BENCH_SYSTEM.
-      systems: by name, what the system's program is linked with: targets, and linker options that
-        start with "-". systems/<system>.h, and systems/<system>.c if there is one, belong to it.
+      systems: by name, what belongs to the system's program besides systems/<system>.h: C sources,
+        linker options that start with "-", and targets.
     """
-    for system, libraries in systems.items():
+    for system, parts in systems.items():
+        sources = [part for part in parts if part.endswith(".c")]
+        options = [part for part in parts if part.startswith("-")]
         native.cc_binary(
             name = "%s_%s" % (name, system),
             testonly = True,
-            srcs = srcs + native.glob([
-                "systems/*.h",
-                "systems/%s.c" % system,
-            ]),
+            srcs = srcs + sources + native.glob(["systems/*.h"]),
             copts = GYRE_COPTS + ["-DBENCH_SYSTEM='\"%s/systems/%s.h\"'" % (native.package_name(), system)],
             linkstatic = True,
             visibility = ["//bench:__pkg__"],
-            linkopts = [word for word in libraries if word.startswith("-")],
-            deps = [word for word in libraries if not word.startswith("-")] + ["//bench/support"],
+            linkopts = options,
+            deps = [part for part in parts if part not in sources + options] + ["//bench/support"],
         )

@@ -24,8 +24,18 @@ static inline ring_node *ring_new(unsigned k) {
   return head;
 }
 
+/* The same, but the program refers to the node that was made first, as to a session that its parts
+ * are then hung on. */
+static inline ring_node *session_new(unsigned k) {
+  ring_node *tail = system_ring_node(NULL), *head = tail;
+  for (unsigned i = 1; i < k; i++)
+    head = system_ring_node(head);
+  system_ring_close_at_tail(tail, head);
+  return tail;
+}
+
 /* A closed ring of `k` nodes that are linked in both directions. The program refers to the one that
- * was made first, as to a session that its parts are then hung on. */
+ * was made first. */
 static inline live_node *live_new(unsigned k) {
   live_node *root = system_live_root(), *last = root;
   for (unsigned i = 1; i < k; i++)
@@ -46,11 +56,14 @@ struct live_heap {
 struct live_heap live_heap_new(size_t objects);
 /* The same, but the nodes of a ring lie anywhere in the heap. */
 struct live_heap live_heap_scattered(size_t objects);
+/* The same, but all objects are one ring. */
+struct live_heap live_heap_one(size_t objects);
 void live_heap_drop(struct live_heap *heap);
 
 /* Each registers the cases of its file. */
 void collect_register_rings(void);
 void collect_register_full(void);
+void collect_register_beside(void);
 void collect_register_trees(void);
 void collect_register_list(void);
 void collect_register_sessions(void);

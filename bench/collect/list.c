@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "bench/collect/collect.h"
+#include "bench/support/cpu.h"
 #include "bench/support/gaps.h"
 #include "bench/support/memory.h"
 
@@ -26,7 +27,10 @@ static __attribute__((noinline)) void list_make(uint64_t nodes) {
 static void run_list(bench_state *state, const struct bench_case *self) {
   static struct gaps gaps;
   (void)self;
-  list_make(bench_iterations(state));
+  uint64_t nodes = bench_iterations(state);
+  list_make(nodes);
+  struct cpu_span cpu = {.service = SYSTEM_SERVICE};
+  cpu_begin(&cpu);
   bench_start(state);
   gaps_begin(&gaps);
   uint64_t deadline_ns = gaps.last_ns + PATIENCE_NS;
@@ -38,6 +42,8 @@ static void run_list(bench_state *state, const struct bench_case *self) {
   }
   if (!system_list_gone()) bench_fail(state, "the list is still there");
   bench_stop(state);
+  cpu_end(&cpu);
+  cpu_report(&cpu, state, nodes);
   bench_counter(state, "longest_call_ns", (double)gaps.max_ns);
   gaps_report(&gaps, state);
   memory_report_peak(state);

@@ -37,6 +37,12 @@ struct live_heap live_heap_scattered(size_t objects) {
   return heap;
 }
 
+struct live_heap live_heap_one(size_t objects) {
+  struct live_heap heap = {.rings = system_table(1), .count = 1};
+  heap.rings[0] = live_new((unsigned)objects);
+  return heap;
+}
+
 void live_heap_drop(struct live_heap *heap) {
   if (heap->count == 0) return;
   for (size_t i = 0; i < heap->count; i++) {

@@ -7,6 +7,7 @@ int main(int argc, char **argv) {
   crew_on_wait(system_wait_begin, system_wait_end);
   collect_register_rings();
   collect_register_full();
+  collect_register_beside();
   collect_register_trees();
   collect_register_list();
   collect_register_sessions();

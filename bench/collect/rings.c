@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* collect/rings/K/LIVE: rings of K nodes are made and dropped at once, beside LIVE objects in
  * cycles that stay. Collection is automatic. The time is that of allocation, linking, dropping and
- * collection, for each object.
+ * collection, for each object; cpu is that of all threads.
  *
  * The rings are made twice: once for the time, without a look at the clock, and once for the gaps,
- * with one look after each ring. */
+ * with one look after each ring and GAPS_TIMES as many rings, because the longest gap of a short
+ * while says little. */
 #include <stdio.h>
 
 #include "bench/collect/collect.h"
+#include "bench/support/cpu.h"
 #include "bench/support/gaps.h"
 #include "bench/support/memory.h"
 
 #define OBJECTS 2000000
+#define GAPS_TIMES 4
 
 static inline void one_ring(unsigned k) {
   ring_node *ring = ring_new(k);
@@ -25,15 +28,19 @@ static void run_rings(bench_state *state, const struct bench_case *self) {
   unsigned k = (unsigned)self->arg[0];
   struct live_heap live = live_heap_new((size_t)self->arg[1]);
   system_collect();
+  struct cpu_span cpu = {.service = SYSTEM_SERVICE};
+  cpu_begin(&cpu);
   uint64_t n = bench_start(state);
   for (uint64_t i = 0; i < n / k; i++)
     one_ring(k);
   bench_stop(state);
+  cpu_end(&cpu);
   gaps_begin(&gaps);
-  for (uint64_t i = 0; i < n / k; i++) {
+  for (uint64_t i = 0; i < n / k * GAPS_TIMES; i++) {
     one_ring(k);
     gaps_unit(&gaps);
   }
+  cpu_report(&cpu, state, n);
   gaps_report(&gaps, state);
   memory_report_peak(state);
   live_heap_drop(&live);

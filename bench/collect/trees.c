@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "bench/collect/collect.h"
+#include "bench/support/cpu.h"
 #include "bench/support/gaps.h"
 #include "bench/support/memory.h"
 
@@ -61,6 +62,8 @@ static void run_trees(bench_state *state, const struct bench_case *self) {
   static struct gaps gaps;
   unsigned most = (unsigned)self->arg[0];
   tree_node *lasting = tree_new(most);
+  struct cpu_span cpu = {.service = SYSTEM_SERVICE};
+  cpu_begin(&cpu);
   bench_start(state);
   gaps_begin(&gaps);
   uint64_t nodes = many_trees(most, &gaps);
@@ -68,6 +71,8 @@ static void run_trees(bench_state *state, const struct bench_case *self) {
   if (nodes != nodes_in_all(most) || tree_count(lasting) != nodes_of(most))
     bench_fail(state, "trees have lost nodes");
   bench_stop(state);
+  cpu_end(&cpu);
+  cpu_report(&cpu, state, nodes);
   gaps_report(&gaps, state);
   memory_report_peak(state);
   system_tree_drop(lasting);

@@ -12,6 +12,7 @@
 
 #define SYSTEM_NAME "bdwgc"
 #define SYSTEM_FINDS_CYCLES 1
+#define SYSTEM_SERVICE NULL
 
 typedef struct ring_node {
   struct ring_node *next;
@@ -60,12 +61,17 @@ static inline long system_collect(void) {
   return -1;
 }
 
+static inline long system_collections(void) { return (long)GC_get_gc_no(); }
+
 static inline ring_node *system_ring_node(ring_node *next) {
   ring_node *node = system_checked(GC_MALLOC(sizeof *node));
   node->next = next;
   return node;
 }
 static inline void system_ring_close(ring_node *tail, ring_node *head) { tail->next = head; }
+static inline void system_ring_close_at_tail(ring_node *tail, ring_node *head) {
+  tail->next = head;
+}
 static inline void system_ring_drop(ring_node *head) { (void)head; }
 
 static inline live_node *system_live_root(void) {
@@ -113,10 +119,10 @@ static inline void system_list_step(void) {
   system_list_collected = true;
 }
 
-static inline live_node **system_table(size_t count) {
-  return system_checked(GC_MALLOC_UNCOLLECTABLE(count * sizeof(live_node *)));
+static inline void *system_table(size_t count) {
+  return system_checked(GC_MALLOC_UNCOLLECTABLE(count * sizeof(void *)));
 }
-static inline void system_table_free(live_node **table, size_t count) {
+static inline void system_table_free(void *table, size_t count) {
   (void)count;
   GC_FREE(table);
 }

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* gyre: counted objects, and its cycle collector, by itself at safepoints or on request. */
+/* gyre: counted objects, and its cycle collector, by itself or on request. With the options' defaults,
+ * unless a header that includes this one says which mode the collector works in. */
 #ifndef BENCH_COLLECT_SYSTEMS_GYRE_H
 #define BENCH_COLLECT_SYSTEMS_GYRE_H
 
+#include <errno.h>
 #include <gyre/gyre.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bench/support/memory.h"
 
-#define SYSTEM_NAME "gyre-stw"
+#ifndef SYSTEM_NAME
+#define SYSTEM_NAME "gyre"
+#endif
 #define SYSTEM_FINDS_CYCLES 1
+/* The collector's own thread. */
+#define SYSTEM_SERVICE "gyre-service"
 
 typedef struct ring_node {
   GYRE_SLOT(struct ring_node) next;
@@ -36,7 +43,15 @@ static inline void *system_checked(void *object) {
   return object;
 }
 
-static inline void system_setup(void) {}
+static inline void system_setup(void) {
+#ifdef SYSTEM_GC_MODE
+  int error = gyre_option_set("gc_mode", SYSTEM_GC_MODE);
+  /* A library that has no such option yet stops the world. */
+  if (error == 0 || error == -ENOENT) return;
+  fprintf(stderr, "benchmark: gyre has no mode " SYSTEM_GC_MODE "\n");
+  exit(1);
+#endif
+}
 static inline void system_thread_begin(void) {}
 static inline void system_thread_end(void) {}
 static inline void system_safepoint(void) { gyre_safepoint(); }
@@ -55,6 +70,12 @@ static inline void system_automatic(bool on) {
 /* A full collection. Returns how many objects it reclaimed, or -1 if the system does not tell. */
 static inline long system_collect(void) { return (long)gyre_gc_collect(2); }
 
+/* How many full collections there have been. */
+static inline long system_collections(void) {
+  struct gyre_gc_stats stats = {.size = sizeof stats};
+  return gyre_gc_get_stats(GYRE_GC_NGEN - 1, &stats) == 0 ? (long)stats.collections : 0;
+}
+
 /* ---- nodes; `next`, `left` and `right` hand the caller's reference over ---- */
 
 static inline ring_node *system_ring_node(ring_node *next) {
@@ -65,6 +86,12 @@ static inline ring_node *system_ring_node(ring_node *next) {
 
 static inline void system_ring_close(ring_node *tail, ring_node *head) {
   gyre_store(&tail->next, head);
+}
+
+/* The same, but the caller's reference to the head becomes one to the tail. */
+static inline void system_ring_close_at_tail(ring_node *tail, ring_node *head) {
+  (void)gyre_retain(tail);
+  (void)gyre_swap(&tail->next, head);
 }
 
 static inline void system_ring_drop(ring_node *head) { gyre_release(head); }
@@ -125,11 +152,9 @@ static inline void system_list_step(void) { gyre_safepoint(); }
 
 /* ---- a table of references that belong to the program ---- */
 
-static inline live_node **system_table(size_t count) {
-  return memory_table(count * sizeof(live_node *));
-}
-static inline void system_table_free(live_node **table, size_t count) {
-  memory_table_free(table, count * sizeof(live_node *));
+static inline void *system_table(size_t count) { return memory_table(count * sizeof(void *)); }
+static inline void system_table_free(void *table, size_t count) {
+  memory_table_free(table, count * sizeof(void *));
 }
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "bench/collect/systems/malloc.h"
+#include BENCH_SYSTEM
 
 void system_tree_drop(tree_node *node) {
   if (node == NULL) return;
   system_tree_drop(node->left);
   system_tree_drop(node->right);
-  free(node);
+  system_free(node);
 }
