@@ -38,8 +38,10 @@ PROGRAMS = [
     "refcount/refcount_atomic",
     "refcount/refcount_glib",
     "collect/collect_gyre",
+    "collect/collect_gyre_stw",
     "collect/collect_bdwgc",
     "collect/collect_malloc",
+    "collect/collect_mimalloc",
     "apps/apps_pkggraph",
 ]
 CPYTHON = "/usr/bin/python3"
@@ -50,6 +52,11 @@ PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libgc1", "libglib2.0-0",
 
 GAPS = [("gap_p50_ns", "p50"), ("gap_p999_ns", "p99.9"), ("gap_p9999_ns", "p99.99"),
         ("gap_max_ns", "max")]
+
+
+# What else a case may report, as plain numbers. CPU times are nanoseconds per iteration.
+COUNTS = [("cpu_ns", "cpu"), ("service_cpu_ns", "service cpu"), ("million_per_s", "million/s"),
+          ("collections", "collections"), ("live_cpu_ns", "live cpu")]
 
 
 def fail(message):
@@ -96,7 +103,7 @@ class Case:
     def verdict(self, system):
         """'', 'gyre loses', or 'gyre loses, within the spread'."""
         gyre, mine = self.gyre(), self.median(system)
-        if gyre is None or system == gyre or mine is None or mine >= self.median(gyre):
+        if gyre is None or system.startswith("gyre") or mine is None or mine >= self.median(gyre):
             return ""
         if max(self.values(system)) >= min(self.values(gyre)):
             return "gyre loses, within the spread"
@@ -311,6 +318,9 @@ def extra_columns(case, systems):
     columns = []
     if case.metric != "time" and case.name.startswith("collect/"):
         columns.append(("ns per iteration", "real_time", number))
+    for key, title in COUNTS:
+        if key != case.metric and any(case.values(system, key) for system in systems):
+            columns.append((title, key, number))
     for key, title in GAPS:
         if any(case.values(system, key) for system in systems):
             columns.append(("gap " + title, key, duration))
@@ -323,61 +333,132 @@ def extra_columns(case, systems):
 # ---- the figures that gyre has set itself --------------------------------------------------------
 
 
+class Figures:
+    """Collects what this run has measured of the figures, in the order of the calls."""
+
+    def __init__(self, cases):
+        self.cases = {case.name: case for case in cases}
+        self.rows = []  # (what, measured, target, goal, verdict)
+
+    def value(self, name, system, key=None):
+        """The median, or None if this run has not measured it."""
+        case = self.cases.get(name)
+        if case is None or system in case.errors:
+            return None
+        return case.median(system, key)
+
+    def add(self, what, measured, show, target, goal, bound, meets):
+        if measured is None:
+            return
+        verdict = "<- MISSED"
+        if meets(measured, target):
+            verdict = "reached"
+            if goal is not None:
+                verdict += ", the goal too" if meets(measured, goal) else ", not the goal"
+        self.rows.append((what, show(measured), bound + " " + show(target),
+                          "" if goal is None else "goal " + show(goal), verdict))
+
+    def at_most(self, what, measured, show, target, goal=None):
+        self.add(what, measured, show, target, goal, "at most", lambda mine, limit: mine <= limit)
+
+    def at_least(self, what, measured, show, target, goal=None):
+        self.add(what, measured, show, target, goal, "at least", lambda mine, limit: mine >= limit)
+
+    def times(self, what, mine, factor, theirs):
+        """At most so many times another figure."""
+        if mine is not None and theirs:
+            self.at_most(what, mine / theirs, "{:.2f} x".format, factor)
+
+
+def show_ns(ns):
+    return "%.2f ns" % ns
+
+
+def show_megabytes(count):
+    return "%.1f MB" % (count / 1e6)
+
+
 def figures(cases):
-    """(what, measured, target, whether it is met) for the figures this run has measured."""
-    by_name = {case.name: case for case in cases}
+    f = Figures(cases)
+    counting_figures(f)
+    mutator_figures(f)
+    collector_figures(f)
+    stw_figures(f)
+    return f.rows
 
-    def value(name, system, key=None):
-        case = by_name.get(name)
-        return case.median(system, key) if case is not None and system not in case.errors else None
 
-    rows = []
-
-    def at_most(what, measured, limit, show):
-        if measured is not None:
-            rows.append((what, show(measured), show(limit), measured <= limit))
-
-    def times(what, mine, factor, theirs):
-        if mine is not None and theirs is not None:
-            at_most(what, mine / theirs, factor, lambda ratio: "%.2f x" % ratio)
-
-    def ns(v):
-        return "%.2f ns" % v
-
-    resident = value("object/resident/48", "gyre", "resident_bytes")
-    at_most("object header", value("object/resident/48", "gyre", "header_bytes"), 16,
-            lambda v: "%d bytes" % v)
-    times("resident bytes for 10^6 objects of 48 payload bytes, to 64 MB", resident, 1.05, 64e6)
-    pair = value("refcount/pair/owner", "gyre")
-    at_most("retain+release by the owner", pair, 1.0, ns)
-    times("the same to the plain atomic count", pair, 0.3, value("refcount/pair/owner", "atomic"))
-    at_most("safepoint with nothing pending", value("refcount/safepoint/idle", "gyre"), 1.5, ns)
+def counting_figures(f):
+    f.at_most("object header", f.value("object/resident/48", "gyre", "header_bytes"),
+              "{:.0f} bytes".format, 16)
+    f.times("resident bytes for 10^6 objects of 48 payload bytes, to 64 MB",
+            f.value("object/resident/48", "gyre", "resident_bytes"), 1.05, 64e6)
+    pair, atomic = (f.value("refcount/pair/owner", system) for system in ("gyre", "atomic"))
+    f.at_most("retain+release by the owner", pair, show_ns, 1.0)
+    f.times("the same to the plain atomic count", pair, 0.3, atomic)
+    f.times("the same while a collection logs, to without",
+            f.value("refcount/pair/logging", "gyre"), 4.0, pair)
+    f.at_most("safepoint with nothing pending", f.value("refcount/safepoint/idle", "gyre"),
+              show_ns, 1.5)
     for case in ("alloc/pair/64", "alloc/batch/random/64", "alloc/batch/random/mix"):
         for peer in ("jemalloc", "jemalloc-static"):
-            times("%s to %s" % (case, peer), value(case, "gyre"), 1.0, value(case, peer))
-    times("new+release of a leaf of 48 bytes to alloc/pair/64",
-          value("refcount/new/48", "gyre"), 1.3, value("alloc/pair/64", "gyre"))
-    rings = value("collect/rings/4/0", "gyre-stw")
-    at_most("rings k=4, no live heap, per object", rings, 45, ns)
-    times("the same to CPython", rings, 0.35, value("collect/rings/4/0", "cpython"))
+            f.times("%s to %s" % (case, peer), f.value(case, "gyre"), 1.0, f.value(case, peer))
+    f.times("new+release of a leaf of 48 bytes to alloc/pair/64",
+            f.value("refcount/new/48", "gyre"), 1.3, f.value("alloc/pair/64", "gyre"))
+
+
+def mutator_figures(f):
+    """What the program that makes garbage notices. malloc, in the same run, is the floor."""
+    none, million = "collect/rings/4/0", "collect/rings/4/1000000"
+    f.at_most("rings k=4, none live, per object", f.value(none, "gyre"), show_ns, 20, 15)
+    f.times("the same to CPython", f.value(none, "gyre"), 0.35, f.value(none, "cpython"))
+    f.at_most("rings k=4, 10^6 live, per object", f.value(million, "gyre"), show_ns, 20, 15)
+    f.at_most("the same, p99.99 of the gaps", f.value(million, "gyre", "gap_p9999_ns"), duration,
+              5000, 2000)
+    f.times("the same, longest gap to malloc's", f.value(million, "gyre", "gap_max_ns"), 2.0,
+            f.value(million, "malloc", "gap_max_ns"))
+    f.at_most("the same, peak resident", f.value(million, "gyre", "peak_resident_bytes"),
+              show_megabytes, 56e6)
+    beside = "collect/beside/5000000"
+    f.times("rings beside full collections of 5x10^6, longest gap to malloc's",
+            f.value(beside, "gyre"), 2.0, f.value(beside, "malloc"))
+    sessions = "collect/sessions/2"
+    f.at_least("sessions by 2 threads, million a second",
+               f.value(sessions, "gyre", "million_per_s"), "{:.2f}".format, 4.3, 5)
+    f.at_most("the same, peak resident", f.value(sessions, "gyre", "peak_resident_bytes"),
+              show_megabytes, 64e6)
+    f.at_most("dropping a list of 5x10^6, longest call",
+              f.value("collect/list/5000000", "gyre", "longest_call_ns"), duration, 100000)
+
+
+def collector_figures(f):
+    """What the collector takes, whichever thread pays."""
     for case in ("collect/full/1000000", "collect/full/5000000"):
-        full = value(case, "gyre-stw")
-        at_most(case + ", per live object", full, 40, ns)
-        times("the same to CPython", full, 0.6, value(case, "cpython"))
-    at_most("dropping a list of 5x10^6, longest call",
-            value("collect/list/5000000", "gyre-stw", "longest_call_ns"), 500000, duration)
-    return rows
+        f.at_most(case + ", CPU per live object", f.value(case, "gyre", "cpu_ns"), show_ns, 20, 15)
+        f.times("the same, its time to CPython's", f.value(case, "gyre"), 0.6,
+                f.value(case, "cpython"))
+    for case in ("collect/dead/1000000", "collect/dead_one/1000000"):
+        f.at_most(case + ", per dead object", f.value(case, "gyre"), show_ns, 40, 30)
+
+
+def stw_figures(f):
+    rings = f.value("collect/rings/4/0", "gyre-stw")
+    f.at_most("stw: rings k=4, none live, per object", rings, show_ns, 45)
+    for case in ("collect/full/1000000", "collect/full/5000000"):
+        f.at_most("stw: %s, per live object" % case, f.value(case, "gyre-stw"), show_ns, 40)
+    f.at_most("stw: dropping a list of 5x10^6, longest call",
+              f.value("collect/list/5000000", "gyre-stw", "longest_call_ns"), duration, 500000)
 
 
 def figures_lines(cases):
     rows = figures(cases)
     if not rows:
         return []
-    width = max(len(row[0]) for row in rows)
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["Figures to reach"]
-    for what, measured, target, met in rows:
-        lines.append("  %s  %12s  at most %10s  %s" % (
-            what.ljust(width), measured, target, "reached" if met else "<- MISSED"))
+    for what, *numbers, verdict in rows:
+        cells = [what.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(numbers, widths[1:])]
+        lines.append("  %s  %s" % ("  ".join(cells), verdict))
     return lines
 
 
@@ -499,8 +580,8 @@ def report_lines(cases, context):
     lines.append("gyre %s; %s." % (context["gyre"] or "without version", versions_text))
     lines.append("")
     lines.append("Medians of %d repetitions, the systems taking turns; spread is largest less "
-                 "smallest, to the median. Less is better everywhere; \"to gyre\" is a system's "
-                 "figure over gyre's." % context["repetitions"])
+                 "smallest, to the median. Less is better (but for million/s); \"to gyre\" is a "
+                 "system's figure over gyre's." % context["repetitions"])
     for part in (figures_lines(cases), losses_lines(cases)):
         if part:
             lines += ["", "## " + part[0], "", "```"] + [line[2:] for line in part[1:]] + ["```"]
