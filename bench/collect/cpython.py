@@ -26,6 +26,7 @@ import time
 LIVE_RING = 100
 ROUNDS = 3
 DEPTH_LEAST = 4
+RINGS_FEWER = 2
 SESSIONS = 100_000
 SESSION_NODES = 8
 SESSIONS_FEWER = 8
@@ -160,10 +161,11 @@ def make_rings_with_gaps(k, gaps):
 def rings(result, iterations, k, live):
     heap = live_heap(live)
     gc.collect()
+    result.iterations = iterations // RINGS_FEWER
     result.start()
-    make_rings(k, iterations // k)
+    make_rings(k, result.iterations // k)
     result.stop()
-    gaps = array.array("q", bytes(8 * (iterations // k)))
+    gaps = array.array("q", bytes(8 * (result.iterations // k)))
     make_rings_with_gaps(k, gaps)
     result.peak()
     result.gaps(gaps)

@@ -13,8 +13,8 @@
 #include "bench/support/gaps.h"
 #include "bench/support/memory.h"
 
-#define OBJECTS 2000000
-#define GAPS_TIMES 4
+#define OBJECTS 4000000
+#define GAPS_TIMES 2
 
 static inline void one_ring(unsigned k) {
   ring_node *ring = ring_new(k);
