@@ -29,7 +29,6 @@ static void run_full(bench_state *state, const struct bench_case *self) {
   size_t objects = (size_t)self->arg[0];
   system_automatic(false);
   struct live_heap live = self->arg[1] != 0 ? live_heap_scattered(objects) : live_heap_new(objects);
-  system_automatic(true);
   system_collect();
   struct cpu_span cpu = {.service = SYSTEM_SERVICE};
   cpu_begin(&cpu);
@@ -49,12 +48,12 @@ static void run_full(bench_state *state, const struct bench_case *self) {
   cpu_report(&cpu, state, objects * ROUNDS);
   gaps_report(&gaps, state);
   memory_report_peak(state);
+  system_automatic(true);
   live_heap_drop(&live);
 }
 
 static void reclaim(bench_state *state, struct live_heap *heap, size_t objects) {
   live_heap_drop(heap);
-  system_automatic(true);
   uint64_t start_ns = clock_ns();
   long found = system_collect();
   bench_seconds(state, (double)(clock_ns() - start_ns) * 1e-9);
@@ -89,6 +88,7 @@ static void run_dead(bench_state *state, const struct bench_case *self) {
   cpu_report(&cpu, state, objects);
   gaps_report(&gaps, state);
   memory_report_peak(state);
+  system_automatic(true);
 }
 
 /* `shape`: 0 for rings of LIVE_RING in order, 1 for the other one that the case knows. */

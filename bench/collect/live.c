@@ -39,7 +39,13 @@ struct live_heap live_heap_scattered(size_t objects) {
 
 struct live_heap live_heap_one(size_t objects) {
   struct live_heap heap = {.rings = system_table(1), .count = 1};
-  heap.rings[0] = live_new((unsigned)objects);
+  live_node *root = system_live_root(), *last = root;
+  for (size_t i = 1; i < objects; i++) {
+    last = system_live_append(last);
+    if (i % LIVE_RING == 0) system_safepoint();
+  }
+  system_live_close(last, root);
+  heap.rings[0] = root;
   return heap;
 }
 

@@ -56,8 +56,12 @@ static inline void system_automatic(bool on) {
   else
     GC_disable();
 }
+/* Turned off, it does not even do what it is asked to. */
 static inline long system_collect(void) {
+  bool off = GC_is_disabled() != 0;
+  if (off) GC_enable();
   GC_gcollect();
+  if (off) GC_disable();
   return -1;
 }
 
