@@ -90,6 +90,9 @@ typedef GYRE_ATOMIC(void *) gyre__atomic_ptr;
 #define gyre__cas_weak_seq_cst(p, expected, v)                                                     \
   __atomic_compare_exchange_n(&(p)->gyre__value, (expected), (v), 1, __ATOMIC_SEQ_CST,             \
                               __ATOMIC_SEQ_CST)
+#define gyre__cas_strong_relaxed(p, expected, v)                                                   \
+  __atomic_compare_exchange_n(&(p)->gyre__value, (expected), (v), 0, __ATOMIC_RELAXED,             \
+                              __ATOMIC_RELAXED)
 #define gyre__cas_strong_acquire(p, expected, v)                                                   \
   __atomic_compare_exchange_n(&(p)->gyre__value, (expected), (v), 0, __ATOMIC_ACQUIRE,             \
                               __ATOMIC_RELAXED)

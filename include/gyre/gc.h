@@ -6,12 +6,26 @@
  * left is referred to from outside and lives, with all that is reachable from it; the remainder is
  * garbage. (Trial deletion as in CPython's gc; Lins 1992, Bacon and Rajan 2001.)
  *
- * Objects have three generations. New ones are in generation 0; what survives a collection moves
- * on. When the net number of new objects exceeds the first threshold, the thread that noticed
- * collects at its next safepoint: generation 0, or 1 after more than threshold 1 runs of 0, or 2
- * after more than threshold 2 runs of 1, if moreover the newcomers since the last full collection
- * exceed a quarter of the objects that survived it. While it looks, all other threads wait at their
- * safepoints; finalizers and callbacks run after they were let go.
+ * Objects have three generations. Generation 0, the young, is each thread's own: a thread looks
+ * through what it has allocated at its own safepoints, in steps of some microseconds, and frees the
+ * cycles that no other thread has ever got hold of. Everything else moves on to generation 1, and
+ * belongs to the collector. What survives a collection of generation 1 is in generation 2.
+ *
+ * The collector works in one of two modes (gyre_gc_set_mode):
+ *
+ *   concurrent  the default: a service thread looks at the heap while the program runs, and nobody
+ *               ever waits for it. It asks each thread three times a collection to pass a safepoint
+ *               ("handshake"); in between two of these, counts take a slow path. Finalizers and
+ *               callbacks run on the service thread.
+ *   stw         the thread that notices that a collection is due makes it at its safepoint, while all
+ *               others wait at theirs; finalizers and callbacks run after they were let go.
+ *
+ * A collection of generation 1 is due when more than threshold 0 times threshold 1 objects have
+ * reached it; one of generation 2 after more than threshold 2 of those, if the newcomers exceed a
+ * quarter of the objects that survived the last, or when more new memory than a bound has come
+ * (options gc_wait_bytes, gc_wait_objects, soft_limit). If a program runs so far ahead of the collector
+ * that twice as much is waiting, its safepoints help with the collector's work and then wait for a
+ * while (option pace_ms); after that the heap grows.
  *
  * The names follow Python's gc module.
  */
@@ -30,8 +44,16 @@ GYRE_API int gyre_gc_enable(void);
 GYRE_API int gyre_gc_disable(void);
 GYRE_API int gyre_gc_is_enabled(void);
 
-/* Collects `generation` (0 to 2) and all younger ones, now, in the calling thread: a safepoint;
- * stops the other threads for a while, then runs finalizers, weak callbacks and destroy hooks here.
+/* How the collector works: see above. */
+enum gyre_gc_mode { GYRE_GC_CONCURRENT, GYRE_GC_STW };
+
+/* Sets the mode, for collections that begin from now on. Any thread. 0, or -EINVAL. */
+GYRE_API int gyre_gc_set_mode(enum gyre_gc_mode mode);
+GYRE_API enum gyre_gc_mode gyre_gc_get_mode(void);
+
+/* Collects `generation` (0 to 2) and all younger ones, now, in the calling thread: a safepoint.
+ * In mode stw, stops the other threads for a while; in mode concurrent, waits for each to pass a
+ * safepoint, some times, while they run. Then runs finalizers, weak callbacks and destroy hooks here.
  * If another thread is collecting, waits for it first. When it returns, everything in those
  * generations that was unreachable at the call has been found. Returns the number of unreachable
  * objects that were reclaimed; 0 at once if called from inside a collection (a finalizer or
@@ -39,15 +61,15 @@ GYRE_API int gyre_gc_is_enabled(void);
  * with, in which case nothing has changed; -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_gc_collect(int generation);
 
-/* Sets the first n (1 to 3) thresholds. A first one of 0 turns automatic collection off. 0, or
+/* Sets the first n (1 to 3) thresholds; see above for what they do. The first is also the most young
+ * objects that a thread gathers before it looks through them; 0 turns automatic collection off. 0, or
  * -EINVAL for negative values, another n or NULL. Defaults: 2000, 10, 10. Any thread. */
 GYRE_API int gyre_gc_set_threshold(const int *threshold, size_t n);
 GYRE_API int gyre_gc_get_threshold(int out[GYRE_GC_NGEN]);
 
-/* out[0]: tracked objects allocated less those freed since the last collection, as far as the
- * threads have reported (each keeps up to 256 to itself) plus the calling thread's own; out[1],
- * out[2]: collections of the next younger generation since the last of this one. Any thread; a pure
- * read. 0, or -EINVAL. */
+/* out[0]: young objects, as far as the threads' logs tell (which may hold some that have died);
+ * out[1], out[2]: collections of the next younger generation since the last of this one, by whichever
+ * thread. Any thread; a pure read. 0, or -EINVAL. */
 GYRE_API int gyre_gc_get_count(int out[GYRE_GC_NGEN]);
 
 /* Figures of one generation. The caller sets size = sizeof(struct gyre_gc_stats). */
@@ -61,13 +83,24 @@ struct gyre_gc_stats {
   uint64_t resurrected; /* unreachable objects that finalizers brought back, with all they reach */
   uint64_t freed_bytes;
   uint64_t duration_ns; /* in collections, pauses included */
-  /* How long the other threads were stopped, one figure a stop. */
+  /* How long the other threads were stopped, one figure a stop. Generation 2 has the times, too, that
+   * safepoints spent helping a collector that was behind, or waiting for it. */
   uint64_t pauses;
   uint64_t pause_total_ns;
   uint64_t pause_min_ns;
   uint64_t pause_max_ns;
   uint64_t pause_p50_ns; /* quantiles within 1/8 of the value */
   uint64_t pause_p99_ns;
+  /* Generation 0: the longest that a thread spent in a collection of its own young objects. */
+  uint64_t young_max_ns;
+  /* Generation 2: of the pauses, those spent helping and those spent waiting for the collector. */
+  uint64_t help_total_ns;
+  uint64_t wait_total_ns;
+  uint64_t waits;
+  /* Generation 2: bytes and objects that may have become garbage since the last full collection, at
+   * most. */
+  uint64_t waiting_bytes;
+  uint64_t waiting_objects;
 };
 
 /* Fills *out, at most out->size bytes of it. Any thread. 0, or -EINVAL. */
@@ -95,6 +128,22 @@ GYRE_API int gyre_gc_add_callback(gyre_gc_callback *callback, void *arg, uint64_
 /* Removes a callback; when it returns, the callback is not running in another thread and will not
  * run again (the wait is parked). 0, or -ENOENT. Any thread. */
 GYRE_API int gyre_gc_remove_callback(uint64_t id);
+
+/* Says that `object` has come to hold `delta` bytes of memory, or of something else as dear, that this
+ * library does not see; negative when it gives them up. They count as bytes that wait for the
+ * collector. Any thread; attaches it if need be; not a safepoint. */
+GYRE_API void gyre_external_bytes(const void *object, ptrdiff_t delta);
+
+/* Makes the calling thread the service thread: returns 0 after gyre_service_stop() or gyre_fini() was
+ * called in another thread, -EBUSY if there is a service thread already, or -EAGAIN if the thread
+ * cannot attach. Finalizers and callbacks run in here. Otherwise the library starts a thread of its
+ * own, named "gyre-service", when it first needs it. */
+GYRE_API int gyre_service_run(void);
+
+/* Ends the service thread, of whichever kind, and waits (parked) until it has ended; a collection that
+ * is under way is finished first. The library starts another when it needs one. Any thread but the
+ * service thread itself, where it does nothing. */
+GYRE_API void gyre_service_stop(void);
 
 /* 1 if the collector looks at the object (it has slots or a visit function), else 0. */
 GYRE_API int gyre_gc_is_tracked(const void *object);

@@ -104,8 +104,9 @@ GYRE_API int gyre_heap_get_stats(struct gyre_heap_stats *out);
  * operations on counts are inline, and here because the heap keeps parts of it alive in free
  * blocks. */
 typedef struct gyre__header {
-  /* Set before the object is published; then constant until it is destroyed. */
-  uint32_t type;
+  /* The type's id in the low bits, constant from before the object is published until its block is
+   * freed; the rest is 0 until it is destroyed. */
+  gyre__atomic_u32 type;
   /* The slot id of the thread the object is biased to, 0 when it has none. Written by the owner, or
    * by whoever holds the owner's slot taken; read by anyone, who then only learns "mine" or "not
    * mine". */

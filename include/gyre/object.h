@@ -215,7 +215,7 @@ GYRE_INLINE void *gyre__retain(void *object) {
     if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
       /* relaxed: ours alone; atomic only because others may look. */
       uint32_t count = gyre__load_relaxed(&h->local) + 1;
-      if (GYRE_LIKELY(count != 0)) {
+      if (GYRE_LIKELY((int32_t)count > 0)) {
         /* relaxed: as above. */
         gyre__store_relaxed(&h->local, count);
         return object;
@@ -292,7 +292,7 @@ GYRE_API int gyre_is_immortal(const void *object);
 #define GYRE__SHARED_IMMORTAL 3u
 #define GYRE_STATIC_INIT(...)                                                                      \
   {                                                                                                \
-    {0, {0}, {0}, {0}, {0}, {GYRE__SHARED_IMMORTAL}}, { __VA_ARGS__ }                              \
+    {{0}, {0}, {0}, {0}, {0}, {GYRE__SHARED_IMMORTAL}}, { __VA_ARGS__ }                            \
   }
 #define GYRE_STATIC_REGISTER(s, t) gyre__static_register(&(s)->gyre__head, (t))
 
@@ -335,7 +335,7 @@ GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
   if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == bias)) {
     /* relaxed: ours alone. */
     uint32_t count = gyre__load_relaxed(&h->local) + 1;
-    if (GYRE_LIKELY(count > 1)) {
+    if (GYRE_LIKELY((int32_t)count > 1)) {
       /* relaxed: ours alone. */
       gyre__store_relaxed(&h->local, count);
       return object;

@@ -31,6 +31,12 @@ uint64_t gyre__clock_ns(void);
 /* The system's page size, read at run time (4, 16 or 64 KiB). */
 size_t gyre__os_page_size(void);
 
+/* The memory limit of the container (cgroup v2 or v1) that the process runs in, in bytes; 0 if there
+ * is none. */
+uint64_t gyre__os_memory_limit(void);
+/* The calling thread's processor time in nanoseconds. */
+uint64_t gyre__os_thread_cpu_ns(void);
+
 /* Reserves `size` bytes of zeroed memory aligned to `alignment` (a power of two, at least the OS
  * page size): readable and writable, committed by the system at first touch. NULL if there is none.
  * Counts as an allocation for fault injection. */
@@ -86,6 +92,7 @@ void gyre__lock_reset(gyre__lock *lock);
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
+enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
 enum gyre__large_backend { GYRE__LARGE_SYSTEM, GYRE__LARGE_JEMALLOC, GYRE__LARGE_MMAP };
 struct gyre__options {
   gyre__atomic_u64 large;              /* "large": system|jemalloc|mmap, default system */
@@ -96,6 +103,14 @@ struct gyre__options {
   gyre__atomic_u64 release_budget;     /* "release_budget": objects, default 2048, at least 1 */
   gyre__atomic_u64 gc;                 /* "gc": 0|1 automatic collection, default 1 */
   gyre__atomic_u64 gc_threshold[3];    /* "gc_threshold": up to three ints "2000/10/10" */
+  gyre__atomic_u64 gc_mode;            /* "gc_mode": concurrent|stw, default concurrent */
+  gyre__atomic_u64 gc_wait_bytes;      /* "gc_wait_bytes": 0 for a default from the live heap */
+  gyre__atomic_u64 gc_wait_objects;    /* "gc_wait_objects": likewise */
+  gyre__atomic_u64 gc_trace;           /* "gc_trace": 0|1, a line a collection; GYRE_GCTRACE=1 */
+  gyre__atomic_u64 pace_ms;            /* "pace_ms": longest wait for the collector, default 10 */
+  gyre__atomic_u64 young_us;           /* "young_us": longest young collection, default 50 */
+  gyre__atomic_u64 soft_limit;         /* "soft_limit": bytes, 0 none; default from the container */
+  gyre__atomic_u64 cascade;            /* "cascade": thread|service, default thread */
   gyre__atomic_u64 leaks; /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
   /* bug-hunting modes */
   gyre__atomic_u64

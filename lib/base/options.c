@@ -32,6 +32,14 @@ struct gyre__options gyre__options = {
     .release_budget = {2048},
     .gc = {1},
     .gc_threshold = {{2000}, {10}, {10}},
+    .gc_mode = {0},
+    .gc_wait_bytes = {0},
+    .gc_wait_objects = {0},
+    .gc_trace = {0},
+    .pace_ms = {10},
+    .young_us = {50},
+    .soft_limit = {0},
+    .cascade = {GYRE__CASCADE_THREAD},
     .leaks = {ON_IN_DEBUG},
     .collect_always = {0},
     .poison = {ON_IN_DEBUG},
@@ -104,6 +112,52 @@ static const struct option options[] = {
      .values = gyre__options.gc_threshold,
      .numbers = 3,
      .max = INT_MAX},
+    {.name = "gc_mode",
+     .help = "gc_mode: concurrent|stw, collect beside the program or stop it; default concurrent",
+     .values = &gyre__options.gc_mode,
+     .words = {"concurrent", "stw"}},
+    {.name = "gc_wait_bytes",
+     .help = "gc_wait_bytes: bytes with suffix k, M or G, new memory after which a full collection "
+             "is due, 0 for the larger of 16M and a quarter of the live heap; default 0",
+     .values = &gyre__options.gc_wait_bytes,
+     .numbers = 1,
+     .max = PTRDIFF_MAX},
+    {.name = "gc_wait_objects",
+     .help = "gc_wait_objects: a number, new objects after which a full collection is due, 0 for "
+             "the larger of 500000 and a quarter of the live objects; default 0",
+     .values = &gyre__options.gc_wait_objects,
+     .numbers = 1,
+     .max = PTRDIFF_MAX},
+    {.name = "gc_trace",
+     .help = "gc_trace: 0|1, a line on stderr for each collection; default 0",
+     .values = &gyre__options.gc_trace,
+     .numbers = 1,
+     .max = 1},
+    {.name = "pace_ms",
+     .help = "pace_ms: 0 to 4294967295, how long a safepoint waits at most for a collector that is "
+             "behind; default 10",
+     .values = &gyre__options.pace_ms,
+     .numbers = 1,
+     .max = UINT32_MAX},
+    {.name = "young_us",
+     .help = "young_us: 1 to 4294967295, how long a young collection may take, in microseconds; "
+             "default 50",
+     .values = &gyre__options.young_us,
+     .numbers = 1,
+     .min = 1,
+     .max = UINT32_MAX},
+    {.name = "soft_limit",
+     .help =
+         "soft_limit: bytes with suffix k, M or G, collect more often when the heap comes near, 0 "
+         "for no limit; default nine tenths of the container's memory limit",
+     .values = &gyre__options.soft_limit,
+     .numbers = 1,
+     .max = PTRDIFF_MAX},
+    {.name = "cascade",
+     .help = "cascade: thread|service, who goes on with a release that its budget cut off; default "
+             "thread",
+     .values = &gyre__options.cascade,
+     .words = {"thread", "service"}},
     {.name = "leaks",
      .help = "leaks: 0|1, report living objects in gyre_fini(); default " ON_IN_DEBUG_TEXT,
      .values = &gyre__options.leaks,
@@ -263,6 +317,11 @@ void gyre__options_init(void) {
   gyre__lock_take(&options_lock);
   /* relaxed: written under the lock, which we hold. */
   if (gyre__load_relaxed(&options_ready) == 0) {
+    /* relaxed: written under the lock, published with options_ready. */
+    gyre__store_relaxed(&gyre__options.soft_limit, gyre__os_memory_limit() / 10 * 9);
+    const char *trace = secure_getenv("GYRE_GCTRACE");
+    /* relaxed: as above. */
+    if (trace != NULL && strcmp(trace, "1") == 0) gyre__store_relaxed(&gyre__options.gc_trace, 1);
     conf = secure_getenv("GYRE_CONF");
     if (conf != NULL) conf_walk(conf, false);
     /* release: the options, for those who do not take the lock; pairs with the acquire above. */

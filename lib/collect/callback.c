@@ -114,7 +114,7 @@ int gyre_gc_remove_callback(uint64_t id) {
 
 void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase phase,
                          uint64_t duration_ns) {
-  if (c->quiet) return;
+  if (c->reason == GYRE__REASON_SHUTDOWN) return;
   bool stop = phase == GYRE_GC_STOP;
   struct gyre_gc_info info = {
       .size = sizeof info,

@@ -8,7 +8,7 @@
 /* ---- gyre__heap_check ---- */
 
 static void check_header(gyre__header *h) {
-  uint32_t id = h->type & GYRE__TYPE_ID_MASK;
+  uint32_t id = gyre__header_type_id(h);
   GYRE_REQUIRE(id != 0 && id <= gyre__type_count(), "corrupted header at %p: type id %u", (void *)h,
                id);
   /* relaxed: the world is stopped. */
@@ -36,7 +36,7 @@ static void check_count(gyre__header *h, uint32_t side) {
 static void check_objects(struct gyre__collection *c) {
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    for (uint32_t i = 0; i < page->capacity; i++) {
+    for (uint32_t i = 0; i < page->scan; i++) {
       if (!(page->side[i] & GYRE__SIDE_MEMBER)) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
       check_header(h);
@@ -47,13 +47,13 @@ static void check_objects(struct gyre__collection *c) {
 
 /* Runs `body` over all objects, in a stopped world. -ENOMEM if there is no memory for that. */
 static int with_all_objects(struct gyre__objects *self, void (*body)(struct gyre__collection *c)) {
-  struct gyre__collection c = {.self = self, .generation = GYRE_GC_NGEN - 1, .leaves = true};
+  struct gyre__collection c = {.self = self, .generation = GYRE_GC_NGEN - 1, .everything = true};
   gyre__collector_lock(self);
   gyre__heap_pin();
   gyre__world_stop(&self->heap.thread);
   bool gathered = gyre__set_gather(&c);
   if (gathered) {
-    gyre__set_count_edges(&c, true);
+    gyre__set_count_edges(&c);
     body(&c);
   }
   gyre__set_drop(&c);
@@ -85,11 +85,11 @@ static uint64_t *leaks;
 static void count_leaks(struct gyre__collection *c) {
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    for (uint32_t i = 0; i < page->capacity; i++) {
+    for (uint32_t i = 0; i < page->scan; i++) {
       if (!(page->side[i] & GYRE__SIDE_MEMBER)) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
       if (gyre_is_immortal(gyre__object_of(h))) continue;
-      leaks[h->type & GYRE__TYPE_ID_MASK]++;
+      leaks[gyre__header_type_id(h)]++;
       leaks[0]++;
     }
   }
@@ -129,11 +129,13 @@ ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
   if (another_runs(&self->heap.thread)) return -EBUSY;
+  gyre__service_stop();
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)
-    if (gyre__collect(self, GYRE_GC_NGEN - 1, true, true) <= 0) break;
+    if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_SHUTDOWN, true) <= 0) break;
   gyre__release_all(self);
+  gyre__limbo_free_idle(self);
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();
   gyre_thread_detach();

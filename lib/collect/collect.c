@@ -51,42 +51,38 @@ bool gyre__is_collecting(const struct gyre__objects *self) {
   return self->heap.thread.is_collecting;
 }
 
-/* ---- the phases ---- */
+/* ---- steps that both modes share ---- */
 
-/* Among the candidates, or the suspects that are left: who is dead? */
-static void find_dead(struct gyre__collection *c, bool discover) {
-  gyre__set_count_edges(c, discover);
-  gyre__set_mark_live(c);
-  gyre__set_survey(c);
+static uint64_t lap(struct gyre__collection *c, unsigned phase, uint64_t since_ns) {
+  uint64_t now = gyre__clock_ns();
+  c->phase_ns[phase] += now - since_ns;
+  return now;
 }
 
-static void condemn(struct gyre__collection *c) {
-  if (c->has_weak) gyre__dead_clear_weak(c);
-  if (c->has_clear) gyre__dead_hold(c);
-}
-
-/* The first stop. False if there is no memory; nothing has changed then. */
-static bool first_look(struct gyre__collection *c) {
+/* Phase A: the candidates, and who of them is not live. False if there is no memory; nothing has
+ * changed then. */
+static bool find_suspects(struct gyre__collection *c) {
+  uint64_t since_ns = gyre__clock_ns();
   if (!gyre__set_gather(c)) return false;
-  find_dead(c, true);
+  gyre__set_count_edges(c);
   c->candidates = c->members;
-  gyre__set_age_pages(c);
-  gyre__generation_collected(c->generation, c->survivors);
-  if (c->finalizable > 0)
-    gyre__dead_hold(c);
-  else if (c->dead > 0)
-    condemn(c);
+  c->aging = true;
+  gyre__set_mark_live(c);
+  c->aging = false;
+  gyre__set_survey(c);
+  c->first_suspects = c->suspects;
+  gyre__generation_collected(c);
+  lap(c, GYRE__PHASE_FIND, since_ns);
   return true;
 }
 
-/* The second: some may have been brought back. */
-static void second_look(struct gyre__collection *c) {
-  gyre__set_keep_dead(c);
-  find_dead(c, false);
-  c->resurrected = c->survivors;
-  gyre__dead_unhold(c);
-  condemn(c);
+static void free_condemned(struct gyre__collection *c) {
+  uint64_t since_ns = gyre__clock_ns();
+  if (c->dead > 0) gyre__dead_free(c);
+  lap(c, GYRE__PHASE_FREE, since_ns);
 }
+
+/* ---- stop the world ---- */
 
 static void stop(struct gyre__collection *c, uint64_t *began_ns) {
   *began_ns = gyre__clock_ns();
@@ -98,24 +94,116 @@ static void resume(struct gyre__collection *c, uint64_t began_ns) {
   gyre__stats_pause(c->generation, gyre__clock_ns() - began_ns);
 }
 
-static ptrdiff_t collect(struct gyre__collection *c) {
+/* Young objects of all threads become candidates. */
+static void promote_all(struct gyre__collection *c) {
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    gyre__object_hooks.young_promote((struct gyre__objects *)gyre__thread_slot(id),
+                                     c->generation == 0);
+}
+
+/* The second look: finalizers may have brought some back. */
+static void look_again(struct gyre__collection *c) {
+  gyre__set_keep_suspects(c);
+  gyre__set_join_suspects(c);
+  gyre__set_mark_live(c);
+  gyre__set_survey(c);
+  gyre__dead_condemn(c);
+}
+
+static bool collect_stopped(struct gyre__collection *c) {
   uint64_t began;
   stop(c, &began);
-  bool enough_memory = first_look(c);
+  promote_all(c);
+  bool enough_memory = find_suspects(c);
+  bool finalize = enough_memory && c->finalizable > 0;
+  if (finalize)
+    gyre__dead_hold(c);
+  else if (enough_memory && c->suspects > 0)
+    gyre__dead_condemn(c);
   resume(c, began);
-  if (!enough_memory) return -ENOMEM;
-  if (c->finalizable > 0) {
+  if (finalize) {
     gyre__dead_finalize(c);
     stop(c, &began);
-    second_look(c);
+    look_again(c);
     resume(c, began);
+    gyre__dead_unhold_live(c);
   }
-  if (c->dead > 0) {
-    gyre__weak_run(c->self, &c->weak);
-    gyre__dead_free(c);
-  }
-  return (ptrdiff_t)c->dead;
+  if (enough_memory) free_condemned(c);
+  return enough_memory;
 }
+
+/* ---- beside the program ---- */
+
+void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode) {
+  uint64_t start = gyre__clock_ns();
+  gyre__handshake(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | mode);
+  uint64_t took = gyre__clock_ns() - start;
+  if (c->handshakes < GYRE__HANDSHAKES) c->handshake_ns[c->handshakes] = took;
+  c->handshakes++;
+  uint64_t slowest;
+  char name[32];
+  gyre__grace_slowest(&slowest, name);
+  if (slowest <= c->slowest_ns) return;
+  c->slowest_ns = slowest;
+  memcpy(c->slowest, name, sizeof name);
+}
+
+/* Promotes the young objects of a slot for its thread, which is idle, or lost. False if it runs. */
+static bool promote_idle(struct gyre__collection *c, struct gyre__thread *slot, uint32_t word) {
+  if (!gyre__thread_take_counts(slot)) return false;
+  bool missing = slot->mode != word;
+  if (missing) gyre__object_hooks.young_promote((struct gyre__objects *)slot, c->generation == 0);
+  gyre__thread_give_back(slot);
+  return true;
+}
+
+/* H0, with the young objects of all threads promoted when it is over: a running thread has done so
+ * as it adopted the mode, for an idle one we do it. One that came back in between has adopted the
+ * mode too, but perhaps after our look at it; the second grace period waits for that. */
+static void begin(struct gyre__collection *c, bool with_young) {
+  uint32_t how = !with_young          ? 0u
+                 : c->generation == 0 ? (uint32_t)GYRE__MODE_PROMOTE_FRESH
+                                      : (uint32_t)GYRE__MODE_PROMOTE;
+  c->epoch = gyre__mode_epoch(gyre__mode_published()) + 1;
+  uint32_t mode = GYRE__MODE_PINNED | how;
+  gyre__collection_handshake(c, mode);
+  if (how == 0) return;
+  uint32_t word = c->epoch << GYRE__MODE_EPOCH_SHIFT | mode;
+  uint32_t count = gyre__thread_slot_count();
+  bool all = true;
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__thread *slot = gyre__thread_slot(id);
+    if (slot != &c->self->heap.thread) all &= promote_idle(c, slot, word);
+  }
+  if (!all) gyre__grace_wait(gyre__grace_ticket(), UINT64_MAX);
+}
+
+/* H3. Nobody is waited for: a thread that learns of it late keeps its limbo for so long. */
+static void end(struct gyre__collection *c) {
+  gyre__mode_publish(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | GYRE__MODE_IDLE);
+  gyre__grace_start(gyre__grace_ticket());
+}
+
+static bool collect_beside(struct gyre__collection *c, bool with_young) {
+  begin(c, with_young);
+  bool enough_memory = find_suspects(c);
+  if (enough_memory && c->suspects > 0) {
+    gyre__suspects_prove(c);
+    if (c->suspects > 0) {
+      gyre__set_keep_suspects(c);
+      c->held = true;
+      gyre__dead_finalize(c);
+      gyre__suspects_prove(c);
+      gyre__dead_unhold_live(c);
+    }
+    free_condemned(c);
+  }
+  end(c);
+  return enough_memory && !c->out_of_memory;
+}
+
+/* ---- one collection ---- */
 
 void gyre__collector_lock(struct gyre__objects *self) {
   gyre__lock_parked(&self->heap.thread, &collector_lock);
@@ -127,7 +215,8 @@ void gyre__collector_unlock(struct gyre__objects *self) {
   gyre__lock_give(&collector_lock);
 }
 
-ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, bool quiet) {
+ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
+                        bool wait) {
   if (gyre__is_collecting(self)) return 0;
   if (!wait) {
     if (!gyre__lock_try(&collector_lock)) return -EBUSY;
@@ -138,20 +227,34 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, b
   /* Cancelled in a finalizer, a callback or a hook, we would leave the lock held and the dead half
    * dead. */
   int cancel = gyre__cancel_put_off();
-  struct gyre__collection c = {.self = self, .generation = generation, .quiet = quiet};
+  struct gyre__collection c = {.self = self, .generation = generation, .reason = reason};
+  c.beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
   c.started_ns = gyre__clock_ns();
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
   gyre__heap_pin();
-  ptrdiff_t result = collect(&c);
+  bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
+  bool done = c.beside ? collect_beside(&c, asked) : collect_stopped(&c);
   gyre__set_drop(&c);
   gyre__heap_unpin();
   uint64_t duration = gyre__clock_ns() - c.started_ns;
-  if (result >= 0) gyre__stats_collected(&c, duration);
+  if (done) {
+    gyre__generation_finished(&c);
+    gyre__stats_collected(&c, duration);
+    gyre__trace(&c, duration);
+  }
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
   gyre__collector_unlock(self);
+  gyre__service_collected();
   gyre__cancel_restore(cancel);
-  return result;
+  return done ? (ptrdiff_t)c.dead : -ENOMEM;
 }
+
+int gyre_gc_set_mode(enum gyre_gc_mode mode) {
+  if (mode != GYRE_GC_CONCURRENT && mode != GYRE_GC_STW) return -EINVAL;
+  return gyre_option_set("gc_mode", mode == GYRE_GC_STW ? "stw" : "concurrent");
+}
+
+enum gyre_gc_mode gyre_gc_get_mode(void) { return (enum gyre_gc_mode)gyre__option(gc_mode); }
 
 ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;
@@ -161,7 +264,7 @@ ptrdiff_t gyre_gc_collect(int generation) {
   if (gyre__is_collecting(self)) return 0;
   gyre_safepoint();
   gyre__release_all(self);
-  return gyre__collect(self, generation, true, false);
+  return gyre__collect(self, generation, GYRE__REASON_CALL, true);
 }
 
 /* ---- out of memory, fork ---- */
@@ -171,7 +274,7 @@ static bool reclaim(struct gyre__heap *heap) {
   struct gyre__objects *self = (struct gyre__objects *)heap;
   if (!gyre__option(alloc_is_safepoint) || gyre__is_collecting(self) || self->in_cascade)
     return false;
-  return gyre__collect(self, GYRE_GC_NGEN - 1, true, false) > 0;
+  return gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) > 0;
 }
 
 static bool collecting_here(void) {
@@ -198,6 +301,8 @@ static void fork_parent_resumed(void) {
 }
 
 static void fork_child(void) {
+  gyre__service_fork_child();
+  gyre__young_fork_child();
   gyre__stats_fork_child();
   gyre__callbacks_fork_child();
   if (!collecting_here()) gyre__lock_reset(&collector_lock);

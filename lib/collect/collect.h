@@ -8,18 +8,25 @@
 #include "lib/object/object.h"
 #include "lib/weak/weak.h"
 
-/* The set of a collection: at first the candidates, then the suspects among them, then what of
- * those is dead. A word for each block of the pages that hold candidates (page->side) says what is
- * known of the object in it. */
+/* The set of a collection: at first the candidates, then the suspects among them, then what of those
+ * is condemned. A word for each block of the pages that hold candidates (page->side) says what is
+ * known of the object in it. Only the collector reads or writes it. */
 #define GYRE__SIDE_LIVE (1u << 31)        /* reachable from outside the set */
 #define GYRE__SIDE_PENDING (1u << 30)     /* live, and its references are still to be followed */
 #define GYRE__SIDE_MEMBER (1u << 29)      /* in the set */
-#define GYRE__SIDE_EDGES ((1u << 29) - 1) /* references to it from members; sticks at the maximum */
+#define GYRE__SIDE_CONDEMNED (1u << 28)   /* proved to be garbage */
+#define GYRE__SIDE_EDGES ((1u << 28) - 1) /* references to it from members; sticks at the maximum */
 
-/* A member is dead when it is not live. */
-GYRE_INLINE bool gyre__side_is_dead(uint32_t side) {
-  return (side & (GYRE__SIDE_MEMBER | GYRE__SIDE_LIVE)) == GYRE__SIDE_MEMBER;
+/* A member that nothing is known to keep alive. */
+GYRE_INLINE bool gyre__side_is_suspect(uint32_t side) {
+  return (side & (GYRE__SIDE_MEMBER | GYRE__SIDE_LIVE | GYRE__SIDE_CONDEMNED)) == GYRE__SIDE_MEMBER;
 }
+
+/* Components of suspects that refer to each other: union-find over block numbers. A word is 0 (alone),
+ * the parent's number + 1, or a root's flags. */
+#define GYRE__COMPONENT_ROOT (1u << 31)
+#define GYRE__COMPONENT_LIVE (GYRE__COMPONENT_ROOT | 1u)    /* not garbage, or not known to be */
+#define GYRE__COMPONENT_SPECIAL (GYRE__COMPONENT_ROOT | 2u) /* finalizers, weak references, clear */
 
 #define GYRE__MARK_STACK 65536
 
@@ -32,9 +39,10 @@ struct gyre__marked {
 struct gyre__set {
   struct gyre__page **pages;
   size_t page_count;
-  /* Memory for pages and side words, one mapping. */
-  void *memory;
-  size_t memory_bytes;
+  /* All pages' side words, one after the other, and how many: a block's number is its word's. */
+  uint32_t *side;
+  size_t blocks;
+  uint32_t *component; /* as many words; NULL if suspects need not be joined */
   /* Objects to be marked from. When it is full, PENDING in the side words stands for what does not
    * fit. */
   struct gyre__marked *stack;
@@ -42,82 +50,192 @@ struct gyre__set {
   bool overflow;
 };
 
+/* Why a collection runs, for traces. */
+enum gyre__reason {
+  GYRE__REASON_CALL,     /* gyre_gc_collect() */
+  GYRE__REASON_OBJECTS,  /* objects were promoted */
+  GYRE__REASON_BYTES,    /* bytes were, or were reported as external */
+  GYRE__REASON_MEMORY,   /* an allocation found none */
+  GYRE__REASON_ALWAYS,   /* option collect_always */
+  GYRE__REASON_SHUTDOWN, /* gyre_fini() */
+  GYRE__REASONS
+};
+
+/* Handshakes, and what lies between them: times for the trace. */
+enum { GYRE__PHASE_FIND, GYRE__PHASE_PROVE, GYRE__PHASE_CONDEMN, GYRE__PHASE_FREE, GYRE__PHASES };
+#define GYRE__HANDSHAKES 6
+
 struct gyre__collection {
   struct gyre__objects *self;
   int generation;
-  bool quiet;  /* no gc callbacks: gyre_fini() */
-  bool leaves; /* leaf objects too: reports and checks only */
+  enum gyre__reason reason;
+  bool beside;     /* the program runs meanwhile */
+  bool everything; /* all objects, young ones and leaves too: checks in a stopped world */
+  bool aging;      /* what is marked survives this collection and gets older */
   struct gyre__set set;
   struct gyre__weak_pending weak;
   /* What was found. */
-  uint64_t candidates; /* members at first */
-  uint64_t members;
-  uint64_t survivors; /* of those, live */
-  uint64_t dead;
+  uint64_t candidates;
+  uint64_t members;                   /* candidates at first */
+  uint64_t survivors, survivor_bytes; /* of those, live by the last marking */
+  uint64_t suspects;                  /* of those, not */
   uint64_t finalizable;
-  bool has_weak;  /* a dead object has weak references */
-  bool has_clear; /* a dead object's type has a clear hook */
-  bool held;      /* dead objects carry one more count: the collection's own */
+  bool has_clear;     /* a suspect's type has a clear hook */
+  bool out_of_memory; /* some suspects were kept, because there was no memory to prove them dead */
+  bool held;          /* the suspects carry GYRE__HOLD counts of the collector's */
   /* What was done. */
+  uint64_t dead;
   uint64_t finalized;
   uint64_t resurrected;
   uint64_t freed_bytes;
   uint64_t started_ns;
+  /* For the trace. */
+  uint32_t epoch; /* of its mode words */
+  uint64_t first_suspects;
+  uint64_t phase_ns[GYRE__PHASES];
+  uint64_t handshake_ns[GYRE__HANDSHAKES];
+  unsigned handshakes;
+  uint64_t slowest_ns;
+  char slowest[32];
 };
 
-/* ---- set.c: world stopped ---- */
+/* ---- set.c: in a stopped world, or beside the program, pinned ---- */
 
-/* Fills the set with the candidates of the collection's generation: pages and zeroed side words.
- * False if there is no memory; nothing has changed then. */
+/* Fills the set with the pages that hold candidates of the collection's generation, and zeroed side
+ * words. False if there is no memory; nothing has changed then. */
 bool gyre__set_gather(struct gyre__collection *c);
-/* Counts, for every member, the references to it that members hold. With `discover`, first makes
- * members of all candidates in the set's pages. */
-void gyre__set_count_edges(struct gyre__collection *c, bool discover);
-/* Marks what is referred to from outside the set, and all that is reachable from there inside it.
- * Survivors of the first marking are a generation older afterwards. */
+/* Makes members of the candidates, and counts for each the references to it that members hold. */
+void gyre__set_count_edges(struct gyre__collection *c);
+/* Marks what is referred to from outside the set, and all that is reachable from there inside it. */
 void gyre__set_mark_live(struct gyre__collection *c);
-/* Takes the live members out of the set and forgets the counted edges: what remains are suspects to
- * be looked at again. */
-void gyre__set_keep_dead(struct gyre__collection *c);
-/* Counts the dead, and finds out whether any has a finalizer to run, weak references or a clear
+/* Takes all but the suspects out of the set, and forgets the suspects' edges; the condemned stay
+ * condemned. */
+void gyre__set_keep_suspects(struct gyre__collection *c);
+/* Counts the suspects, and finds out whether any has a finalizer to run, weak references or a clear
  * hook. */
 void gyre__set_survey(struct gyre__collection *c);
-/* Takes the pages out of the set. World stopped or running. */
+/* Counts for each suspect the references to it that suspects hold, and joins the two. The words have
+ * neither edges nor components before. */
+void gyre__set_join_suspects(struct gyre__collection *c);
+/* The word of the component that a block belongs to. */
+uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page *page,
+                             uint32_t index);
+/* Has a member counts that do not come from edges? */
+bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side);
+/* Has its count fallen to 0 before? */
+bool gyre__is_destroyed(gyre__header *h);
+/* Takes the pages out of the set and gives its memory back. */
 void gyre__set_drop(struct gyre__collection *c);
-/* Puts each slot's list of recent pages right after the objects in them have aged. */
-void gyre__set_age_pages(struct gyre__collection *c);
+
+/* ---- suspect.c: beside the program ---- */
+
+/* Finds out which suspects are garbage, and condemns them: their weak references are dead then.
+ * Garbage with finalizers to run is held instead and stays suspect. The others are live. Passes
+ * handshakes. */
+void gyre__suspects_prove(struct gyre__collection *c);
 
 /* ---- dead.c ---- */
 
-/* Gives every member a count of the collection's own, and takes it off again. World stopped. */
+/* GYRE__FOR_EACH_MEMBER(c, test, { ... }): the body for each block whose side word passes the test, with
+ * `page`, `i` and `h` set. */
+#define GYRE__FOR_EACH_MEMBER(c, test, body)                                                       \
+  for (size_t gyre__p = 0; gyre__p < (c)->set.page_count; gyre__p++) {                             \
+    struct gyre__page *page = (c)->set.pages[gyre__p];                                             \
+    if (page == NULL) continue; /* a large one, freed */                                           \
+    for (uint32_t i = 0; i < page->scan; i++) {                                                    \
+      if (!test(page->side[i])) continue;                                                          \
+      gyre__header *h = (gyre__header *)gyre__page_block(page, i);                                 \
+      body                                                                                         \
+    }                                                                                              \
+  }
+GYRE_INLINE bool gyre__side_is_condemned(uint32_t side) { return side & GYRE__SIDE_CONDEMNED; }
+
+/* World stopped: all suspects are garbage. Clears their weak references. */
+void gyre__dead_condemn(struct gyre__collection *c);
+/* Gives every suspect the collector's own counts. World stopped. */
 void gyre__dead_hold(struct gyre__collection *c);
-void gyre__dead_unhold(struct gyre__collection *c);
-/* Runs the finalizers of the members. World running. */
+/* All members were held; takes the counts off those that live, and counts them as resurrected. World
+ * running. */
+void gyre__dead_unhold_live(struct gyre__collection *c);
+/* Runs the finalizers of the suspects. World running. */
 void gyre__dead_finalize(struct gyre__collection *c);
-/* Makes the weak references of the dead dead. World stopped. */
-void gyre__dead_clear_weak(struct gyre__collection *c);
-/* Drops what leads out of the set, and frees. World running. */
+/* Calls the weak callbacks of the condemned, drops what leads out of the set, and frees. World
+ * running. */
 void gyre__dead_free(struct gyre__collection *c);
 
-/* ---- generation.c ---- */
+/* Frees a page of the condemned of the collection that is under way in another thread. False if there
+ * is none to be had. At a safepoint; runs program code. */
+bool gyre__dead_help(struct gyre__objects *self);
 
+/* ---- young.c ---- */
+
+struct gyre__young_stats {
+  gyre__atomic_u64 collections, candidates, collected, freed_bytes, duration_ns, longest_ns;
+};
+
+/* Looks through the calling thread's young objects if there are enough of them, or `always`. At a
+ * safepoint. */
+void gyre__young_collect(struct gyre__objects *self, bool always);
+/* Reports what the thread has allocated that was never young. */
+void gyre__young_report(struct gyre__objects *self);
+/* Plans when the thread is to be asked next, if it does not look now. */
+void gyre__young_plan(struct gyre__objects *self);
+/* Objects in a slot's log, dead ones that are still in it included. Any thread. */
+size_t gyre__young_count(struct gyre__objects *slot);
+/* Adds the slot's figures. Any thread. */
+void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum);
+
+/* ---- generation.c: when to collect what ---- */
+
+/* How often a thread that allocates large objects tells. */
+#define GYRE__REPORT_BYTES ((uint64_t)1 << 20)
+
+/* Objects have reached generation 1; `looked`: by a young collection. Any thread. */
+void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked);
 /* The generation that an automatic collection should collect now, or -1. */
-int gyre__generation_due(void);
-/* Called in the stopped world: the counts start anew. `survivors`: of this collection. */
-void gyre__generation_collected(int generation, uint64_t survivors);
+int gyre__generation_due(enum gyre__reason *reason);
+/* The counts start anew: the collection has its candidates. `mark_live` has been done. */
+void gyre__generation_collected(struct gyre__collection *c);
+/* The collection is over. */
+void gyre__generation_finished(const struct gyre__collection *c);
+/* Bytes and objects that may have become garbage since the last full collection, at most, and the
+ * bounds on them. */
+void gyre__generation_waiting(uint64_t *bytes, uint64_t *objects);
+uint64_t gyre__waiting_bytes_bound(void);
+uint64_t gyre__waiting_objects_bound(void);
 
-/* ---- stats.c, callback.c ---- */
+/* ---- service.c: the service thread, and the program's wait for it ---- */
+
+/* Frees what idle threads have in limbo, as far as it may go. */
+void gyre__limbo_free_idle(struct gyre__objects *self);
+/* Asks for an automatic collection. Any thread, running or parked. False if there is no service
+ * thread and none can be made. */
+bool gyre__service_ask(void);
+/* At a safepoint: helps, and then waits, if the program is too far ahead of the collector. */
+void gyre__service_pace(struct gyre__objects *self);
+/* Ends the service thread, and waits for its end, parked. */
+void gyre__service_stop(void);
+/* A collection has been finished by this thread. */
+void gyre__service_collected(void);
+
+/* ---- stats.c, callback.c, trace.c ---- */
 
 void gyre__stats_pause(int generation, uint64_t ns);
 void gyre__stats_collected(const struct gyre__collection *c, uint64_t duration_ns);
+void gyre__stats_paced(uint64_t ns, bool waited);
 void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase phase,
                          uint64_t duration_ns);
+/* GYRE_GCTRACE=1: a line for the collection. */
+void gyre__trace(const struct gyre__collection *c, uint64_t duration_ns);
 
 /* ---- collect.c ---- */
 
 /* Collects; what gyre_gc_collect() returns. `wait`: for a collection that is under way in another
  * thread, else -EBUSY. */
-ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, bool wait, bool quiet);
+ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
+                        bool wait);
+/* A handshake of the collection's, with its time taken. */
+void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 
 void gyre__callbacks_fork_prepare(void);
 void gyre__callbacks_fork_parent(void);
@@ -125,6 +243,8 @@ void gyre__callbacks_fork_child(void);
 void gyre__stats_fork_prepare(void);
 void gyre__stats_fork_parent(void);
 void gyre__stats_fork_child(void);
+void gyre__service_fork_child(void);
+void gyre__young_fork_child(void);
 
 /* Does this thread collect, or check the heap, further up its stack? */
 bool gyre__is_collecting(const struct gyre__objects *self);

@@ -1,55 +1,36 @@
 /* SPDX-License-Identifier: MIT */
-/* What becomes of the dead: finalizers, weak references, memory.
+/* What becomes of garbage: finalizers, weak references, memory.
  *
- * The dead refer to each other and nobody else refers to them, so they are freed without counting:
- * references among them are skipped (the side words, which stay until the end, tell by address who
- * was dead, whatever has been made of a block since), and references that lead out are released as
- * ever, which may run program code.
+ * The condemned refer to each other and nobody else refers to them, so they are freed without
+ * counting: references among them are skipped (the side words, which stay until the end, tell by
+ * address who was condemned, whatever has been made of a block since), and references that lead out
+ * are released as ever, which may run program code.
  *
- * Two things let program code at dead objects: finalizers, and the clear hooks of visit types,
- * which release references to other dead objects. So that no count falls to 0 meanwhile, the
- * collection then *holds* each of them: it merges its counts, so that nobody is asked to merge
- * later, and adds one.
+ * Two things let program code at garbage: finalizers, and the clear hooks of visit types, which
+ * release references to other objects of the garbage. So that no count falls to 0 meanwhile, and no
+ * owner is asked to merge, the collector then *holds* each of them by more counts than anybody can
+ * drop (GYRE__HOLD).
  */
 #include "lib/collect/collect.h"
 
-/* Calls body for every dead member: `page`, `i` and `h` are set. Not up to the page's capacity,
- * which its owner may raise while the world runs; the side words beyond it are 0. */
-#define FOR_EACH_DEAD(c, body)                                                                     \
-  for (size_t gyre__p = 0; gyre__p < (c)->set.page_count; gyre__p++) {                             \
-    struct gyre__page *page = (c)->set.pages[gyre__p];                                             \
-    for (uint32_t i = 0; i < page->reserved; i++) {                                                \
-      if (!gyre__side_is_dead(page->side[i])) continue;                                            \
-      gyre__header *h = (gyre__header *)gyre__page_block(page, i);                                 \
-      body                                                                                         \
-    }                                                                                              \
-  }
-
 void gyre__dead_hold(struct gyre__collection *c) {
-  FOR_EACH_DEAD(c, {
-    /* relaxed: the world is stopped. */
-    if (gyre__load_relaxed(&h->owner) != 0) gyre__merge(h, false);
-    gyre__fetch_add_relaxed(&h->shared, GYRE__ONE);
-  })
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, { gyre__hold(h); })
   c->held = true;
 }
 
-void gyre__dead_unhold(struct gyre__collection *c) {
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    for (uint32_t i = 0; i < page->capacity; i++) {
-      if (!(page->side[i] & GYRE__SIDE_MEMBER)) continue;
-      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      /* relaxed: the world is stopped. */
-      if (gyre__state_of(gyre__load_relaxed(&h->shared)) != GYRE__IMMORTAL_STATE)
-        gyre__fetch_sub_relaxed(&h->shared, GYRE__ONE);
-    }
-  }
-  c->held = false;
+static bool is_live(uint32_t side) {
+  return (side & (GYRE__SIDE_MEMBER | GYRE__SIDE_LIVE)) == (GYRE__SIDE_MEMBER | GYRE__SIDE_LIVE);
+}
+
+void gyre__dead_unhold_live(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, is_live, {
+    gyre__unhold(c->self, h);
+    c->resurrected++;
+  })
 }
 
 void gyre__dead_finalize(struct gyre__collection *c) {
-  FOR_EACH_DEAD(c, {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     /* relaxed: only a hint; gyre__object_finalize() decides who runs it. */
     if (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) {
       gyre__object_finalize(h);
@@ -58,8 +39,11 @@ void gyre__dead_finalize(struct gyre__collection *c) {
   })
 }
 
-void gyre__dead_clear_weak(struct gyre__collection *c) {
-  FOR_EACH_DEAD(c, {
+void gyre__dead_condemn(struct gyre__collection *c) {
+  if (c->has_clear && !c->held) gyre__dead_hold(c);
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    page->side[i] |= GYRE__SIDE_CONDEMNED;
+    c->dead++;
     /* relaxed: the world is stopped. */
     if (gyre__load_relaxed(&h->bits) & GYRE__BIT_WEAK)
       gyre__weak_clear(c->self, gyre__object_of(h), &c->weak);
@@ -68,8 +52,8 @@ void gyre__dead_clear_weak(struct gyre__collection *c) {
 
 /* ---- freeing ---- */
 
-/* Was this object found dead by this collection? */
-static bool is_dead(const void *object) {
+/* Was this object condemned by this collection? */
+static bool is_condemned(const void *object) {
   gyre__header *h = gyre__header_of(object);
   struct gyre__segment *segment = gyre__segment_of(h);
   const struct gyre__page *page;
@@ -80,7 +64,7 @@ static bool is_dead(const void *object) {
     if (!(gyre__load_relaxed(&h->gc) & GYRE__GC_LARGE)) return false;
     page = gyre__page_of(h);
   }
-  return page->side != NULL && gyre__side_is_dead(page->side[gyre__page_index(page, h)]);
+  return page->side != NULL && gyre__side_is_condemned(page->side[gyre__page_index(page, h)]);
 }
 
 static void dead_clear(gyre__header *h, struct gyre__page *page) {
@@ -91,14 +75,15 @@ static void dead_clear(gyre__header *h, struct gyre__page *page) {
   GYRE__FOR_EACH_SLOT(type, h, page, slot, {
     /* relaxed: nobody else can reach the object. */
     void *target = gyre__load_relaxed(&slot->gyre__ref);
-    if (target != NULL && !is_dead(target)) gyre_release(target);
+    if (target != NULL && !is_condemned(target)) gyre_release(target);
   });
 }
 
 /* Leaves the header of a freed object as birth wants to find it. */
 static void dead_bury(gyre__header *h) {
   /* relaxed: nobody else can reach the object, and no thread still looks at it from before: none
-   * was in the middle of an operation when the world stood still. */
+   * was in the middle of an operation when the world stood still, or since the last handshake, when
+   * it could not be reached any more. */
   gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT));
   gyre__store_relaxed(&h->local, 0);
   gyre__store_relaxed(&h->gc, 0);
@@ -108,12 +93,12 @@ static void **link_of(gyre__header *h) {
   return (void **)(void *)((char *)h + GYRE__LINK_OFFSET(GYRE__TRACKED));
 }
 
-/* The dead of one page, linked, given back at once. */
-static void page_free_dead(struct gyre__collection *c, struct gyre__page *page, bool clear) {
+/* The condemned of one page, linked, given back at once. Returns how many bytes. */
+static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *page, bool clear) {
   gyre__header *first = NULL, *last = NULL;
   uint32_t count = 0;
-  for (uint32_t i = 0; i < page->reserved; i++) {
-    if (!gyre__side_is_dead(page->side[i])) continue;
+  for (uint32_t i = 0; i < page->scan; i++) {
+    if (!gyre__side_is_condemned(page->side[i])) continue;
     gyre__header *h = (gyre__header *)gyre__page_block(page, i);
     if (clear) dead_clear(h, page);
     dead_bury(h);
@@ -124,35 +109,108 @@ static void page_free_dead(struct gyre__collection *c, struct gyre__page *page, 
     last = h;
     count++;
   }
-  if (count == 0) return;
-  c->freed_bytes += (uint64_t)count * page->block_size;
+  if (count == 0) return 0;
+  uint64_t bytes = (uint64_t)count * page->block_size;
   *link_of(last) = NULL;
-  gyre__heap_free_chain(&c->self->heap, page, first, last, count);
+  gyre__heap_free_chain(&self->heap, page, first, last, count);
+  return bytes;
 }
 
 static void page_clear_dead(struct gyre__page *page) {
-  for (uint32_t i = 0; i < page->reserved; i++)
-    if (gyre__side_is_dead(page->side[i]))
+  for (uint32_t i = 0; i < page->scan; i++)
+    if (gyre__side_is_condemned(page->side[i]))
       dead_clear((gyre__header *)gyre__page_block(page, i), page);
 }
 
+/* What there is to share: pages whose condemned can be freed by anybody, one by one. */
+static struct {
+  /* Written by the collector while nobody helps. */
+  struct gyre__page **pages;
+  /* The next page, and how many there are: 0 when there is nothing to share. */
+  gyre__atomic_size next, end;
+  /* Threads that help. Futex word of the collector. */
+  gyre__atomic_u32 helpers;
+  gyre__atomic_u64 freed_bytes;
+} shared_work;
+
+static bool page_is_shared(const struct gyre__page *page) {
+  return page != NULL && !page->is_large;
+}
+
+/* Frees one page's condemned; false if there is no page left. */
+static bool share_take(struct gyre__objects *self) {
+  /* relaxed: a number of one's own; the pages were published with `end`. */
+  size_t at = gyre__fetch_add_relaxed(&shared_work.next, 1);
+  /* acquire: the pages and their side words; pairs with the store in free_pages(). */
+  if (at >= gyre__load_acquire(&shared_work.end)) return false;
+  struct gyre__page *page = shared_work.pages[at];
+  if (page_is_shared(page)) {
+    uint64_t bytes = page_free_dead(self, page, true);
+    /* relaxed: a figure, complete when the helpers are gone. */
+    gyre__fetch_add_relaxed(&shared_work.freed_bytes, bytes);
+  }
+  return true;
+}
+
+bool gyre__dead_help(struct gyre__objects *self) {
+  /* seq_cst: counted before the look whether there is work; pairs with free_pages(). */
+  gyre__fetch_add_seq_cst(&shared_work.helpers, 1);
+  bool some = false;
+  /* seq_cst: see above. */
+  if (gyre__load_seq_cst(&shared_work.end) != 0) {
+    /* Program code that runs here is inside a collection, as in the collector. */
+    self->heap.thread.is_collecting = true;
+    int cancel = gyre__cancel_put_off();
+    GYRE_WINDOW("dead/helping");
+    some = share_take(self);
+    gyre__cancel_restore(cancel);
+    self->heap.thread.is_collecting = false;
+  }
+  /* acq_rel: what was freed, to the collector; pairs with free_pages(). */
+  if (gyre__fetch_sub_acq_rel(&shared_work.helpers, 1) == 1)
+    gyre__futex_wake(&shared_work.helpers, 1);
+  return some;
+}
+
+/* The condemned in pages of segments, page by page, with whoever helps. */
+static void free_pages(struct gyre__collection *c) {
+  shared_work.pages = c->set.pages;
+  /* relaxed: published with the end. */
+  gyre__store_relaxed(&shared_work.next, 0);
+  gyre__store_relaxed(&shared_work.freed_bytes, 0);
+  /* release: pairs with share_take(). */
+  gyre__store_release(&shared_work.end, c->set.page_count);
+  while (share_take(c->self)) {
+  }
+  /* seq_cst: before the look at the helpers; pairs with gyre__dead_help(). */
+  gyre__store_seq_cst(&shared_work.end, 0);
+  GYRE_WINDOW("dead/shared");
+  gyre_park();
+  uint32_t helpers;
+  /* seq_cst: see above; acquires what they freed. */
+  while ((helpers = gyre__load_seq_cst(&shared_work.helpers)) != 0)
+    gyre__futex_wait(&shared_work.helpers, helpers, UINT64_MAX);
+  gyre_unpark();
+  /* relaxed: nobody helps any more. */
+  c->freed_bytes += gyre__load_relaxed(&shared_work.freed_bytes);
+}
+
 void gyre__dead_free(struct gyre__collection *c) {
-  /* Clear hooks reach other dead objects, so all of them run first. A large object takes its page
-   * with it, and others of the dead may still refer to it, so it is freed last. */
-  bool again = c->has_clear;
+  gyre__weak_run(c->self, &c->weak);
+  if (!c->has_clear) free_pages(c);
+  /* Clear hooks reach other condemned objects, so all of them run first. A large object takes its
+   * page with it, and others of the condemned may still refer to it, so it is freed last. */
+  bool again = false;
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    if (c->has_clear || page->is_large) {
-      page_clear_dead(page);
-      again = true;
-    } else {
-      page_free_dead(c, page, true);
-    }
+    if (page == NULL || (!c->has_clear && !page->is_large)) continue;
+    page_clear_dead(page);
+    again = true;
   }
   for (size_t p = 0; again && p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    if (!c->has_clear && !page->is_large) continue;
-    if (page->is_large && gyre__side_is_dead(page->side[0])) c->set.pages[p] = NULL;
-    page_free_dead(c, page, false);
+    if (page == NULL || (!c->has_clear && !page->is_large)) continue;
+    if (page->is_large && gyre__side_is_condemned(page->side[0])) c->set.pages[p] = NULL;
+    c->freed_bytes += page_free_dead(c->self, page, false);
   }
 }

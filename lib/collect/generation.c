@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* When to collect what.
  *
- * Threads count the tracked objects they allocate less those they free, and report every few
- * hundred to one counter. When that exceeds the first threshold, the reporting thread asks itself
- * to collect at its next safepoint. Which generation: the oldest whose counter exceeds its
- * threshold, as in CPython, except that a full collection has to be worth it: the objects that
- * reached the oldest generation since the last one must exceed a quarter of those that survived it.
- * So the total work while a large structure is built is linear in its size, not quadratic.
+ * Threads collect their young objects by themselves (young.c) and count here what they promote. The
+ * older two generations are the collector's. The middle one is due when more than threshold 0 times
+ * threshold 1 objects have been promoted: as many as can reach it, in CPython, in that number of
+ * collections of the youngest. If a collection of the middle one finds next to nothing, which means
+ * that objects die old in this program, twice as many have to come before the next.
  *
- * The counter may fall below 0 when older objects are freed; it is held at 0, because otherwise the
- * garbage that comes next would have to make up for it first (python/cpython#142048).
+ * A full collection has to be worth it, and garbage must not wait too long. It is due when the middle
+ * generation has been collected more than threshold 2 times and the objects promoted since the last
+ * one exceed a quarter of those that survived that (CPython's rule: the total work while a large
+ * structure is built is linear in its size); or at the latest when the bytes or objects promoted
+ * since then, external bytes included, exceed a bound (options "gc_wait_bytes", "gc_wait_objects"). All
+ * that can have become garbage since the last full collection was there then, or has been promoted
+ * since; so the bound is one on the garbage that is made of new objects. Close to the soft limit the
+ * bound shrinks.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,95 +22,163 @@
 
 #include "lib/collect/collect.h"
 
-#define REPORT_MAX 256
+#define WAIT_BYTES_MIN ((uint64_t)16 << 20)
+#define WAIT_OBJECTS_MIN ((uint64_t)500000)
+#define SOFT_BYTES_MIN ((uint64_t)1 << 20)
 
 static struct {
-  /* Net tracked objects allocated since the last collection, as reported. */
-  gyre__atomic_u64 young;
+  /* Since the last collection of the middle generation or the full one. */
+  gyre__atomic_u64 promoted;
+  /* Since the last full one. */
+  gyre__atomic_u64 newcomers;
+  gyre__atomic_u64 newcomer_bytes;
+  gyre__atomic_u64 external_bytes;
   /* [1], [2]: collections of the next younger generation since the last of this one. [0] is unused.
    */
   gyre__atomic_u32 runs[GYRE_GC_NGEN];
-  /* Objects that survived the last full collection, and that reached the oldest generation since.
-   * Collector's lock. */
-  uint64_t long_lived_total;
-  uint64_t long_lived_pending;
-} counts;
+  /* -- written under the collector's lock -- */
+  /* What survived the last full collection. */
+  gyre__atomic_u64 live;
+  gyre__atomic_u64 live_bytes;
+  /* By how much the middle generation's threshold is multiplied. */
+  gyre__atomic_u64 patience;
+} counts = {.patience = {1}};
 
-static int threshold(int generation) { return (int)gyre__option(gc_threshold[generation]); }
+/* relaxed: all of these are triggers, not decisions about memory; nothing is published with them. */
+#define FIGURE(name) gyre__load_relaxed(&counts.name)
 
-/* How many a thread may keep to itself: a fraction of the threshold, so that it is kept to with
- * several threads. */
-static int32_t report_limit(void) {
-  int32_t limit = threshold(0) / 8;
-  return limit < 1 ? 1 : limit > REPORT_MAX ? REPORT_MAX : limit;
+static uint64_t threshold(int generation) { return gyre__option(gc_threshold[generation]); }
+
+void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked) {
+  /* relaxed: figures, as above. */
+  if (looked) gyre__fetch_add_relaxed(&counts.runs[1], 1);
+  if (objects == 0) return;
+  /* relaxed: as above. */
+  gyre__fetch_add_relaxed(&counts.promoted, objects);
+  gyre__fetch_add_relaxed(&counts.newcomers, objects);
+  gyre__fetch_add_relaxed(&counts.newcomer_bytes, bytes);
 }
 
-static bool is_due(void) {
-  int first = threshold(0);
-  /* relaxed: a trigger, not a decision about memory. */
-  return first > 0 && gyre__option(gc) && gyre__load_relaxed(&counts.young) > (uint64_t)first;
+/* ---- what may wait ---- */
+
+void gyre__generation_waiting(uint64_t *bytes, uint64_t *objects) {
+  *bytes = FIGURE(newcomer_bytes) + FIGURE(external_bytes);
+  *objects = FIGURE(newcomers);
 }
 
-/* A thread's own count has reached its limit. */
-static void report(struct gyre__objects *self) {
-  /* relaxed: this thread's own figure. */
-  int64_t net = (int32_t)gyre__load_relaxed(&self->gc_net);
-  gyre__store_relaxed(&self->gc_net, 0);
-  gyre__store_relaxed(&self->gc_limit, (uint32_t)report_limit());
-  /* relaxed: a statistic that triggers; nothing is published with it. */
-  uint64_t young = gyre__load_relaxed(&counts.young);
-  uint64_t next;
-  do {
-    next = net < 0 && (uint64_t)-net > young ? 0 : young + (uint64_t)net;
-    /* relaxed: as above. */
-  } while (!gyre__cas_weak_relaxed(&counts.young, &young, next));
-  if (is_due() || gyre__option(collect_always))
-    gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+static uint64_t soft_room(void) {
+  uint64_t limit = gyre__option(soft_limit);
+  if (limit == 0) return UINT64_MAX;
+  uint64_t used = gyre__heap_used_bytes();
+  uint64_t room = used < limit ? (limit - used) / 2 : 0;
+  return room > SOFT_BYTES_MIN ? room : SOFT_BYTES_MIN;
 }
 
-int gyre__generation_due(void) {
-  if (!is_due()) return -1;
-  for (int generation = GYRE_GC_NGEN - 1; generation > 0; generation--) {
-    /* relaxed: written under the collector's lock, by whoever collects. */
-    if (gyre__load_relaxed(&counts.runs[generation]) <= (uint32_t)threshold(generation)) continue;
-    if (generation == GYRE_GC_NGEN - 1 && counts.long_lived_pending <= counts.long_lived_total / 4)
-      continue;
-    return generation;
+uint64_t gyre__waiting_bytes_bound(void) {
+  uint64_t bound = gyre__option(gc_wait_bytes);
+  if (bound == 0) {
+    bound = FIGURE(live_bytes) / 4;
+    if (bound < WAIT_BYTES_MIN) bound = WAIT_BYTES_MIN;
   }
-  return 0;
+  uint64_t room = soft_room();
+  return bound < room ? bound : room;
 }
 
-/* What threads have kept to themselves is from before the collection too. */
-static void forget_unreported(void) {
-  uint32_t count = gyre__thread_slot_count();
-  for (uint32_t id = 1; id <= count; id++)
-    /* relaxed: the world is stopped. */
-    gyre__store_relaxed(&((struct gyre__objects *)gyre__thread_slot(id))->gc_net, 0);
+uint64_t gyre__waiting_objects_bound(void) {
+  uint64_t bound = gyre__option(gc_wait_objects);
+  if (bound != 0) return bound;
+  bound = FIGURE(live) / 4;
+  return bound > WAIT_OBJECTS_MIN ? bound : WAIT_OBJECTS_MIN;
 }
 
-void gyre__generation_collected(int generation, uint64_t survivors) {
-  forget_unreported();
-  /* relaxed: the world is stopped, and these are under the collector's lock. */
-  gyre__store_relaxed(&counts.young, 0);
+/* ---- what is due ---- */
+
+static bool full_is_due(enum gyre__reason *reason) {
+  uint64_t bytes, objects;
+  gyre__generation_waiting(&bytes, &objects);
+  if (objects == 0 && bytes == 0) return false;
+  *reason = GYRE__REASON_BYTES;
+  if (bytes > gyre__waiting_bytes_bound()) return true;
+  *reason = GYRE__REASON_OBJECTS;
+  if (objects > gyre__waiting_objects_bound()) return true;
+  return FIGURE(runs[2]) > threshold(2) && objects > FIGURE(live) / 4;
+}
+
+static bool middle_is_due(void) {
+  uint64_t base = threshold(0) * threshold(1);
+  uint64_t promoted = FIGURE(promoted);
+  if (promoted <= base) return false;
+  /* However patient: half of what may wait is worth a look. */
+  return promoted > base * FIGURE(patience) || promoted > gyre__waiting_objects_bound() / 2;
+}
+
+int gyre__generation_due(enum gyre__reason *reason) {
+  if (threshold(0) == 0 || !gyre__option(gc)) return -1;
+  if (full_is_due(reason)) return GYRE_GC_NGEN - 1;
+  *reason = GYRE__REASON_OBJECTS;
+  return middle_is_due() ? GYRE_GC_NGEN - 2 : -1;
+}
+
+void gyre__generation_collected(struct gyre__collection *c) {
+  int generation = c->generation;
+  /* relaxed: figures; what is promoted meanwhile counts for the next collection. */
   for (int g = 1; g <= generation; g++)
     gyre__store_relaxed(&counts.runs[g], 0);
-  /* relaxed: under the collector's lock. */
   if (generation + 1 < GYRE_GC_NGEN) gyre__fetch_add_relaxed(&counts.runs[generation + 1], 1);
-  if (generation == GYRE_GC_NGEN - 1) {
-    counts.long_lived_total = survivors;
-    counts.long_lived_pending = 0;
-  } else if (generation == GYRE_GC_NGEN - 2) {
-    counts.long_lived_pending += survivors;
-  }
+  if (generation > 0) gyre__store_relaxed(&counts.promoted, 0);
+  if (generation < GYRE_GC_NGEN - 1) return;
+  /* relaxed: as above. */
+  gyre__store_relaxed(&counts.newcomers, 0);
+  gyre__store_relaxed(&counts.newcomer_bytes, 0);
+  gyre__store_relaxed(&counts.external_bytes, 0);
+  gyre__store_relaxed(&counts.live, c->survivors);
+  gyre__store_relaxed(&counts.live_bytes, c->survivor_bytes);
 }
 
-/* At a safepoint, after the thread asked itself to collect. */
+void gyre__generation_finished(const struct gyre__collection *c) {
+  if (c->generation != GYRE_GC_NGEN - 2 || c->candidates == 0) return;
+  uint64_t patience = FIGURE(patience);
+  if (c->dead < c->candidates / 8)
+    patience = patience < 64 ? 2 * patience : patience;
+  else if (c->dead > c->candidates / 4)
+    patience = patience > 1 ? patience / 2 : 1;
+  /* relaxed: a setting of our own. */
+  gyre__store_relaxed(&counts.patience, patience);
+}
+
+/* At a safepoint, after the thread asked itself to look. */
 static void collect_due(struct gyre__thread *thread) {
   struct gyre__objects *self = (struct gyre__objects *)thread;
   uint64_t always = gyre__option(collect_always);
-  int generation = always > 0 ? (int)(always - 1) : gyre__generation_due();
-  if (generation >= 0) gyre__collect(self, generation, false, false);
+  bool automatic = gyre__option(gc) && threshold(0) != 0;
+  if (automatic || always > 0)
+    gyre__young_collect(self, always > 0);
+  else
+    gyre__young_plan(self);
+  gyre__young_report(self);
+  enum gyre__reason reason = GYRE__REASON_ALWAYS;
+  int generation = always > 0 ? (int)(always - 1) : gyre__generation_due(&reason);
+  if (generation >= 0) {
+    bool beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT && gyre__service_ask();
+    if (!beside)
+      (void)gyre__collect(self, generation, reason, false);
+    else if (always == 0)
+      gyre__service_pace(self);
+  }
   if (always > 0) gyre__thread_request(thread, GYRE__REQ_COLLECT);
+}
+
+void gyre_external_bytes(const void *object, ptrdiff_t delta) {
+  (void)object;
+  struct gyre__objects *self = gyre__objects_self();
+  uint64_t sum, old = FIGURE(external_bytes);
+  do {
+    /* Held at 0: what is given back now may be from before the last collection. */
+    sum = delta < 0 && (uint64_t)-delta > old ? 0 : old + (uint64_t)delta;
+    /* relaxed: a figure. */
+  } while (!gyre__cas_weak_relaxed(&counts.external_bytes, &old, sum));
+  if (sum > gyre__waiting_bytes_bound())
+    gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
 }
 
 /* ---- the controls ---- */
@@ -128,30 +201,26 @@ int gyre_gc_set_threshold(const int *values, size_t n) {
   /* relaxed: settings. */
   for (size_t i = 0; i < n; i++)
     gyre__store_relaxed(&gyre__options.gc_threshold[i], (uint64_t)values[i]);
-  int32_t limit = report_limit();
-  uint32_t count = gyre__thread_slot_count();
-  for (uint32_t id = 1; id <= count; id++)
-    /* relaxed: a setting. */
-    gyre__store_relaxed(&((struct gyre__objects *)gyre__thread_slot(id))->gc_limit,
-                        (uint32_t)limit);
+  /* Other threads adapt when they have looked through their young objects next. */
+  struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
+  if (self != NULL) gyre__young_plan(self);
   return 0;
 }
 
 int gyre_gc_get_threshold(int out[GYRE_GC_NGEN]) {
   if (out == NULL) return -EINVAL;
   for (int g = 0; g < GYRE_GC_NGEN; g++)
-    out[g] = threshold(g);
+    out[g] = (int)threshold(g);
   return 0;
 }
 
 int gyre_gc_get_count(int out[GYRE_GC_NGEN]) {
   if (out == NULL) return -EINVAL;
-  /* relaxed: a pure look. */
-  int64_t young = (int64_t)gyre__load_relaxed(&counts.young);
-  struct gyre__objects *self = (struct gyre__objects *)gyre__thread_current();
-  /* relaxed: our own. */
-  if (self != NULL) young += (int32_t)gyre__load_relaxed(&self->gc_net);
-  out[0] = young < 0 ? 0 : young > INT_MAX ? INT_MAX : (int)young;
+  size_t young = 0;
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    young += gyre__young_count((struct gyre__objects *)gyre__thread_slot(id));
+  out[0] = young > INT_MAX ? INT_MAX : (int)young;
   /* relaxed: a pure look. */
   for (int g = 1; g < GYRE_GC_NGEN; g++)
     out[g] = (int)gyre__load_relaxed(&counts.runs[g]);
@@ -169,6 +238,5 @@ int gyre_gc_is_finalized(const void *object) {
 }
 
 static void __attribute__((constructor)) generation_init(void) {
-  gyre__object_hooks.gc_count = report;
   gyre__thread_hooks.collect = collect_due;
 }

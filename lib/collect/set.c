@@ -20,9 +20,12 @@
  * Both walks wait for memory: a side word or a header is asked for some steps before it is used
  * (prefetch queues).
  *
- * Everything here runs in a stopped world; the counts are exact and no slot changes. Looking at an
- * object's `visit` type takes its lock; a visit object whose lock is held (by a parked thread) may
- * be half changed, so it counts as live and its references as coming from outside.
+ * The world is stopped, or runs; then what is read here is from different moments, and a member that
+ * is not live is only a suspect (suspect.c goes on from there). All that has to hold is that nothing
+ * is read that is not there: members keep their blocks until the collection is over (lib/object's
+ * limbo), their types and layouts are constant, and of what their slots refer to only the address
+ * is used. An object's `visit` is called under its lock; one whose lock is held may be half changed,
+ * so it counts as live and its references as coming from outside.
  */
 #include "lib/collect/collect.h"
 
@@ -40,7 +43,7 @@ static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header
   if (GYRE_LIKELY(segment != NULL)) {
     page = gyre__segment_page(segment, h);
   } else {
-    /* Large, or static and then without a page. relaxed: the world is stopped. */
+    /* Large, or static and then without a page. relaxed: constant; ordered by the slot's acquire. */
     if (!(gyre__load_relaxed(&h->gc) & GYRE__GC_LARGE)) return NULL;
     page = gyre__page_of(h);
   }
@@ -85,133 +88,191 @@ static int visit_reference(void *object, void *arg) {
 }
 
 static bool is_locked(gyre__header *h) {
-  /* relaxed: the world is stopped; who locked it is parked. */
+  /* relaxed: who locked it holds a count; see the head of the file. */
   return gyre__load_relaxed(&h->bits) & GYRE__BIT_LOCKED;
+}
+
+bool gyre__is_destroyed(gyre__header *h) {
+  /* relaxed: set before the last handshake or stop, or by a thread that touches it. */
+  return gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD;
 }
 
 static void visit(struct gyre__collection *c, const gyre_type *type, gyre__header *h,
                   struct gyre__page *page, reference_fn *fn) {
+  if (!gyre__lock_try_quietly(h)) return;
   struct visit_arg arg = {c, fn, h, page};
-  void *object = gyre__object_of(h);
-  gyre_lock(object);
-  type->visit(object, visit_reference, &arg);
-  gyre_unlock(object);
+  /* Who destroys it takes the lock once before it is taken apart. */
+  if (!gyre__is_destroyed(h)) type->visit(gyre__object_of(h), visit_reference, &arg);
+  gyre__unlock_quietly(h);
 }
 
 static inline __attribute__((always_inline)) void references(struct gyre__collection *c,
                                                              struct layout *layout, gyre__header *h,
                                                              struct gyre__page *page,
                                                              reference_fn *fn) {
-  if (GYRE_UNLIKELY(h->type != layout->id)) layout_load(layout, h->type);
+  uint32_t id = gyre__header_type_id(h);
+  if (GYRE_UNLIKELY(id != layout->id)) layout_load(layout, id);
   for (size_t i = 0; i < layout->slots.count; i++) {
     gyre_slot *slot = gyre__slot_at(gyre__object_of(h), layout->slots.at[i].offset);
-    /* relaxed: the world is stopped. */
-    void *target = gyre__load_relaxed(&slot->gyre__ref);
+    /* acquire: the header of a large object behind it; pairs with the slot operations. */
+    void *target = gyre__load_acquire(&slot->gyre__ref);
     if (target != NULL) fn(c, gyre__header_of(target), h, page);
   }
   if (GYRE_LIKELY(!layout->has_more)) return;
   GYRE__FOR_EACH_ELEMENT_SLOT(layout->type, h, page, slot, {
-    /* relaxed: as above. */
-    void *target = gyre__load_relaxed(&slot->gyre__ref);
+    /* acquire: as above. */
+    void *target = gyre__load_acquire(&slot->gyre__ref);
     if (target != NULL) fn(c, gyre__header_of(target), h, page);
   });
-  if (layout->type->visit != NULL && !is_locked(h)) visit(c, layout->type, h, page, fn);
+  if (layout->type->visit != NULL) visit(c, layout->type, h, page, fn);
 }
 
 /* ---- gathering ---- */
 
 /* Does this block hold an object of the generations being collected? */
-static inline bool is_candidate(gyre__header *h, int generation) {
-  /* relaxed: the world is stopped. */
-  uint32_t gc = gyre__load_relaxed(&h->gc);
-  return gc != 0 && !(gc & GYRE__GC_DEAD) && (gc & GYRE__GC_AGE) <= (uint32_t)generation + 1;
+static inline bool is_candidate(const struct gyre__collection *c, gyre__header *h) {
+  /* acquire: the object behind a header that was just published, or promoted; pairs with
+   * header_publish() in lib/object/object.c, and with promote() in young.c. */
+  uint32_t gc = gyre__load_acquire(&h->gc);
+  if (gc == 0 || gc & GYRE__GC_DEAD) return false;
+  uint32_t age = gc & GYRE__GC_AGE;
+  if (c->everything) return true;
+  if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
+  return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;
 }
 
-static void gather_page(struct gyre__set *set, struct gyre__page *page, size_t *words) {
-  if (set->pages != NULL) set->pages[set->page_count] = page;
-  set->page_count++;
-  *words += page->reserved;
+/* The pages of a set, before there are side words for them. */
+struct gathering {
+  struct gyre__collection *c;
+  struct gyre__page **pages;
+  size_t count, room;
+  size_t blocks;
+};
+
+static void gather_page(struct gathering *g, struct gyre__page *page) {
+  /* acquire: the page's constants and its blocks' headers; pairs with page_extend() in
+   * lib/heap/page.c. */
+  uint32_t end = gyre__load_acquire(&page->objects_end);
+  if (end == 0 || (page->kind != GYRE__TRACKED && !g->c->everything) || g->count == g->room) return;
+  page->scan = end;
+  g->pages[g->count++] = page;
+  g->blocks += page->reserved;
 }
 
-static bool wants_page(const struct gyre__page *page, bool leaves) {
-  return (page->kind == GYRE__TRACKED || (leaves && page->kind == GYRE__LEAF)) &&
-         page->capacity > 0;
+static void gather_segment(struct gathering *g, struct gyre__segment *segment) {
+  /* A collection of the youngest leaves its survivors where the bits are for. acquire, acq_rel: the
+   * ages of objects that were promoted before; pairs with gyre__page_has_promoted(). */
+  uint64_t pages = g->c->generation == 0 || g->c->everything
+                       ? gyre__load_acquire(&segment->promoted_pages)
+                       : gyre__exchange_acq_rel(&segment->promoted_pages, 0);
+  if (g->c->generation == GYRE_GC_NGEN - 1)
+    pages = segment->page_count == 64 ? UINT64_MAX : (UINT64_C(1) << segment->page_count) - 1;
+  for (; pages != 0; pages &= pages - 1)
+    gather_page(g, &segment->pages[__builtin_ctzll(pages)]);
 }
 
-/* All pages of a slot with objects that have references, or with any. */
-static void gather_all(struct gyre__set *set, struct gyre__heap *heap, bool leaves, size_t *words) {
-  for (struct gyre__segment *s = heap->segments; s != NULL; s = s->next)
-    for (uint32_t i = 0; i < s->page_count; i++) {
-      struct gyre__page *page = &s->pages[i];
-      if (!(s->free_pages >> i & 1) && wants_page(page, leaves)) gather_page(set, page, words);
-    }
-  for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
-    if (wants_page(page, leaves)) gather_page(set, page, words);
-}
-
-/* Pages with objects that are young enough. */
-static void gather_recent(struct gyre__set *set, struct gyre__heap *heap, int generation,
-                          size_t *words) {
-  for (struct gyre__page *page = heap->recent; page != NULL; page = page->recent_next)
-    if (page->youngest <= generation) gather_page(set, page, words);
-  for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
-    if (is_candidate((gyre__header *)gyre__page_block(page, 0), generation))
-      gather_page(set, page, words);
-}
-
-static void gather(struct gyre__set *set, int generation, bool leaves, size_t *words) {
-  set->page_count = 0;
-  *words = 0;
+static void gather_large(struct gathering *g) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
-    if (generation == GYRE_GC_NGEN - 1)
-      gather_all(set, heap, leaves, words);
-    else
-      gather_recent(set, heap, generation, words);
+    gyre__lock_take(&heap->large_lock);
+    for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
+      if (is_candidate(g->c, (gyre__header *)gyre__page_block(page, 0))) gather_page(g, page);
+    gyre__lock_give(&heap->large_lock);
   }
 }
 
-/* Memory for small sets is kept from one collection to the next; a collection holds the collector's
- * lock. */
-#define KEPT_BYTES ((size_t)1 << 20)
-static void *kept_memory;
-static struct gyre__marked *kept_stack;
+static size_t large_count(void) {
+  size_t blocks = 0;
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
+    gyre__lock_take(&heap->large_lock);
+    for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
+      blocks++;
+    gyre__lock_give(&heap->large_lock);
+  }
+  return blocks;
+}
 
-static bool set_allocate(struct gyre__set *set, size_t bytes) {
-  if (kept_stack == NULL)
-    kept_stack = gyre__os_map(GYRE__MARK_STACK * sizeof *kept_stack, gyre__os_page_size());
-  if (kept_stack == NULL) return false;
-  set->stack = kept_stack;
-  if (bytes > KEPT_BYTES) {
-    set->memory = gyre__os_map(bytes, gyre__os_page_size());
-    set->memory_bytes = bytes;
-    return set->memory != NULL;
-  }
-  if (kept_memory == NULL) {
-    kept_memory = gyre__os_map(KEPT_BYTES, gyre__os_page_size());
-    if (kept_memory == NULL) return false;
-  } else {
-    memset(kept_memory, 0, bytes);
-  }
-  set->memory = kept_memory;
-  set->memory_bytes = KEPT_BYTES;
+/* The pages whose bits were taken keep their objects for another collection. */
+static void gather_undo(struct gathering *g) {
+  for (size_t i = 0; i < g->count; i++)
+    gyre__page_has_promoted(g->pages[i]);
+}
+
+/* A buffer that only grows, under the collector's lock: what a collection of a few pages needs is
+ * not asked for anew each time. */
+struct buffer {
+  void *memory;
+  size_t bytes;
+};
+
+#define KEPT_BYTES ((size_t)1 << 20)
+static struct buffer segment_buffer, page_buffer, side_buffer, component_buffer;
+static struct gyre__marked *mark_stack_memory;
+
+/* At least so many bytes, not zeroed; false if there is no memory. */
+static bool buffer_reserve(struct buffer *buffer, size_t bytes) {
+  if (bytes <= buffer->bytes) return true;
+  if (buffer->memory != NULL) gyre__os_unmap(buffer->memory, buffer->bytes);
+  size_t rounded = bytes < KEPT_BYTES ? KEPT_BYTES : bytes;
+  buffer->memory = gyre__os_map(rounded, gyre__os_page_size());
+  buffer->bytes = buffer->memory != NULL ? rounded : 0;
+  return buffer->memory != NULL;
+}
+
+static bool buffer_zero(struct buffer *buffer, size_t bytes) {
+  bool fresh = bytes > buffer->bytes;
+  if (!buffer_reserve(buffer, bytes)) return false;
+  if (!fresh) memset(buffer->memory, 0, bytes);
+  return true;
+}
+
+/* Large ones are given back. */
+static void buffer_trim(struct buffer *buffer) {
+  if (buffer->bytes <= KEPT_BYTES) return;
+  gyre__os_unmap(buffer->memory, buffer->bytes);
+  *buffer = (struct buffer){0};
+}
+
+static bool gather_pages(struct gathering *g) {
+  size_t segments = gyre__segment_list(NULL, 0);
+  if (!buffer_reserve(&segment_buffer, segments * sizeof(struct gyre__segment *))) return false;
+  struct gyre__segment **list = segment_buffer.memory;
+  size_t now = gyre__segment_list(list, segments);
+  if (now < segments) segments = now;
+  g->room = large_count();
+  for (size_t i = 0; i < segments; i++)
+    g->room += list[i]->page_count;
+  if (!buffer_reserve(&page_buffer, (g->room + 1) * sizeof(struct gyre__page *))) return false;
+  g->pages = page_buffer.memory;
+  for (size_t i = 0; i < segments; i++)
+    gather_segment(g, list[i]);
+  gather_large(g);
   return true;
 }
 
 bool gyre__set_gather(struct gyre__collection *c) {
   struct gyre__set *set = &c->set;
   memset(set, 0, sizeof *set);
-  size_t words;
-  gather(set, c->generation, c->leaves, &words);
-  size_t bytes = set->page_count * sizeof(struct gyre__page *) + words * sizeof(uint32_t);
-  if (!set_allocate(set, bytes)) {
-    set->page_count = 0;
+  struct gathering g = {.c = c};
+  if (mark_stack_memory == NULL)
+    mark_stack_memory =
+        gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
+  if (mark_stack_memory == NULL || !gather_pages(&g)) return false;
+  size_t bytes = (g.blocks + 1) * sizeof(uint32_t);
+  if (!buffer_zero(&side_buffer, bytes) || (c->beside && !buffer_zero(&component_buffer, bytes))) {
+    gather_undo(&g);
     return false;
   }
-  set->pages = (struct gyre__page **)set->memory;
-  uint32_t *side = (uint32_t *)(void *)(set->pages + set->page_count);
-  gather(set, c->generation, c->leaves, &words);
+  set->component = c->beside ? component_buffer.memory : NULL;
+  set->stack = mark_stack_memory;
+  set->pages = g.pages;
+  set->page_count = g.count;
+  set->blocks = g.blocks;
+  set->side = side_buffer.memory;
+  uint32_t *side = set->side;
   for (size_t i = 0; i < set->page_count; i++) {
     set->pages[i]->side = side;
     side += set->pages[i]->reserved;
@@ -223,8 +284,10 @@ void gyre__set_drop(struct gyre__collection *c) {
   struct gyre__set *set = &c->set;
   for (size_t i = 0; i < set->page_count; i++)
     if (set->pages[i] != NULL) set->pages[i]->side = NULL;
-  if (set->memory != NULL && set->memory != kept_memory)
-    gyre__os_unmap(set->memory, set->memory_bytes);
+  buffer_trim(&segment_buffer);
+  buffer_trim(&page_buffer);
+  buffer_trim(&side_buffer);
+  buffer_trim(&component_buffer);
   memset(set, 0, sizeof *set);
 }
 
@@ -267,50 +330,101 @@ static void edge_queue_empty(void) {
   edge_nowhere = 0;
 }
 
-/* The edges of one page's members; returns how many members it has. */
+/* The edges of one page's candidates, which become members; returns how many. */
 static uint64_t page_count_edges(struct gyre__collection *c, struct layout *layout,
-                                 struct gyre__page *page, bool discover) {
+                                 struct gyre__page *page) {
   uint32_t *side = page->side;
   char *block = page->start;
-  uint32_t block_size = page->block_size, capacity = page->capacity;
+  uint32_t block_size = page->block_size, end = page->scan;
   uint64_t members = 0;
-  for (uint32_t i = 0; i < capacity; i++, block += block_size) {
+  for (uint32_t i = 0; i < end; i++, block += block_size) {
     gyre__header *h = (gyre__header *)(void *)block;
-    if (discover) {
-      if (!is_candidate(h, c->generation)) continue;
-      side[i] |= GYRE__SIDE_MEMBER;
-    } else if (!(side[i] & GYRE__SIDE_MEMBER)) {
-      continue;
-    }
+    if (!is_candidate(c, h)) continue;
+    side[i] |= GYRE__SIDE_MEMBER;
     members++;
     references(c, layout, h, page, edge_see);
   }
   return members;
 }
 
-void gyre__set_count_edges(struct gyre__collection *c, bool discover) {
-  c->members = 0;
+static void edge_queue_start(void) {
   edge_nowhere = 0;
   for (unsigned i = 0; i < EDGE_QUEUE; i++)
     edge_queue.word[i] = &edge_nowhere;
+}
+
+void gyre__set_count_edges(struct gyre__collection *c) {
+  c->members = 0;
+  edge_queue_start();
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++)
-    c->members += page_count_edges(c, &layout, c->set.pages[p], discover);
+    c->members += page_count_edges(c, &layout, c->set.pages[p]);
   edge_queue_empty();
+}
+
+/* ---- joining: the edges among suspects, and their components ---- */
+
+static uint32_t component_find(uint32_t *component, uint32_t at) {
+  while (component[at] != 0 && !(component[at] & GYRE__COMPONENT_ROOT)) {
+    uint32_t parent = component[at] - 1;
+    uint32_t above = component[parent];
+    if (above != 0 && !(above & GYRE__COMPONENT_ROOT)) component[at] = above; /* path halving */
+    at = parent;
+  }
+  return at;
+}
+
+static void component_join(uint32_t *component, uint32_t a, uint32_t b) {
+  a = component_find(component, a);
+  b = component_find(component, b);
+  if (a == b) return;
+  uint32_t root = a < b ? a : b, other = a < b ? b : a;
+  component[root] |= component[other];
+  component[other] = root + 1;
+}
+
+uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page *page,
+                             uint32_t index) {
+  uint32_t at = (uint32_t)(page->side - c->set.side) + index;
+  return &c->set.component[component_find(c->set.component, at)];
+}
+
+static inline void join_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
+                            struct gyre__page *from_page) {
+  struct gyre__page *page = page_in_set(h, from, from_page);
+  if (page == NULL) return;
+  uint32_t *word = &page->side[gyre__page_index(page, h)];
+  if (!gyre__side_is_suspect(*word)) return;
+  edge_count(word);
+  if (c->set.component == NULL) return;
+  uint32_t *from_word = &from_page->side[gyre__page_index(from_page, from)];
+  component_join(c->set.component, (uint32_t)(word - c->set.side),
+                 (uint32_t)(from_word - c->set.side));
+}
+
+void gyre__set_join_suspects(struct gyre__collection *c) {
+  struct layout layout = {0};
+  for (size_t p = 0; p < c->set.page_count; p++) {
+    struct gyre__page *page = c->set.pages[p];
+    for (uint32_t i = 0; i < page->scan; i++) {
+      if (!gyre__side_is_suspect(page->side[i])) continue;
+      references(c, &layout, (gyre__header *)gyre__page_block(page, i), page, join_see);
+    }
+  }
 }
 
 /* ---- marking ---- */
 
-/* Are there counts that do not come from members? */
-static bool is_root(const struct gyre__collection *c, gyre__header *h, uint32_t side) {
-  /* relaxed: the world is stopped. */
+bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side) {
+  /* relaxed: see the head of the file; suspect.c says what makes the counts exact. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   uint32_t state = gyre__state_of(shared);
   if (state == GYRE__IMMORTAL_STATE || state == GYRE__QUEUED) return true;
   /* relaxed: as above. */
   int64_t count = gyre__count_of(shared) +
                   (gyre__load_relaxed(&h->owner) != 0 ? (int64_t)gyre__load_relaxed(&h->local) : 0);
-  if (count - c->held != (int64_t)(side & GYRE__SIDE_EDGES)) return true;
+  if (c->held) count -= GYRE__HOLD;
+  if (count != (int64_t)(side & GYRE__SIDE_EDGES)) return true;
   return is_locked(h) && gyre__header_type(h)->visit != NULL;
 }
 
@@ -342,7 +456,7 @@ static inline void mark_see(struct gyre__collection *c, gyre__header *h, const g
   struct gyre__page *page = page_in_set(h, from, from_page);
   if (page == NULL) return;
   uint32_t *side = &page->side[gyre__page_index(page, h)];
-  if (!gyre__side_is_dead(*side)) return;
+  if (!gyre__side_is_suspect(*side)) return;
   *side |= GYRE__SIDE_LIVE;
   struct gyre__marked m = {h, page};
   if (page == from_page) {
@@ -354,17 +468,26 @@ static inline void mark_see(struct gyre__collection *c, gyre__header *h, const g
   mark_queue.marked[(mark_queue.first + mark_queue.count++) % MARK_QUEUE] = m;
 }
 
-static inline void grow_older(gyre__header *h) {
-  /* relaxed: the world is stopped. */
-  uint32_t gc = gyre__load_relaxed(&h->gc);
-  if ((gc & GYRE__GC_AGE) < GYRE_GC_NGEN) gyre__store_relaxed(&h->gc, (uint8_t)(gc + 1));
+/* What survives a collection moves on. */
+static inline void grow_older(const struct gyre__collection *c, gyre__header *h) {
+  /* relaxed: a figure; the compare-exchange decides. */
+  uint8_t gc = gyre__load_relaxed(&h->gc);
+  uint32_t age =
+      (uint32_t)c->generation + 2 < GYRE_GC_NGEN ? (uint32_t)c->generation + 2 : GYRE_GC_NGEN;
+  if ((gc & GYRE__GC_AGE) >= age && !(gc & GYRE__GC_FRESH)) return;
+  if ((gc & GYRE__GC_AGE) > age) age = gc & GYRE__GC_AGE;
+  if (gc & GYRE__GC_DEAD) return;
+  uint8_t older = (uint8_t)((gc & ~(uint32_t)(GYRE__GC_AGE | GYRE__GC_FRESH)) | age);
+  /* relaxed: fails if the object is just being destroyed. */
+  (void)gyre__cas_strong_relaxed(&h->gc, &gc, older);
 }
 
 /* Follows the references of one live object. */
 static inline void mark_from(struct gyre__collection *c, struct layout *layout, gyre__header *h,
                              struct gyre__page *page) {
-  if (!c->held) grow_older(h);
+  if (c->aging) grow_older(c, h);
   c->survivors++;
+  c->survivor_bytes += page->block_size;
   references(c, layout, h, page, mark_see);
 }
 
@@ -389,11 +512,11 @@ static void page_mark_roots(struct gyre__collection *c, struct layout *layout,
                             struct gyre__page *page) {
   uint32_t *side = page->side;
   char *block = page->start;
-  uint32_t block_size = page->block_size, capacity = page->capacity;
-  for (uint32_t i = 0; i < capacity; i++, block += block_size) {
-    if (!gyre__side_is_dead(side[i])) continue;
+  uint32_t block_size = page->block_size, end = page->scan;
+  for (uint32_t i = 0; i < end; i++, block += block_size) {
+    if (!gyre__side_is_suspect(side[i])) continue;
     gyre__header *h = (gyre__header *)(void *)block;
-    if (!is_root(c, h, side[i])) continue;
+    if (!gyre__has_outside_counts(c, h, side[i])) continue;
     side[i] |= GYRE__SIDE_LIVE;
     mark_from(c, layout, h, page);
     mark_stack(c, layout);
@@ -406,7 +529,7 @@ static void mark_pending(struct gyre__collection *c, struct layout *layout) {
     c->set.overflow = false;
     for (size_t p = 0; p < c->set.page_count; p++) {
       struct gyre__page *page = c->set.pages[p];
-      for (uint32_t i = 0; i < page->capacity; i++) {
+      for (uint32_t i = 0; i < page->scan; i++) {
         if (!(page->side[i] & GYRE__SIDE_PENDING)) continue;
         page->side[i] &= ~GYRE__SIDE_PENDING;
         mark_from(c, layout, (gyre__header *)gyre__page_block(page, i), page);
@@ -417,7 +540,7 @@ static void mark_pending(struct gyre__collection *c, struct layout *layout) {
 }
 
 void gyre__set_mark_live(struct gyre__collection *c) {
-  c->survivors = 0;
+  c->survivors = c->survivor_bytes = 0;
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++)
     page_mark_roots(c, &layout, c->set.pages[p]);
@@ -427,58 +550,30 @@ void gyre__set_mark_live(struct gyre__collection *c) {
 
 /* ---- what is left ---- */
 
-void gyre__set_keep_dead(struct gyre__collection *c) {
+void gyre__set_keep_suspects(struct gyre__collection *c) {
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    for (uint32_t i = 0; i < page->capacity; i++)
-      page->side[i] = gyre__side_is_dead(page->side[i]) ? GYRE__SIDE_MEMBER : 0;
+    if (page == NULL) continue;
+    for (uint32_t i = 0; i < page->scan; i++)
+      page->side[i] = gyre__side_is_suspect(page->side[i]) ? GYRE__SIDE_MEMBER
+                                                           : page->side[i] & GYRE__SIDE_CONDEMNED;
   }
 }
 
 void gyre__set_survey(struct gyre__collection *c) {
-  c->dead = c->finalizable = 0;
-  c->has_clear = c->has_weak = false;
+  c->suspects = c->finalizable = 0;
+  c->has_clear = false;
   if (c->survivors == c->members) return;
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
-    for (uint32_t i = 0; i < page->capacity; i++) {
-      if (!gyre__side_is_dead(page->side[i])) continue;
+    for (uint32_t i = 0; i < page->scan; i++) {
+      if (!gyre__side_is_suspect(page->side[i])) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      c->dead++;
-      /* relaxed: the world is stopped. */
+      c->suspects++;
+      /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
       uint32_t bits = gyre__load_relaxed(&h->bits);
       c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;
-      c->has_weak |= (bits & GYRE__BIT_WEAK) != 0;
       c->has_clear |= gyre__header_type(h)->clear != NULL;
-    }
-  }
-}
-
-/* ---- pages by age ---- */
-
-static bool page_is_current(const struct gyre__heap *heap, const struct gyre__page *page) {
-  return !page->is_large && heap->pool[GYRE__TRACKED][page->size_class] == page;
-}
-
-void gyre__set_age_pages(struct gyre__collection *c) {
-  uint32_t count = gyre__thread_slot_count();
-  for (uint32_t id = 1; id <= count; id++) {
-    struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
-    struct gyre__page **link = &heap->recent;
-    while (*link != NULL) {
-      struct gyre__page *page = *link;
-      if (page->youngest <= c->generation)
-        page->youngest =
-            (uint8_t)(c->generation == GYRE_GC_NGEN - 1 ? c->generation : c->generation + 1);
-      /* A pool's current page goes on being allocated from, unnoticed. */
-      if (page_is_current(heap, page)) page->youngest = 0;
-      if (page->youngest < GYRE_GC_NGEN - 1) {
-        link = &page->recent_next;
-        continue;
-      }
-      *link = page->recent_next;
-      page->recent_next = NULL;
-      page->on_recent = 0;
     }
   }
 }

@@ -53,6 +53,19 @@ void gyre__stats_pause(int generation, uint64_t ns) {
   gyre__lock_give(&figures.lock);
 }
 
+void gyre__stats_paced(uint64_t ns, bool waited) {
+  gyre__stats_pause(GYRE_GC_NGEN - 1, ns);
+  gyre__lock_take(&figures.lock);
+  struct gyre_gc_stats *s = &figures.generation[GYRE_GC_NGEN - 1].stats;
+  if (waited) {
+    s->waits++;
+    s->wait_total_ns += ns;
+  } else {
+    s->help_total_ns += ns;
+  }
+  gyre__lock_give(&figures.lock);
+}
+
 void gyre__stats_collected(const struct gyre__collection *c, uint64_t duration_ns) {
   gyre__lock_take(&figures.lock);
   struct gyre_gc_stats *s = &figures.generation[c->generation].stats;
@@ -74,6 +87,13 @@ int gyre_gc_get_stats(int generation, struct gyre_gc_stats *out) {
   s.pause_p50_ns = quantile(f, 50);
   s.pause_p99_ns = quantile(f, 99);
   gyre__lock_give(&figures.lock);
+  if (generation == 0) {
+    uint32_t count = gyre__thread_slot_count();
+    for (uint32_t id = 1; id <= count; id++)
+      gyre__young_stats((struct gyre__objects *)gyre__thread_slot(id), &s);
+  }
+  if (generation == GYRE_GC_NGEN - 1)
+    gyre__generation_waiting(&s.waiting_bytes, &s.waiting_objects);
   s.size = out->size;
   memcpy(out, &s, out->size < sizeof s ? out->size : sizeof s);
   return 0;

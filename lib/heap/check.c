@@ -27,6 +27,9 @@ static void check_blocks(struct gyre__heap *heap, struct gyre__page *page) {
   uint64_t remote = gyre__load_acquire(&page->remote) & ~GYRE__REMOTE_TELL;
   uint32_t given_back = check_list(heap, page, (void *)(uintptr_t)remote);
   HELD(page->capacity <= page->reserved, page);
+  /* relaxed: nobody else changes it now. */
+  HELD(gyre__load_relaxed(&page->objects_end) == (page->kind != GYRE__RAW ? page->capacity : 0),
+       page);
   HELD(given_back <= page->used, page);
   HELD(check_list(heap, page, page->free) + page->used == page->capacity, page);
 }
@@ -69,7 +72,7 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
   HELD((page->state == GYRE__PAGE_FREE) == ((segment->free_pages & bit) != 0), page);
   HELD(page->state == GYRE__PAGE_FREE || !dirty, page);
   if (page->state == GYRE__PAGE_FREE) {
-    HELD(page->used == 0 && !page->in_pool && !page->on_recent, page);
+    HELD(page->used == 0 && !page->in_pool, page);
   } else {
     HELD(page->segment == segment, page);
     /* relaxed: constant. */
@@ -99,15 +102,6 @@ static size_t check_segments(struct gyre__heap *heap) {
   return committed;
 }
 
-static void check_recent(struct gyre__heap *heap) {
-  for (struct gyre__page *page = heap->recent; page != NULL; page = page->recent_next)
-    HELD(page->on_recent && page->kind == GYRE__TRACKED && page->state != GYRE__PAGE_FREE, page);
-  for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
-    struct gyre__page *page = heap->pool[GYRE__TRACKED][size_class];
-    HELD(page == &gyre__page_none || (page->on_recent && page->youngest == 0), page);
-  }
-}
-
 static void check_large(struct gyre__heap *heap) {
   struct gyre__page *prev = NULL;
   for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next) {
@@ -122,6 +116,5 @@ void gyre__heap_check_slot(struct gyre__heap *heap) {
   /* relaxed: nobody else changes it now. */
   HELD(committed == gyre__load_relaxed(&heap->committed_bytes), NULL);
   HELD(gyre__load_relaxed(&heap->cached_bytes) <= committed, NULL);
-  check_recent(heap);
   check_large(heap);
 }

@@ -10,6 +10,7 @@
 /* ---- allocating ---- */
 
 void (*gyre__heap_before_refill)(struct gyre__heap *self);
+void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 
 static void *page_take_block(struct gyre__page *page, enum gyre__kind kind) {
   void *block = page->free;
@@ -96,24 +97,32 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
 
 /* ---- pins ---- */
 
-/* Collections under way. Counted by any thread, read by those who would change a page's kind. */
-static gyre__atomic_u32 pins;
+/* Collections begun and finished: one at a time, under the collector's lock. */
+static gyre__atomic_u64 pins_begun, pins_over;
 
 void gyre__heap_pin(void) {
   /* seq_cst: before the collector's next step, which stops the world or passes a handshake; who
    * looks after that sees it. Pairs with gyre__heap_is_pinned(). */
-  gyre__fetch_add_seq_cst(&pins, 1);
+  gyre__fetch_add_seq_cst(&pins_begun, 1);
 }
 
 void gyre__heap_unpin(void) {
-  /* acq_rel: the collector's last look at a page; pairs with gyre__heap_is_pinned(). */
-  gyre__fetch_sub_acq_rel(&pins, 1);
+  /* acq_rel: the collector's last look at a page; pairs with gyre__heap_pin_is_over(). */
+  gyre__fetch_add_acq_rel(&pins_over, 1);
 }
 
-bool gyre__heap_is_pinned(void) {
-  /* acquire: the collector is done with our pages; pairs with gyre__heap_unpin(). */
-  return gyre__load_acquire(&pins) != 0;
+uint64_t gyre__heap_pin_number(void) {
+  /* acquire: a collection that begins later finds what the caller does next; pairs with
+   * gyre__heap_pin(). */
+  return gyre__load_acquire(&pins_begun);
 }
+
+bool gyre__heap_pin_is_over(uint64_t number) {
+  /* acquire: the collector is done with our pages; pairs with gyre__heap_unpin(). */
+  return gyre__load_acquire(&pins_over) >= number;
+}
+
+bool gyre__heap_is_pinned(void) { return !gyre__heap_pin_is_over(gyre__heap_pin_number()); }
 
 /* ---- hooks ---- */
 

@@ -51,18 +51,14 @@ struct __attribute__((aligned(16))) gyre__page {
   /* Set to 1 when a free must take the slow path: the page is full and its pool does not know it,
    * or it is large. */
   uint8_t slow_free;
-  uint8_t in_pool; /* linked into its pool's list; full pages are not */
-  uint8_t state;   /* enum gyre__page_state */
-  /* Tracked pages: generation of the youngest object that may be in it, and whether it is on the
-   * slot's list of recent pages (large ones never are: the slot's list of large pages has them
-   * all). */
-  uint8_t youngest;
-  uint8_t on_recent;
+  uint8_t in_pool;     /* linked into its pool's list; full pages are not */
+  uint8_t state;       /* enum gyre__page_state */
   uint8_t dirty;       /* the memory beyond `capacity` may not be zero */
   uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
   struct gyre__page *next, *prev; /* the pool's list; empty pages: the heap's empty list, by next */
-  struct gyre__page *recent_next;
-  uint64_t empty_ticket; /* grace period after which it may change its kind */
+  /* Grace period after which it may change its kind. Large: the pin that must be over before its
+   * memory may go. */
+  uint64_t empty_ticket;
   /* -- constant while the page is in use -- */
   gyre__atomic_u32 owner; /* slot id */
   uint32_t block_size;    /* large: at most UINT32_MAX */
@@ -76,7 +72,12 @@ struct __attribute__((aligned(16))) gyre__page {
   struct gyre__segment *segment; /* NULL for large */
   /* -- collector, while a collection is under way (lib/collect) -- */
   uint32_t *side; /* a word for each block, or NULL: not being collected */
-  uint64_t unused_[2];
+  uint32_t scan;  /* the blocks that the collection looks at: from the first on */
+  /* -- written by the slot's thread, as above; read by a collector beside it -- */
+  /* Object pages: blocks that may hold objects, which is `capacity`; 0 when the page is not in use
+   * or raw. While it is not 0, the constants above are. */
+  gyre__atomic_u32 objects_end;
+  uint64_t unused_;
   /* -- atomic -- */
   /* Blocks freed by other threads, linked as above; or, when there are none, GYRE__REMOTE_TELL if
    * the owner wants to be told of the next one. lib/heap/page.c. */
@@ -87,7 +88,7 @@ struct __attribute__((aligned(16))) gyre__page {
   struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
-  uint64_t unused2_[3];
+  uint64_t unused2_[4];
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
    */
@@ -115,7 +116,14 @@ struct gyre__segment {
   /* -- the slot's thread, or whoever has the slot taken -- */
   uint64_t free_pages;               /* bit i: pages[i] is free */
   uint64_t dirty_pages;              /* bit i: it is free, and its memory has not been given back */
-  struct gyre__segment *next, *prev; /* heap->segments (readers: stopped world) */
+  struct gyre__segment *next, *prev; /* heap->segments */
+  /* -- atomic -- */
+  /* Bit i: pages[i] may hold objects of generation 1. Set by whoever promotes one, cleared by the
+   * collector when it takes the page for a collection. */
+  gyre__atomic_u64 promoted_pages;
+  /* -- under metadata_lock -- */
+  size_t list_index; /* where gyre__segment_list() has it */
+  uint64_t unused_[6];
   struct gyre__page pages[];
 };
 
@@ -130,11 +138,6 @@ struct gyre__heap {
   struct gyre__page *empty[GYRE__KINDS - 1][GYRE__SIZE_CLASSES];
   /* Those with free pages come first. */
   struct gyre__segment *segments, *segments_last;
-  /* Tracked pages that were allocated from since they were last collected, singly linked by
-   * recent_next. A page comes onto it when it becomes the head of its pool's list. The collector
-   * takes pages off in a stopped world, never a pool's head; the heap does when the page goes out
-   * of use. */
-  struct gyre__page *recent;
   size_t empty_count;  /* pages in `empty` */
   uint64_t tick_ns;    /* when we last looked for pages to purge */
   uint32_t slow_count; /* slow allocations, modulo 2^32 */
@@ -160,7 +163,7 @@ struct gyre__heap {
   gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
   gyre__atomic_ptr merges; /* stack of pages: see gyre__page.merge_mask */
 };
-_Static_assert(sizeof(struct gyre__segment) == 64, "pages begin at a cache line");
+_Static_assert(sizeof(struct gyre__segment) == 128, "pages begin at a cache line");
 _Static_assert(sizeof(struct gyre__page) == 256, "a shift finds a page, and its lines are whole");
 _Static_assert(sizeof(struct gyre__heap) <= GYRE__SLOT_BYTES, "a slot has room for its heap");
 
@@ -307,8 +310,8 @@ GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *pag
     gyre__heap_free_slow(self, page, block);
 }
 
-/* While the count is above 0, empty object pages keep their kind and their place: a collection is
- * under way that walks pages. Any thread. */
+/* Between the two, empty object pages keep their kind and their place, large objects that die keep
+ * their memory, and no segment goes: a collection is under way that walks pages. One at a time. */
 void gyre__heap_pin(void);
 void gyre__heap_unpin(void);
 
@@ -318,20 +321,33 @@ void gyre__heap_unpin(void);
 void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
                            void *last, uint32_t count);
 
-/* Puts a tracked page (not a large one) onto its slot's recent list, if it is not on it, and sets
- * its `youngest` to 0. The heap does so itself with every page that is about to be allocated from.
- * Owner, or who has the slot taken. */
-void gyre__heap_mark_recent(struct gyre__heap *heap, struct gyre__page *page);
+/* Copies the addresses of all segments there are to `out`, at most `max`, and returns how many there
+ * are. Any thread; pinned: none of them goes before the pin is over. */
+size_t gyre__segment_list(struct gyre__segment **out, size_t max);
+/* An object in the page was promoted to generation 1. Any thread. */
+GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
+  struct gyre__segment *segment = page->segment;
+  if (segment == NULL) return; /* large: the slot's list has them all */
+  uint64_t bit = UINT64_C(1) << (page - segment->pages);
+  /* relaxed: a set bit that the collector is just clearing may be taken for one that stays; the
+   * object is then found by the next full collection. Pairs with gather() in lib/collect/set.c. */
+  if (!(gyre__load_relaxed(&segment->promoted_pages) & bit))
+    /* acq_rel: releases the object's age; pairs as above. */
+    gyre__fetch_or_acq_rel(&segment->promoted_pages, bit);
+}
+
+/* Bytes that all heaps together have from the system and use or keep. Any thread. */
+size_t gyre__heap_used_bytes(void);
+
+/* Purges what idle slots have kept empty for the purge delay. Returns after how many nanoseconds there
+ * may be more to do, UINT64_MAX if there is nothing. For lib/collect's service thread. */
+uint64_t gyre__purge_idle(struct gyre__heap *self);
 
 /* Verifies all it can about the heap of one slot, or of all slots; aborts with a message otherwise.
  * The world is stopped, or no other thread uses the library. Cannot check: the contents of raw
  * blocks, whether a block that was handed out is still in use. lib/collect's gyre__heap_check()
  * calls it for every slot. */
 void gyre__heap_check_slot(struct gyre__heap *heap);
-
-/* Called before a pool takes or makes another page: lib/object goes on with releases that were cut
- * off. Must not run program code; may free blocks of this heap. NULL if not set. */
-extern void (*gyre__heap_before_refill)(struct gyre__heap *self);
 
 /* Lets the rooms above free memory when the system has none: lib/collect's forced collection.
  * Returns true if it is worth trying again. NULL if not set. */
@@ -340,5 +356,9 @@ extern bool (*gyre__heap_reclaim)(struct gyre__heap *self);
 /* Called before a pool that has run dry takes another page, so that the rooms above can free blocks
  * that wait for it: lib/object's put-off releases. Runs no program code. NULL if not set. */
 extern void (*gyre__heap_before_refill)(struct gyre__heap *self);
+
+/* Called before empty object pages of a heap, which is ours or taken, go out of use: lib/collect
+ * forgets the addresses in them. Runs no program code. NULL if not set. */
+extern void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 
 #endif

@@ -153,6 +153,8 @@ static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kin
   /* relaxed: before the block is handed out; pairs with the loads in gyre__heap_free() and
    * list_remove(). */
   gyre__store_relaxed(&page->owner, self->thread.base.id);
+  /* relaxed: before the page is on the list, whose lock orders it. */
+  if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
   page_place(page, base, bytes, size);
   return page;
 }
@@ -216,11 +218,13 @@ static void page_give(struct gyre__page *page) {
 }
 
 static void page_give_deferred(struct gyre__thread *self, struct gyre__deferred *node) {
-  /* A collection that is under way may still look at the page. */
-  if (gyre__heap_is_pinned())
-    gyre__defer(self, node, page_give_deferred);
+  struct gyre__page *page =
+      (struct gyre__page *)(void *)((char *)node - offsetof(struct gyre__page, deferred));
+  /* A collection that began before it died may still look at it. */
+  if (gyre__heap_pin_is_over(page->empty_ticket))
+    page_give(page);
   else
-    page_give((struct gyre__page *)(void *)((char *)node - offsetof(struct gyre__page, deferred)));
+    gyre__defer(self, node, page_give_deferred);
 }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page) {
@@ -233,5 +237,6 @@ void gyre__large_free(struct gyre__heap *self, struct gyre__page *page) {
   }
   GYRE_ASSERT(self->thread.base.id != 0);
   if (page->kind == GYRE__TRACKED) list_remove(page);
+  page->empty_ticket = gyre__heap_pin_number();
   gyre__defer(&self->thread, &page->deferred, page_give_deferred);
 }

@@ -22,6 +22,11 @@ void gyre__memory_uncharge(size_t bytes) {
   gyre__fetch_sub_relaxed(&gyre__memory.committed_bytes, bytes);
 }
 
+size_t gyre__heap_used_bytes(void) {
+  /* relaxed: a figure. */
+  return gyre__load_relaxed(&gyre__memory.committed_bytes);
+}
+
 /* ---- the limit ---- */
 
 void gyre_heap_set_limit(size_t bytes) {

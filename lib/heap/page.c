@@ -67,11 +67,8 @@ static struct gyre__page *pool_first(struct gyre__page *const *pool) {
   return *pool != &gyre__page_none ? *pool : NULL;
 }
 
-/* Tracked pages that are allocated from are recent, without the fast path having to say so. */
-static void pool_set_first(struct gyre__heap *heap, struct gyre__page **pool,
-                           struct gyre__page *page) {
+static void pool_set_first(struct gyre__page **pool, struct gyre__page *page) {
   *pool = page != NULL ? page : &gyre__page_none;
-  if (page != NULL && page->kind == GYRE__TRACKED) gyre__heap_mark_recent(heap, page);
 }
 
 static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
@@ -81,7 +78,7 @@ static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
   page->next = first;
   if (first != NULL) first->prev = page;
   page->in_pool = 1;
-  pool_set_first(heap, pool, page);
+  pool_set_first(pool, page);
 }
 
 /* Behind the head: what the pool allocates from at the moment stays in the cache. */
@@ -103,7 +100,7 @@ static void pool_remove(struct gyre__heap *heap, struct gyre__page *page) {
   if (page->prev != NULL)
     page->prev->next = page->next;
   else
-    pool_set_first(heap, pool_of(heap, page), page->next);
+    pool_set_first(pool_of(heap, page), page->next);
   page->next = page->prev = NULL;
   page->in_pool = 0;
 }
@@ -112,30 +109,6 @@ static void pool_bring_first(struct gyre__heap *heap, struct gyre__page *page) {
   if (page->prev == NULL) return;
   pool_remove(heap, page);
   pool_put_first(heap, page);
-}
-
-/* ---- recent pages ---- */
-
-void gyre__heap_mark_recent(struct gyre__heap *heap, struct gyre__page *page) {
-  page->youngest = 0;
-  if (page->on_recent) return;
-  page->on_recent = 1;
-  page->recent_next = heap->recent;
-  heap->recent = page;
-}
-
-/* Takes the pages off the list that have become free. */
-static void recent_sweep(struct gyre__heap *heap) {
-  for (struct gyre__page **at = &heap->recent; *at != NULL;) {
-    struct gyre__page *page = *at;
-    if (page->state != GYRE__PAGE_FREE) {
-      at = &page->recent_next;
-      continue;
-    }
-    *at = page->recent_next;
-    page->recent_next = NULL;
-    page->on_recent = 0;
-  }
 }
 
 /* ---- frees by others ---- */
@@ -266,6 +239,9 @@ static bool page_extend(struct gyre__page *page) {
   }
   page->free = next;
   page->capacity += count;
+  /* release: the blocks' headers and the page's constants; pairs with gather() in
+   * lib/collect/set.c. */
+  if (kind != GYRE__RAW) gyre__store_release(&page->objects_end, page->capacity);
   return true;
 }
 
@@ -285,7 +261,6 @@ static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned si
   page->free = NULL;
   page->capacity = page->used = page->counted = 0;
   page->slow_free = 0;
-  page->youngest = 0;
   page->state = GYRE__PAGE_USED;
 }
 
@@ -297,10 +272,12 @@ static struct gyre__page **empty_list(struct gyre__heap *heap, enum gyre__kind k
 }
 
 static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
-  GYRE_ASSERT(page->used == 0 && !page->in_pool && page->side == NULL);
+  GYRE_ASSERT(page->used == 0 && !page->in_pool);
   page->state = GYRE__PAGE_FREE;
   page->free = NULL;
   page->capacity = 0;
+  /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
+  gyre__store_relaxed(&page->objects_end, 0);
   gyre__segment_give_page(heap, page);
 }
 
@@ -358,10 +335,8 @@ static bool page_is_queued(struct gyre__page *page) {
   return gyre__load_acquire(&page->merge_mask) != 0;
 }
 
-/* As gyre__page_reap() for one list, without sweeping the recent pages: *sweep says whether that is
- * needed. */
-static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns,
-                          bool *sweep) {
+/* As gyre__page_reap() for one list. */
+static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns) {
   uint64_t waits = 0;
   while (*at != NULL) {
     struct gyre__page *page = *at;
@@ -369,7 +344,6 @@ static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint6
     if (old && gyre__grace_done(page->empty_ticket) && !page_is_queued(page)) {
       *at = page->next;
       empty_removed(heap, page);
-      *sweep |= page->on_recent;
       page_free_whole(heap, page);
     } else {
       if (old && page->empty_ticket > waits) waits = page->empty_ticket;
@@ -381,14 +355,13 @@ static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint6
 
 uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns) {
   uint64_t waits = 0;
-  bool sweep = false;
   if (heap->empty_count == 0 || gyre__heap_is_pinned()) return 0;
+  if (gyre__heap_before_reap) gyre__heap_before_reap(heap);
   for (unsigned kind = 0; kind < GYRE__KINDS - 1; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
-      uint64_t ticket = reap_list(heap, &heap->empty[kind][size_class], cutoff_ns, &sweep);
+      uint64_t ticket = reap_list(heap, &heap->empty[kind][size_class], cutoff_ns);
       if (ticket > waits) waits = ticket;
     }
-  if (sweep) recent_sweep(heap);
   return waits;
 }
 

@@ -97,13 +97,9 @@ void gyre__purge_tick(struct gyre__heap *heap) {
 
 /* ---- other heaps ---- */
 
-/* Does for idle slots what their threads cannot do now. */
-static void purge_idle(struct gyre__heap *self, uint64_t now) {
-  /* relaxed: decides only who does it this time; partners: itself in other threads. */
-  uint64_t looked = gyre__load_relaxed(&idle_looked_ns);
-  if (now - looked < delay_ns() / 2) return;
-  /* relaxed: as above. */
-  if (!gyre__cas_weak_relaxed(&idle_looked_ns, &looked, now)) return;
+/* Does for idle slots what their threads cannot do now. True if some still keep pages. */
+static bool purge_all_idle(struct gyre__heap *self, uint64_t now) {
+  bool more = false;
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
@@ -111,8 +107,27 @@ static void purge_idle(struct gyre__heap *self, uint64_t now) {
     if (heap == self || gyre__load_relaxed(&heap->cached_bytes) == 0) continue;
     if (!gyre__thread_try_take(&heap->thread)) continue;
     purge_older(heap, cutoff_at(now));
+    /* relaxed: taken, so ours. */
+    more |= gyre__load_relaxed(&heap->cached_bytes) != 0;
     gyre__thread_give_back(&heap->thread);
   }
+  return more;
+}
+
+static void purge_idle(struct gyre__heap *self, uint64_t now) {
+  /* relaxed: decides only who does it this time; partners: itself in other threads. */
+  uint64_t looked = gyre__load_relaxed(&idle_looked_ns);
+  if (now - looked < delay_ns() / 2) return;
+  /* relaxed: as above. */
+  if (!gyre__cas_weak_relaxed(&idle_looked_ns, &looked, now)) return;
+  (void)purge_all_idle(self, now);
+}
+
+uint64_t gyre__purge_idle(struct gyre__heap *self) {
+  /* A grace period that completes with no thread running leaves its work to whoever comes. */
+  uint64_t delay = delay_ns();
+  return purge_all_idle(self, gyre__clock_ns()) ? (delay > NS_PER_MS ? delay : NS_PER_MS)
+                                                : UINT64_MAX;
 }
 
 /* Has every heap but `self` take part in the round, now if it is idle, else at its next safepoint.
@@ -151,7 +166,7 @@ int gyre_purge(void) {
     gyre__purge_heap(self);
     spread_round(self, round, gyre__thread_take);
     uint64_t now = gyre__clock_ns();
-    if (!gyre__grace_wait(&self->thread, gyre__grace_ticket(), now < deadline ? deadline - now : 0))
+    if (!gyre__grace_wait(gyre__grace_ticket(), now < deadline ? deadline - now : 0))
       return -EAGAIN;
     /* Those who went idle before they saw the number. */
     spread_round(self, round, gyre__thread_take);

@@ -47,6 +47,52 @@ static char *chunk;
 static size_t chunk_left;
 static struct gyre__segment *pieces[SHAPES];
 
+/* All segments, in no order. Under the lock. */
+static struct gyre__segment **list;
+static size_t list_count, list_size;
+
+/* Room for one more, or false. With the lock held. */
+static bool list_grow(void) {
+  if (list_count < list_size) return true;
+  size_t size = list_size == 0 ? 512 : 2 * list_size;
+  struct gyre__segment **grown = gyre__os_map(size * sizeof *grown, gyre__os_page_size());
+  if (grown == NULL) return false;
+  if (list != NULL) {
+    memcpy(grown, list, list_count * sizeof *grown);
+    gyre__os_unmap(list, list_size * sizeof *list);
+  }
+  list = grown;
+  list_size = size;
+  return true;
+}
+
+static bool list_add(struct gyre__segment *segment) {
+  gyre__lock_take(&metadata_lock);
+  bool there_is_room = list_grow();
+  if (there_is_room) {
+    segment->list_index = list_count;
+    list[list_count++] = segment;
+  }
+  gyre__lock_give(&metadata_lock);
+  return there_is_room;
+}
+
+static void list_drop(struct gyre__segment *segment) {
+  gyre__lock_take(&metadata_lock);
+  struct gyre__segment *last = list[--list_count];
+  list[segment->list_index] = last;
+  last->list_index = segment->list_index;
+  gyre__lock_give(&metadata_lock);
+}
+
+size_t gyre__segment_list(struct gyre__segment **out, size_t max) {
+  gyre__lock_take(&metadata_lock);
+  size_t count = list_count;
+  if (count != 0 && max != 0) memcpy(out, list, (count < max ? count : max) * sizeof *out);
+  gyre__lock_give(&metadata_lock);
+  return count;
+}
+
 static int shape_of(uint32_t page_shift) {
   return page_shift == GYRE__SMALL_PAGE_SHIFT ? SHAPE_SMALL : SHAPE_MEDIUM;
 }
@@ -151,6 +197,11 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   segment->owner = heap;
   segment->owner_id = heap->thread.base.id;
   segment->free_pages = all_pages(segment);
+  if (!list_add(segment)) {
+    gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
+    metadata_give(segment);
+    return false;
+  }
   segment_publish(segment, segment);
   list_put_first(heap, segment);
   gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
@@ -176,6 +227,7 @@ static bool segment_call_off_news(struct gyre__segment *segment) {
 
 static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment) {
   list_remove(heap, segment);
+  list_drop(segment);
   segment_publish(segment, NULL);
   gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
   gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
@@ -274,7 +326,7 @@ void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
     uint64_t pages = pages_to_purge(segment, cutoff_ns);
     size_t bytes = (size_t)__builtin_popcountll(pages) << segment->page_shift;
     bool unmap = segment->free_pages == all_pages(segment) && pages == segment->dirty_pages &&
-                 segment_call_off_news(segment);
+                 !gyre__heap_is_pinned() && segment_call_off_news(segment);
     if (!unmap) purge_runs(segment, pages);
     segment->dirty_pages &= ~pages;
     gyre__figure_add(&heap->cached_bytes, -bytes);

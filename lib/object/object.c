@@ -89,7 +89,9 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   if (h == NULL) return NULL;
   /* A large block of an object kind is zero already. */
   if (!large) memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
-  if (type->element_size != 0) *gyre__array_length_word(h, gyre__page_of(h)) = count;
+  struct gyre__page *page = gyre__page_of(h);
+  /* relaxed: published with the header. */
+  if (type->element_size != 0) gyre__store_relaxed(gyre__array_length_word(h, page), count);
   uint32_t owner = self->heap.thread.base.id;
   /* A large object is never queued for a merge: its page may go before its owner gets to it. */
   if (large || type->flags & GYRE_TYPE_SHARED) {
@@ -99,8 +101,15 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
     count_init_owned(h);
   }
   header_publish(h, gyre__header_word(gyre__type_id(type), owner,
-                                      1u | (large ? GYRE__GC_LARGE : 0u), type->gyre__bits));
-  if (kind == GYRE__TRACKED && gyre__gc_allocated(self)) gyre__object_hooks.gc_count(self);
+                                      large ? GYRE__GC_PROMOTED | GYRE__GC_FRESH | GYRE__GC_LARGE
+                                            : GYRE__GC_YOUNG,
+                                      type->gyre__bits));
+  if (kind == GYRE__TRACKED) {
+    if (large)
+      gyre__object_hooks.born_promoted(self, h, page);
+    else if (!gyre__young_log(self, h))
+      gyre__object_hooks.young_full(self, h);
+  }
   return gyre__object_of(h);
 }
 
@@ -111,9 +120,9 @@ static inline void body_clear(char *body, size_t size) {
 }
 
 /* Kept out of the fast path, so that it needs no stack frame. */
-static GYRE_NOINLINE void *count_new(struct gyre__objects *self, void *object) {
-  gyre__object_hooks.gc_count(self);
-  return object;
+static GYRE_NOINLINE void *log_full(struct gyre__objects *self, gyre__header *h) {
+  gyre__object_hooks.young_full(self, h);
+  return gyre__object_of(h);
 }
 
 void *gyre_new(gyre_type *type) {
@@ -129,8 +138,8 @@ void *gyre_new(gyre_type *type) {
   body_clear(gyre__object_of(h), type->size);
   count_init_owned(h);
   header_publish(h, birth | (uint64_t)self->heap.thread.base.id << 32);
-  if (type->gyre__kind == GYRE__TRACKED && gyre__gc_allocated(self))
-    return count_new(self, gyre__object_of(h));
+  if (type->gyre__kind == GYRE__TRACKED && GYRE_UNLIKELY(!gyre__young_log(self, h)))
+    return log_full(self, h);
   return gyre__object_of(h);
 }
 
@@ -145,19 +154,8 @@ void *gyre_new_array(gyre_type *type, size_t count) {
 int gyre__static_register(gyre__header *h, gyre_type *type) {
   int result = gyre__type_register(type);
   /* relaxed: just registered. */
-  if (result == 0) h->type = gyre__load_relaxed(&type->gyre__id);
+  if (result == 0) gyre__store_relaxed(&h->type, gyre__load_relaxed(&type->gyre__id));
   return result;
-}
-
-/* ---- death ---- */
-
-void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
-  enum gyre__kind kind = (enum gyre__kind)page->kind;
-  if (kind == GYRE__TRACKED && gyre__gc_freed(self)) gyre__object_hooks.gc_count(self);
-  /* relaxed: the block is nobody's but ours; the collector looks at it only when this thread is at
-   * a safepoint. */
-  gyre__store_relaxed(&h->gc, 0);
-  gyre__heap_free(&self->heap, page, h, kind);
 }
 
 /* ---- questions ---- */

@@ -8,17 +8,31 @@
 #include "lib/object/refcount.h"
 
 /* A slot's part of this room, behind its heap. Owner-only. */
+struct gyre__young;
+
+/* Dead objects, linked through their headers (release.c). */
+struct gyre__chain {
+  gyre__header *first, *last;
+};
+
 struct gyre__objects {
   struct gyre__heap heap;
   /* Objects whose count is 0 and whose references are still to be dropped, last one first
    * (release.c). */
-  gyre__header *dying;
+  struct gyre__chain dying;
+  /* Destroyed objects whose blocks must wait for the end of a collection, and those whose wait is
+   * over (limbo.c). */
+  struct gyre__chain limbo, ripe;
   /* We are inside release.c's loop: deaths are left to it. */
   bool in_cascade;
-  /* Tracked objects allocated less those freed since this was last reported to the collector, and
-   * where to report: at either limit. Atomic because gyre_gc_get_count() may read it. */
-  gyre__atomic_u32 gc_limit;
-  gyre__atomic_u32 gc_net;
+  /* The young objects: a log of what was allocated since the thread last looked through them, each
+   * object that is alive at least once. It begins behind an entry of NULL. When the end reaches the
+   * limit, lib/collect is asked (young_full). */
+  gyre__atomic_ptr young_end; /* gyre__header **; others may look how long the log is */
+  gyre__header **young_limit;
+  gyre__header **young_base;
+  /* -- lib/collect/young.c -- */
+  struct gyre__young *young;
 };
 _Static_assert(sizeof(struct gyre__objects) <= GYRE__SLOT_BYTES, "GYRE__SLOT_BYTES");
 
@@ -27,8 +41,15 @@ struct gyre__object_hooks {
   /* lib/weak: the object, whose count is 0 for good, has weak references: clear them and call their
    * callbacks. */
   void (*weak_died)(struct gyre__objects *self, void *object);
-  /* lib/collect: gc_net of this thread has reached its limit: take it over and set it to 0. */
-  void (*gc_count)(struct gyre__objects *self);
+  /* lib/collect: the log of young objects has reached its limit: log the object or promote it. */
+  void (*young_full)(struct gyre__objects *self, gyre__header *h);
+  /* lib/collect: promotes all young objects of the slot, which is ours or taken. */
+  void (*young_promote)(struct gyre__objects *slot, bool fresh);
+  /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
+  void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
+  /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken
+   * the chain. */
+  bool (*cascade_cut)(struct gyre__objects *self, struct gyre__chain *chain);
 };
 extern struct gyre__object_hooks gyre__object_hooks;
 
@@ -57,8 +78,12 @@ GYRE_INLINE gyre_type *gyre__type(uint32_t id) {
    * object sees that. Pairs with the release of gyre__id in type.c. */
   return (gyre_type *)gyre__load_relaxed(&gyre__type_table[id]);
 }
+GYRE_INLINE uint32_t gyre__header_type_id(const gyre__header *h) {
+  /* relaxed: the id is constant; the bits above it are the business of who destroys the object. */
+  return gyre__load_relaxed(&h->type) & GYRE__TYPE_ID_MASK;
+}
 GYRE_INLINE gyre_type *gyre__header_type(const gyre__header *h) {
-  return gyre__type(h->type & GYRE__TYPE_ID_MASK);
+  return gyre__type(gyre__header_type_id(h));
 }
 
 /* Bytes to ask the heap for: header and body, rounded up, and room for a free block's link behind
@@ -78,15 +103,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "gyre__header_word");
 
 /* Where the length of an array object is kept: the last word of its block. `page` is the object's.
  */
-GYRE_INLINE size_t *gyre__array_length_word(const gyre__header *h, const struct gyre__page *page) {
-  return (size_t *)(void *)((uintptr_t)h + gyre__page_usable(page) - sizeof(size_t));
+GYRE_INLINE gyre__atomic_size *gyre__array_length_word(const gyre__header *h,
+                                                       const struct gyre__page *page) {
+  return (gyre__atomic_size *)((uintptr_t)h + gyre__page_usable(page) - sizeof(size_t));
 }
 
 /* Elements of an object of a type with element_size; 0 otherwise. */
 GYRE_INLINE size_t gyre__array_length(const gyre_type *type, const gyre__header *h,
                                       const struct gyre__page *page) {
   if (type->element_size == 0) return 0;
-  return *gyre__array_length_word(h, page);
+  /* relaxed: constant until the object is taken apart, and then it only falls. */
+  return gyre__load_relaxed(gyre__array_length_word(h, page));
 }
 
 GYRE_INLINE gyre_slot *gyre__slot_at(void *base, size_t offset) {
@@ -147,19 +174,62 @@ bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budg
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
 /* Destroys waiting objects until none is left. */
 void gyre__release_all(struct gyre__objects *self);
-/* Counts tracked objects that this thread allocated, or freed, for the collector. True if it is
- * time to report: the caller calls gyre__object_hooks.gc_count(). */
-GYRE_INLINE bool gyre__gc_allocated(struct gyre__objects *self) {
-  /* relaxed: this thread's own figures; others only look, or set the limit. */
-  int32_t net = (int32_t)gyre__load_relaxed(&self->gc_net) + 1;
-  gyre__store_relaxed(&self->gc_net, (uint32_t)net);
-  return GYRE_UNLIKELY(net >= (int32_t)gyre__load_relaxed(&self->gc_limit));
-}
-GYRE_INLINE bool gyre__gc_freed(struct gyre__objects *self) {
+/* A new tracked object goes into the log of the young. */
+GYRE_INLINE bool gyre__young_log(struct gyre__objects *self, gyre__header *h) {
+  /* relaxed: this thread's own; others only look how long the log is. */
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->young_end);
+  if (GYRE_UNLIKELY(end == self->young_limit)) return false;
+  *end = h;
   /* relaxed: as above. */
-  int32_t net = (int32_t)gyre__load_relaxed(&self->gc_net) - 1;
-  gyre__store_relaxed(&self->gc_net, (uint32_t)net);
-  return GYRE_UNLIKELY(-net >= (int32_t)gyre__load_relaxed(&self->gc_limit));
+  gyre__store_relaxed(&self->young_end, (void *)(end + 1));
+  return true;
 }
+/* A tracked object's block is about to be freed: takes it out of the log if it is the last in it, so
+ * that a program that makes and drops objects in turn does not fill the log. */
+GYRE_INLINE void gyre__young_unlog(struct gyre__objects *self, const gyre__header *h) {
+  /* relaxed: as above. */
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->young_end);
+  /* relaxed: as above. */
+  if (end[-1] == h) gyre__store_relaxed(&self->young_end, (void *)(end - 1));
+}
+
+/* ---- what a collection beside the program asks for ---- */
+
+/* Marks the object as touched, unless nobody could ask: a leaf. For threads in LOGGING mode. */
+GYRE_INLINE void gyre__touch(gyre__header *h) {
+  /* relaxed: a mark that is there already is as good as a new one: the collector cleared it before
+   * this thread's mode became LOGGING, which orders the two; pairs with gyre__touch_clear(). */
+  uint32_t bits = gyre__load_relaxed(&h->bits);
+  if ((bits & (GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED)) != GYRE__BIT_COMPLEX) return;
+  /* relaxed: the collector looks after this thread's next handshake, which orders it. */
+  gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
+}
+/* Does this thread have to touch what it counts or moves? */
+GYRE_INLINE bool gyre__is_logging(void) { return GYRE_UNLIKELY(gyre__bias == GYRE__BIAS_NONE); }
+/* A counted object that is not the caller's is about to be removed from a slot, or to get what keeps
+ * it from its owner's own collections. */
+void gyre__publish(gyre__header *h);
+
+/* Adds so many counts to an object's shared word that whatever program code drops while the collector
+ * takes it apart, or runs its finalizer, it neither dies nor is queued for a merge. The object has
+ * fewer than GYRE__HOLD counts. Any thread. */
+#define GYRE__HOLD ((int32_t)1 << 26)
+void gyre__hold(gyre__header *h);
+/* Takes them off again; may kill the object or queue it, as a release does. */
+void gyre__unhold(struct gyre__objects *self, gyre__header *h);
+
+/* lock.c: the object lock without a touch, for the collector, which moves nothing under it; and for a
+ * dead object, whose lock only the collector may have, for a moment: does not park. */
+bool gyre__lock_try_quietly(gyre__header *h);
+void gyre__unlock_quietly(gyre__header *h);
+void gyre__lock_unparked(gyre__header *h);
+
+/* Puts a dead object in front of a chain, takes the first off, and puts all of `from` in front of
+ * `to`. */
+void gyre__chain_push(struct gyre__chain *chain, gyre__header *h);
+gyre__header *gyre__chain_pop(struct gyre__chain *chain);
+void gyre__chain_move(struct gyre__chain *to, struct gyre__chain *from);
+/* limbo.c: frees up to *budget ripe blocks of a slot that is ours or taken. */
+void gyre__ripe_free(struct gyre__objects *slot, uint64_t *budget);
 
 #endif

@@ -65,7 +65,9 @@ bool gyre__try_count(gyre__header *h) {
     }
     /* seq_cst: before the second look at the slot; pairs with the owner's look at the shared word
      * after the slot was emptied (release_owned()). */
-    if (gyre__cas_weak_seq_cst(&h->shared, &shared, shared + GYRE__ONE)) return true;
+    if (gyre__cas_weak_seq_cst(&h->shared, &shared,
+                               (shared + GYRE__ONE) | gyre__published_in(shared)))
+      return true;
   }
 }
 
@@ -82,7 +84,20 @@ static void retain_shared(gyre__header *h) {
       return;
     }
     /* relaxed: as above. */
-    if (gyre__cas_weak_relaxed(&h->shared, &shared, shared + GYRE__ONE)) return;
+    if (gyre__cas_weak_relaxed(&h->shared, &shared,
+                               (shared + GYRE__ONE) | gyre__published_in(shared)))
+      return;
+  }
+}
+
+void gyre__publish(gyre__header *h) {
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    uint32_t with = shared | gyre__published_in(shared);
+    /* relaxed: comes before the slot's compare-exchange, which releases it to the owner, who reads
+     * the slot (acquire) before the flag; pairs with lib/collect/young.c. */
+    if (with == shared || gyre__cas_weak_relaxed(&h->shared, &shared, with)) return;
   }
 }
 
@@ -99,6 +114,7 @@ void gyre__retain_slow(void *object) {
   /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
   if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
   gyre__attach_self();
+  if (gyre__is_logging()) gyre__touch(h);
   if (!is_own(h)) {
     retain_shared(h);
     return;
@@ -106,7 +122,7 @@ void gyre__retain_slow(void *object) {
   /* relaxed: ours alone. */
   uint32_t local = gyre__load_relaxed(&h->local);
   GYRE_REQUIRE(local != 0, "retain of a dead object at %p", object);
-  if (local == UINT32_MAX) /* relaxed: the compare-exchange in there decides. */
+  if (local == GYRE__LOCAL_MARK - 1) /* relaxed: the compare-exchange in there decides. */
     immortalize_overflow(h, gyre__load_relaxed(&h->shared));
   else
     /* relaxed: ours alone. */
@@ -116,6 +132,7 @@ void gyre__retain_slow(void *object) {
 /* ---- release by the owner ---- */
 
 static void release_owned(struct gyre__objects *self, gyre__header *h) {
+  if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: ours alone. */
   uint32_t local = gyre__load_relaxed(&h->local);
   GYRE_REQUIRE(local != 0, "double release of the object at %p", gyre__object_of(h));
@@ -149,6 +166,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
   /* The page is looked up before the reference is given up, since after that the object may be
    * gone. */
   struct gyre__page *page = NULL;
+  if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: the compare-exchange decides. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   for (;;) {
@@ -175,7 +193,8 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
         page = gyre__page_of(h);
         /* acq_rel: our reference passes to the request; releases as above. Pairs with the acq_rel
          * compare-exchange of gyre__merge(). */
-        if (!gyre__cas_weak_acq_rel(&h->shared, &shared, gyre__shared_of(0, GYRE__QUEUED)))
+        if (!gyre__cas_weak_acq_rel(&h->shared, &shared,
+                                    gyre__shared_of(0, GYRE__QUEUED) | GYRE__PUBLISHED))
           continue;
         GYRE_WINDOW("refcount/queued");
         gyre__merge_request(self, page, h);
@@ -190,7 +209,9 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
       return;
     }
     /* acq_rel: releases as above; to the owner's seq_cst look in release_owned() too. */
-    if (gyre__cas_weak_acq_rel(&h->shared, &shared, shared - GYRE__ONE)) return;
+    if (gyre__cas_weak_acq_rel(&h->shared, &shared,
+                               (shared - GYRE__ONE) | gyre__published_in(shared)))
+      return;
   }
 }
 
@@ -219,7 +240,7 @@ void gyre__release_slow(void *object) {
   GYRE_WINDOW("refcount/leaf_zero");
   /* seq_cst: as in release_owned(); pairs with gyre__try_count(). acquire: likewise. */
   if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT) ||
-                    gyre__load_acquire(&h->bits) != 0)) {
+                    (gyre__load_acquire(&h->bits) & ~GYRE__BIT_TOUCHED) != 0)) {
     /* relaxed: ours alone; the general case begins from the start. */
     gyre__store_relaxed(&h->local, 1);
     release_any(h);
@@ -230,9 +251,49 @@ void gyre__release_slow(void *object) {
   gyre__heap_free((struct gyre__heap *)gyre__self, gyre__page_of(h), h, GYRE__LEAF);
 }
 
+/* ---- many counts at once ---- */
+
+_Static_assert(2 * (int64_t)GYRE__HOLD <= GYRE__COUNT_LIMIT, "a held count does not stick");
+
+void gyre__hold(gyre__header *h) {
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return;
+    uint32_t held = (shared + (uint32_t)GYRE__HOLD * GYRE__ONE) | gyre__published_in(shared);
+    /* relaxed: as in retain_shared(). */
+    if (gyre__cas_weak_relaxed(&h->shared, &shared, held)) return;
+  }
+}
+
+void gyre__unhold(struct gyre__objects *self, gyre__header *h) {
+  struct gyre__page *page = gyre__page_of(h);
+  if (gyre__is_logging()) gyre__touch(h);
+  /* relaxed: the compare-exchange decides. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  for (;;) {
+    uint32_t state = gyre__state_of(shared);
+    if (state == GYRE__IMMORTAL_STATE) return;
+    /* All but one, which is then released; or queued, if the owner's local count is needed to make up
+     * for the rest; or not needed. */
+    int32_t rest = gyre__count_of(shared) - (GYRE__HOLD - 1);
+    bool queue = state == GYRE__DEFAULT && rest <= 0;
+    uint32_t next = gyre__shared_of(rest, queue ? GYRE__QUEUED : state) |
+                    (state == GYRE__MERGED ? 0 : GYRE__PUBLISHED);
+    /* acq_rel: as in gyre__release_shared(). */
+    if (!gyre__cas_weak_acq_rel(&h->shared, &shared, next)) continue;
+    if (queue)
+      gyre__merge_request(self, page, h);
+    else
+      gyre__release_shared(self, h);
+    return;
+  }
+}
+
 /* ---- merging one object ---- */
 
 int32_t gyre__merge(gyre__header *h, bool keep_request) {
+  if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: the owner's, or its stand-in's, alone. */
   uint32_t local = gyre__load_relaxed(&h->local);
   /* relaxed: from here on everybody counts in the shared word; others do so anyway, and we know.
@@ -262,7 +323,11 @@ int32_t gyre__merge(gyre__header *h, bool keep_request) {
 /* ---- the public questions and the rest ---- */
 
 bool gyre__try_retain(gyre__header *h) {
-  if (!is_own(h)) return gyre__try_count(h);
+  if (!is_own(h)) {
+    if (!gyre__try_count(h)) return false;
+    if (gyre__is_logging()) gyre__touch(h);
+    return true;
+  }
   /* relaxed: ours alone. */
   uint32_t local = gyre__load_relaxed(&h->local);
   if (local == 0) return false;
@@ -286,7 +351,11 @@ ptrdiff_t gyre_refcount(const void *object) {
   /* relaxed: as above. */
   ptrdiff_t local =
       gyre__load_relaxed(&h->owner) != 0 ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0;
-  return local + gyre__count_of(shared) - (gyre__state_of(shared) == GYRE__QUEUED);
+  /* Its owner is just looking through its young objects, and keeps the count elsewhere. */
+  if (local >= (ptrdiff_t)GYRE__LOCAL_MARK) local = 1;
+  ptrdiff_t count = local + gyre__count_of(shared) - (gyre__state_of(shared) == GYRE__QUEUED);
+  /* The collector's own do not show. */
+  return count >= GYRE__HOLD ? count - GYRE__HOLD : count;
 }
 
 int gyre_is_unique(const void *object) {
@@ -295,8 +364,9 @@ int gyre_is_unique(const void *object) {
   if (is_own(h))
     /* seq_cst: as in release_owned(): a loader that counted is seen, or sees that the slot is
      * empty. relaxed: local is ours alone. */
-    alone = gyre__load_relaxed(&h->local) == 1 &&
-            gyre__load_seq_cst(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
+    alone =
+        gyre__load_relaxed(&h->local) == 1 &&
+        (gyre__load_seq_cst(&h->shared) & ~GYRE__PUBLISHED) == gyre__shared_of(0, GYRE__DEFAULT);
   else
     /* seq_cst: likewise, and acquires what former holders did. */
     alone = gyre__load_seq_cst(&h->shared) == gyre__shared_of(1, GYRE__MERGED);
@@ -312,7 +382,8 @@ int gyre_immortalize(void *object) {
   uint32_t shared = gyre__load_relaxed(&h->shared);
   do {
     if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return 0;
-  } while (!gyre__cas_weak_relaxed(&h->shared, &shared, shared | GYRE__IMMORTAL_STATE));
+  } while (!gyre__cas_weak_relaxed(&h->shared, &shared,
+                                   shared | GYRE__IMMORTAL_STATE | GYRE__PUBLISHED));
   /* relaxed: ours alone to give up. */
   if (is_own(h)) gyre__store_relaxed(&h->owner, 0);
   return 1;

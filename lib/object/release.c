@@ -22,26 +22,51 @@
  */
 #include "lib/object/type.h"
 
+void gyre__chain_push(struct gyre__chain *chain, gyre__header *h) {
+  uint64_t link = (uint64_t)(uintptr_t)chain->first >> 4;
+  GYRE_ASSERT(link >> 44 == 0);
+  /* relaxed: a dead object is nobody's but ours; a collector that looks at it nevertheless takes the
+   * id only. */
+  gyre__store_relaxed(&h->type, gyre__header_type_id(h) | (uint32_t)(link >> 32)
+                                                              << GYRE__TYPE_ID_BITS);
+  gyre__store_relaxed(&h->local, (uint32_t)link);
+  if (chain->first == NULL) chain->last = h;
+  chain->first = h;
+}
+
+/* What follows in the chain. */
+static gyre__header *chain_next(const gyre__header *h) {
+  /* relaxed: as above. */
+  uint64_t high = gyre__load_relaxed(&h->type) >> GYRE__TYPE_ID_BITS;
+  return (gyre__header *)(uintptr_t)((high << 32 | gyre__load_relaxed(&h->local)) << 4);
+}
+
+gyre__header *gyre__chain_pop(struct gyre__chain *chain) {
+  gyre__header *h = chain->first;
+  chain->first = chain_next(h);
+  /* relaxed: as in gyre__chain_push(). */
+  gyre__store_relaxed(&h->type, gyre__header_type_id(h));
+  gyre__store_relaxed(&h->local, 0);
+  return h;
+}
+
+void gyre__chain_move(struct gyre__chain *to, struct gyre__chain *from) {
+  if (from->first == NULL) return;
+  gyre__header *last = from->last;
+  uint64_t link = (uint64_t)(uintptr_t)to->first >> 4;
+  /* relaxed: as in gyre__chain_push(). */
+  gyre__store_relaxed(&last->type, gyre__header_type_id(last) | (uint32_t)(link >> 32)
+                                                                    << GYRE__TYPE_ID_BITS);
+  gyre__store_relaxed(&last->local, (uint32_t)link);
+  if (to->first == NULL) to->last = last;
+  to->first = from->first;
+  from->first = NULL;
+}
+
 static void dying_push(struct gyre__objects *self, gyre__header *h) {
   /* relaxed: the object is nobody's but ours; tells the collector to leave it alone. */
   gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
-  uint64_t link = (uint64_t)(uintptr_t)self->dying >> 4;
-  GYRE_ASSERT(link >> 44 == 0);
-  h->type = (h->type & GYRE__TYPE_ID_MASK) | (uint32_t)(link >> 32) << GYRE__TYPE_ID_BITS;
-  /* relaxed: as above. */
-  gyre__store_relaxed(&h->local, (uint32_t)link);
-  self->dying = h;
-}
-
-static gyre__header *dying_pop(struct gyre__objects *self) {
-  gyre__header *h = self->dying;
-  /* relaxed: ours. */
-  uint64_t link = (uint64_t)(h->type >> GYRE__TYPE_ID_BITS) << 32 | gyre__load_relaxed(&h->local);
-  self->dying = (gyre__header *)(uintptr_t)(link << 4);
-  h->type &= GYRE__TYPE_ID_MASK;
-  /* relaxed: ours. */
-  gyre__store_relaxed(&h->local, 0);
-  return h;
+  gyre__chain_push(&self->dying, h);
 }
 
 /* Might dropping a reference to this object run program code? Only if it dies with some, or if it
@@ -76,14 +101,16 @@ static bool slots_drop(void *base, const gyre_slots *slots, bool quietly) {
 /* From the last element to the first; the length remembers how far that got. */
 static bool elements_drop(gyre_type *type, gyre__header *h, struct gyre__page *page,
                           uint64_t *budget, bool quietly) {
-  size_t *length = gyre__array_length_word(h, page);
+  gyre__atomic_size *word = gyre__array_length_word(h, page);
   char *elements = (char *)gyre__object_of(h) + type->size;
-  while (*length > 0) {
+  /* relaxed: a dead object is nobody's but ours; a collector may look. */
+  for (size_t length = gyre__load_relaxed(word); length > 0; --*budget) {
     if (*budget == 0) return false;
-    if (!slots_drop(elements + (*length - 1) * type->element_size, &type->element_slots, quietly))
+    length--;
+    if (!slots_drop(elements + length * type->element_size, &type->element_slots, quietly))
       return false;
-    --*length;
-    --*budget;
+    /* relaxed: as above. */
+    gyre__store_relaxed(word, length);
   }
   return true;
 }
@@ -98,6 +125,11 @@ bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budg
       if (quietly) return false;
       /* relaxed: as above. */
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_HOOKED));
+      /* The collector may be visiting it; from now on it sees that the object is dead. */
+      if (type->visit != NULL) {
+        gyre__lock_unparked(h);
+        gyre__unlock_quietly(h);
+      }
       int cancel = gyre__cancel_put_off();
       if (type->destroy != NULL) type->destroy(object);
       if (type->clear != NULL) type->clear(object);
@@ -111,8 +143,8 @@ bool gyre__object_clear(gyre__header *h, struct gyre__page *page, uint64_t *budg
 /* Destroys dying objects until `budget` objects and array elements have been dealt with. */
 static void cascade(struct gyre__objects *self, uint64_t budget, bool quietly) {
   self->in_cascade = true;
-  while (self->dying != NULL && budget > 0) {
-    gyre__header *h = dying_pop(self);
+  while (self->dying.first != NULL && budget > 0) {
+    gyre__header *h = gyre__chain_pop(&self->dying);
     struct gyre__page *page = gyre__page_of(h);
     if (!gyre__object_clear(h, page, &budget, quietly)) {
       dying_push(self, h);
@@ -121,8 +153,12 @@ static void cascade(struct gyre__objects *self, uint64_t budget, bool quietly) {
     gyre__object_free(self, h, page);
     if (budget > 0) budget--;
   }
+  gyre__ripe_free(self, &budget);
   self->in_cascade = false;
-  if (self->dying != NULL) gyre__thread_request(&self->heap.thread, GYRE__REQ_RELEASE);
+  if (self->dying.first != NULL && !quietly && gyre__object_hooks.cascade_cut)
+    (void)gyre__object_hooks.cascade_cut(self, &self->dying);
+  if (self->dying.first != NULL || self->ripe.first != NULL)
+    gyre__thread_request(&self->heap.thread, GYRE__REQ_RELEASE);
 }
 
 void gyre__object_finalize(gyre__header *h) {
@@ -166,17 +202,13 @@ static void release_more(struct gyre__thread *thread) {
 
 static void release_quietly(struct gyre__heap *heap) {
   struct gyre__objects *self = (struct gyre__objects *)heap;
-  if (self->dying != NULL && !self->in_cascade) cascade(self, gyre__option(release_budget), true);
+  if ((self->dying.first != NULL || self->ripe.first != NULL) && !self->in_cascade)
+    cascade(self, gyre__option(release_budget), true);
 }
 
 void gyre__release_all(struct gyre__objects *self) {
-  while (self->dying != NULL && !self->in_cascade)
+  while ((self->dying.first != NULL || self->ripe.first != NULL) && !self->in_cascade)
     cascade(self, UINT64_MAX, false);
-}
-
-static void slot_init(struct gyre__thread *slot) {
-  /* relaxed: nobody sees the slot yet. 1: the first report sets what the collector wants. */
-  gyre__store_relaxed(&((struct gyre__objects *)slot)->gc_limit, 1);
 }
 
 /* In the child of a fork: a thread that is gone may have been at a safepoint in a hook that its
@@ -196,7 +228,6 @@ static void __attribute__((constructor)) release_init(void) {
   gyre__thread_hooks.fork_prepare[1] = gyre__type_fork_prepare;
   gyre__thread_hooks.fork_parent[1] = gyre__type_fork_parent;
   gyre__thread_hooks.fork_child[1] = fork_child;
-  gyre__thread_hooks.slot_init[1] = slot_init;
   gyre__thread_hooks.release = release_more;
   gyre__heap_before_refill = release_quietly;
 }

@@ -1,15 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /* Slot operations: one atomic step each on the slot, counts before and after. refcount.c says why a
- * slot is only ever emptied by an exchange, and why a load counts first and looks again. */
+ * slot is only ever emptied by an exchange, and why a load counts first and looks again.
+ *
+ * "Published before it is removed": a thread that takes out a reference to another's object must
+ * have published that object before (lib/collect/young.c). Publishing what the slot was seen to
+ * hold is not enough: the object may die, its block may become a new object, unpublished, and that
+ * one may be put into the same slot, where the compare-exchange would find it. So the object is
+ * counted first, which publishes it and keeps it from dying, and the spare count is given back
+ * afterwards. A thread's own objects it may just take.
+ */
 #include "lib/object/object.h"
+
+static bool is_own(const gyre__header *h) {
+  /* relaxed: "mine" is never stale; pairs with the store in gyre__merge(). */
+  return gyre__load_relaxed(&h->owner) == gyre__self->id;
+}
+
+static bool slot_change(gyre_slot *slot, void *old, void *object) {
+  /* seq_cst: release: who loads the new pointer sees the object behind it (gyre__slot_load());
+   * acquire: we see the one behind the old; and before the look at the shared word when a count
+   * falls to 0 (release_owned()). */
+  return gyre__cas_strong_seq_cst(&slot->gyre__ref, &old, object);
+}
+
+/* Of a reference that was taken out of a slot and is not given up. */
+static void taken(gyre__header *h) {
+  if (gyre__is_logging()) gyre__touch(h);
+}
 
 void *gyre__slot_swap(gyre_slot *slot, void *object) {
   gyre__attach_self();
   GYRE_WINDOW("slot/swap");
-  /* seq_cst: release: who loads the new pointer sees the object behind it (gyre__slot_load());
-   * acquire: we see the one behind the old; and before the look at the shared word when a count
-   * falls to 0 (release_owned()). */
-  return gyre__exchange_seq_cst(&slot->gyre__ref, object);
+  for (;;) {
+    /* acquire: the header behind the pointer; pairs with slot_change(). */
+    void *old = gyre__load_acquire(&slot->gyre__ref);
+    if (old == NULL) {
+      if (slot_change(slot, NULL, object)) return NULL;
+      continue;
+    }
+    gyre__header *h = gyre__header_of(old);
+    if (is_own(h)) {
+      /* Ours, and it was counted: only we can free it. */
+      if (!slot_change(slot, old, object)) continue;
+      taken(h);
+      return old;
+    }
+    if (!gyre__try_count(h)) continue; /* dead, so the slot has changed */
+    GYRE_WINDOW("slot/published");
+    bool changed = slot_change(slot, old, object);
+    gyre__release_shared(gyre__objects_self(), h);
+    if (changed) return old;
+  }
 }
 
 void gyre__slot_store(gyre_slot *slot, void *object) {
@@ -26,9 +67,10 @@ void *gyre__slot_take(gyre_slot *slot) {
 int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) {
   gyre__attach_self();
   gyre__retain(desired);
-  void *seen = expected;
-  /* seq_cst: as in gyre__slot_swap(). */
-  if (gyre__cas_strong_seq_cst(&slot->gyre__ref, &seen, desired)) {
+  /* The caller has it counted, so it is the same object throughout. */
+  if (expected != NULL && !is_own(gyre__header_of(expected)))
+    gyre__publish(gyre__header_of(expected));
+  if (slot_change(slot, expected, desired)) {
     gyre_release(expected);
     return 1;
   }
@@ -39,18 +81,20 @@ int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) 
 void *gyre__slot_load_slow(gyre_slot *slot) {
   gyre__attach_self();
   for (;;) {
-    /* acquire: the header behind the pointer; pairs with gyre__slot_swap(). */
+    /* acquire: the header behind the pointer; pairs with slot_change(). */
     void *object = gyre__load_acquire(&slot->gyre__ref);
     if (object == NULL) return NULL;
     gyre__header *h = gyre__header_of(object);
-    /* relaxed: as in gyre__slot_load(). */
-    if (gyre__load_relaxed(&h->owner) == gyre__self->id) return gyre__retain(object);
+    if (is_own(h)) return gyre__retain(object);
     GYRE_WINDOW("slot/load");
     if (!gyre__try_count(h)) continue; /* dead, so the slot has changed */
     GYRE_WINDOW("slot/counted");
-    /* seq_cst: after the count; pairs with gyre__slot_swap() and the owner's look at the shared
+    /* seq_cst: after the count; pairs with slot_change() and the owner's look at the shared
      * word. */
-    if (gyre__load_seq_cst(&slot->gyre__ref) == object) return object;
+    if (gyre__load_seq_cst(&slot->gyre__ref) == object) {
+      taken(h);
+      return object;
+    }
     gyre__release_shared(gyre__objects_self(), h);
   }
 }

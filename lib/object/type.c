@@ -70,7 +70,8 @@ static int type_add(gyre_type *type) {
                 !(type->flags & GYRE_TYPE_SHARED);
   /* release: as above, for gyre_new()'s fast path; pairs with its acquire. */
   if (simple)
-    gyre__store_release(&type->gyre__birth, gyre__header_word(id, 0, 1, type->gyre__bits));
+    gyre__store_release(&type->gyre__birth,
+                        gyre__header_word(id, 0, GYRE__GC_YOUNG, type->gyre__bits));
   return 0;
 }
 

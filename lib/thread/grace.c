@@ -42,6 +42,9 @@ static struct {
   gyre__atomic_u32 idle_ready;
   /* When the last one was begun. */
   gyre__atomic_u64 begun_ns;
+  /* Who took longest to answer it so far, and how long. */
+  gyre__atomic_u64 slowest_ns;
+  gyre__atomic_u32 slowest_id;
 } grace;
 
 uint64_t gyre__grace_completed(void) {
@@ -107,10 +110,27 @@ static void complete(void) {
   gyre__grace_begin();
 }
 
-void gyre__grace_ack(void) {
+static void answered(void) {
   /* acq_rel: gathers what each thread did before its answer, for complete(); pairs with itself in
    * the other threads. */
   if (gyre__fetch_sub_acq_rel(&grace.remaining, 1) == 1) complete();
+}
+
+void gyre__grace_ack(struct gyre__thread *self) {
+  /* relaxed: a figure for traces. Two threads that answer at once may spoil it. */
+  uint64_t took = gyre__clock_ns() - gyre__load_relaxed(&self->asked_ns);
+  if (took > gyre__load_relaxed(&grace.slowest_ns)) {
+    /* relaxed: as above. */
+    gyre__store_relaxed(&grace.slowest_ns, took);
+    gyre__store_relaxed(&grace.slowest_id, self->base.id);
+  }
+  answered();
+}
+
+void gyre__grace_slowest(uint64_t *ns, char name[32]) {
+  /* relaxed: figures. */
+  *ns = gyre__load_relaxed(&grace.slowest_ns);
+  gyre__thread_name(gyre__load_relaxed(&grace.slowest_id), name);
 }
 
 static void ask(struct gyre__thread *slot, uint64_t now) {
@@ -152,6 +172,9 @@ void gyre__grace_begin(void) {
   uint64_t now = gyre__clock_ns();
   /* relaxed: a time stamp. */
   gyre__store_relaxed(&grace.begun_ns, now);
+  /* relaxed: figures. */
+  gyre__store_relaxed(&grace.slowest_ns, 0);
+  gyre__store_relaxed(&grace.slowest_id, 0);
   /* seq_cst: reads from every ticket taken before (gyre__grace_ticket()); before the looks at
    * states. */
   gyre__fetch_add_seq_cst(&grace.started, 1);
@@ -160,7 +183,7 @@ void gyre__grace_begin(void) {
   for (uint32_t id = 1; id <= count; id++)
     ask(gyre__thread_slot(id), now);
   gyre__lock_give(&grace.lock);
-  gyre__grace_ack();
+  answered();
 }
 
 static void want(uint64_t ticket) {
@@ -170,15 +193,13 @@ static void want(uint64_t ticket) {
   }
 }
 
-void gyre__grace_start(struct gyre__thread *self, uint64_t ticket) {
-  (void)self;
+void gyre__grace_start(uint64_t ticket) {
   want(ticket);
   gyre__grace_begin();
 }
 
-bool gyre__grace_wait(struct gyre__thread *self, uint64_t ticket, uint64_t timeout_ns) {
-  (void)self;
-  gyre__grace_start(self, ticket);
+bool gyre__grace_wait(uint64_t ticket, uint64_t timeout_ns) {
+  gyre__grace_start(ticket);
   gyre_park();
   uint64_t start = gyre__clock_ns();
   uint64_t patience = gyre__option(stall_ms) * 1000000u;
@@ -209,9 +230,8 @@ bool gyre__grace_wait(struct gyre__thread *self, uint64_t ticket, uint64_t timeo
 }
 
 int gyre_synchronize(void) {
-  struct gyre__thread *self = gyre__thread_self();
-  if (self == NULL) return -errno;
-  gyre__grace_wait(self, gyre__grace_ticket(), UINT64_MAX);
+  if (gyre__thread_self() == NULL) return -errno;
+  gyre__grace_wait(gyre__grace_ticket(), UINT64_MAX);
   return 0;
 }
 

@@ -116,7 +116,7 @@ void gyre__thread_idle(struct gyre__thread *self, uint32_t idle) {
   if (gyre__load_seq_cst(&self->base.request) & GYRE__REQ_HANDSHAKE &&
       gyre__fetch_and_seq_cst(&self->base.request, ~(uint32_t)GYRE__REQ_HANDSHAKE) &
           GYRE__REQ_HANDSHAKE)
-    gyre__grace_ack();
+    gyre__grace_ack(self);
 }
 
 /* `waited`: the thread is counted among those who wait for the world. */
@@ -142,7 +142,10 @@ static void enter(struct gyre__thread *self, uint32_t idle, bool waited) {
   if (waited) gyre__world_waited();
 }
 
-void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) { enter(self, idle, false); }
+void gyre__thread_enter(struct gyre__thread *self, uint32_t idle) {
+  enter(self, idle, false);
+  gyre__mode_adopt(self);
+}
 
 static uint32_t state_taken(uint32_t state) {
   if (state == GYRE__SLOT_ORPHAN) return GYRE__SLOT_TAKEN_ORPHAN;
@@ -272,9 +275,10 @@ static struct gyre__thread *thread_attach(void) {
     errno = err;
     return NULL;
   }
-  gyre__thread_enter(slot, GYRE__SLOT_ORPHAN);
+  enter(slot, GYRE__SLOT_ORPHAN, false);
   gyre__self = &slot->base;
-  gyre__bias = gyre__option(slow_paths) ? GYRE__BIAS_NONE : slot->base.id;
+  slot->slow_paths = gyre__option(slow_paths) != 0;
+  gyre__mode_adopt(slot);
   return slot;
 }
 
@@ -388,11 +392,15 @@ void gyre__safepoint_slow(gyre_thread *base) {
   if (work & GYRE__REQ_HEAP && hooks->heap) hooks->heap(self);
   if (work & GYRE__REQ_DEFER) gyre__grace_serve(self);
   if (work & GYRE__REQ_GRACE) gyre__grace_begin();
-  if (requests_take(self, GYRE__REQ_HANDSHAKE)) gyre__grace_ack();
+  if (requests_take(self, GYRE__REQ_HANDSHAKE)) {
+    gyre__grace_ack(self);
+    gyre__mode_adopt(self);
+  }
   if (requests_take(self, GYRE__REQ_STOP) && gyre__world_is_stopped()) {
     bool counted = gyre__world_count(false);
     gyre__thread_idle(self, GYRE__SLOT_PARKED);
     enter(self, GYRE__SLOT_PARKED, counted);
+    gyre__mode_adopt(self);
   }
   if (requests_take(self, GYRE__REQ_COLLECT) && hooks->collect) hooks->collect(self);
 }
@@ -405,6 +413,14 @@ static struct {
   /* Under the registry lock. */
   char name[32];
 } stall;
+
+void gyre__thread_name(uint32_t id, char out[32]) {
+  out[0] = '\0';
+  if (id == 0) return;
+  gyre__lock_take(&registry.lock);
+  memcpy(out, gyre__thread_slot(id)->name, 32);
+  gyre__lock_give(&registry.lock);
+}
 
 void gyre__stall_report(uint64_t since_ns) {
   uint64_t now = gyre__clock_ns();

@@ -30,6 +30,25 @@ enum {
   GYRE__REQ_COLLECT = 1u << 7,   /* a threshold was crossed (lib/collect) */
 };
 
+/* Modes of the program while a collection runs beside it (lib/collect/collect.c). A mode word holds
+ * one, how young objects are to be promoted when it is adopted, and the number of the collection:
+ *
+ *     31                                  4 3   2 1  0
+ *     [ epoch                              | how | mode ]
+ */
+enum {
+  GYRE__MODE_IDLE,    /* no collection */
+  GYRE__MODE_PINNED,  /* the memory of what dies is kept until the collection is over */
+  GYRE__MODE_LOGGING, /* moreover, whoever counts or moves a reference touches its object */
+  GYRE__MODE = 3,
+  GYRE__MODE_PROMOTE = 1 << 2,       /* promote all young objects */
+  GYRE__MODE_PROMOTE_FRESH = 2 << 2, /* the same, for a collection of just these */
+  GYRE__MODE_PROMOTES = 3 << 2,
+};
+#define GYRE__MODE_EPOCH_SHIFT 4
+GYRE_INLINE uint32_t gyre__mode_of(uint32_t word) { return word & GYRE__MODE; }
+GYRE_INLINE uint32_t gyre__mode_epoch(uint32_t word) { return word >> GYRE__MODE_EPOCH_SHIFT; }
+
 /* State of a slot: the low bits of gyre__thread.state. */
 enum {
   GYRE__SLOT_ORPHAN,       /* no thread has it; whoever needs to may take it */
@@ -68,6 +87,11 @@ struct gyre__thread {
   gyre__atomic_u64 deferred_ticket;
   /* -- owner thread, or whoever has the slot taken -- */
   uint32_t park_depth;
+  /* The mode word that the thread has adopted: at its last answered handshake, or when it last
+   * became running. */
+  uint32_t mode;
+  /* Option slow_paths, when it attached. */
+  bool slow_paths;
   /* Set by lib/collect while the thread collects: it must not end or detach in program code that
    * the collection runs. */
   bool is_collecting;
@@ -96,6 +120,9 @@ struct gyre__thread_hooks {
   void (*release)(struct gyre__thread *self);
   void (*heap)(struct gyre__thread *self);
   void (*collect)(struct gyre__thread *self);
+  /* The thread has adopted another mode word: at a safepoint, or as it attaches or unparks. Runs no
+   * program code. */
+  void (*mode_changed)(struct gyre__thread *self, uint32_t old_word);
   /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in
    * descending order, in the stopped world; parent and child in ascending order, before the world
    * is resumed. The two single ones are called outside of that: for a lock that is held long. */
@@ -149,12 +176,27 @@ uint64_t gyre__grace_ticket(void);
 bool gyre__grace_done(uint64_t ticket);
 /* Sees to it that a grace period that covers the ticket is under way or will follow the present
  * one. Does not block; may complete one (and then runs ready deferred work of others). */
-void gyre__grace_start(struct gyre__thread *self, uint64_t ticket);
+void gyre__grace_start(uint64_t ticket);
 /* Parks until the ticket's grace period is over, at most timeout_ns. False on timeout. */
-bool gyre__grace_wait(struct gyre__thread *self, uint64_t ticket, uint64_t timeout_ns);
+bool gyre__grace_wait(uint64_t ticket, uint64_t timeout_ns);
 /* Has node->run called after a grace period. `slot` is the caller's own or one it has taken. */
 void gyre__defer(struct gyre__thread *slot, struct gyre__deferred *node,
                  void (*run)(struct gyre__thread *, struct gyre__deferred *));
+
+/* ---- modes and handshakes (mode.c) ---- */
+
+/* Publishes a mode word and waits until every attached thread has adopted it or is idle (and adopts
+ * it before it runs again). The caller runs; it waits parked. One at a time: the caller holds the
+ * collector's lock. */
+void gyre__handshake(struct gyre__thread *self, uint32_t word);
+/* Publishes a mode word without waiting: for the way back to IDLE. */
+void gyre__mode_publish(struct gyre__thread *self, uint32_t word);
+/* The mode word published last. */
+uint32_t gyre__mode_published(void);
+/* Adopts the published word. The thread has just answered a handshake, or become running. */
+void gyre__mode_adopt(struct gyre__thread *self);
+/* The longest that a thread took to answer the last handshake's grace period, and who that was. */
+void gyre__grace_slowest(uint64_t *ns, char name[32]);
 
 /* ---- the world (world.c) ---- */
 
@@ -167,7 +209,8 @@ void gyre__world_resume(struct gyre__thread *self);
 bool gyre__world_is_stopped(void);
 
 /* Within lib/thread: leaving the running state for `idle` (parked or orphan), and coming back,
- * which waits while the world is stopped or the slot is taken. Idling answers handshakes. */
+ * which waits while the world is stopped or the slot is taken. Idling answers handshakes; coming
+ * back adopts the mode. */
 void gyre__thread_idle(struct gyre__thread *self, uint32_t idle);
 void gyre__thread_enter(struct gyre__thread *self, uint32_t idle);
 /* Counts the calling thread, which runs, among the waiters before it idles for a stop, unless it is
@@ -187,7 +230,8 @@ uint32_t gyre__world_waiters(void);
 uint64_t gyre__grace_completed(void);
 void gyre__grace_serve(struct gyre__thread *self);
 void gyre__grace_begin(void);
-void gyre__grace_ack(void);
+/* `self` has cleared its handshake bit. */
+void gyre__grace_ack(struct gyre__thread *self);
 void gyre__grace_fork_prepare(void);
 void gyre__grace_fork_parent(void);
 void gyre__grace_fork_child(void);
@@ -195,6 +239,8 @@ void gyre__thread_fork_prepare(void);
 void gyre__thread_fork_parent(void);
 void gyre__thread_fork_child(void);
 void gyre__fork_init(void);
+/* Copies the name of the thread that has the slot, "" if none has. */
+void gyre__thread_name(uint32_t id, char out[32]);
 /* Logs which threads have not answered the grace period that was begun at `since_ns`, and counts
  * it. */
 void gyre__stall_report(uint64_t since_ns);

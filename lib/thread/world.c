@@ -127,7 +127,7 @@ void gyre__world_stop(struct gyre__thread *self) {
   for (uint64_t patience = PATIENCE_NS;; patience *= 2) {
     if (gyre__world_stop_for(self, patience)) return;
     gyre__world_resume(self);
-    gyre__grace_wait(self, gyre__grace_ticket(), UINT64_MAX);
+    gyre__grace_wait(gyre__grace_ticket(), UINT64_MAX);
   }
 }
 

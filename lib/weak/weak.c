@@ -73,10 +73,14 @@ static struct gyre__weak_control *control_of(struct gyre__objects *self, void *o
     if (control == NULL) return NULL;
     gyre__weak_control_lock(self, control);
   }
+  /* Keeps it out of its owner's own collections: the caller holds it counted. */
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: "mine" is never stale. */
+  if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) gyre__publish(h);
   /* acq_rel: releases the table's entry to whoever sees the bit; comes before our reference is
    * given up, so that who finds the count 0 sees it. Pairs with the acquire loads in
    * release_owned() and gyre__object_die(). */
-  gyre__fetch_or_acq_rel(&gyre__header_of(object)->bits, GYRE__BIT_WEAK);
+  gyre__fetch_or_acq_rel(&h->bits, GYRE__BIT_WEAK);
   return control;
 }
 
@@ -135,7 +139,15 @@ void *gyre_weak_get(gyre_weak *weak) {
   /* relaxed: under the lock. */
   void *object = gyre__load_relaxed(&control->object);
   GYRE_WINDOW("weak/got");
-  if (object != NULL && !gyre__try_retain(gyre__header_of(object))) object = NULL;
+  if (object != NULL) {
+    gyre__header *h = gyre__header_of(object);
+    /* relaxed: the mark is seen by the collector under this lock. In every mode: between the end of
+     * the logging and the collector's look there are threads that do not log any more. */
+    if (gyre__try_retain(h))
+      gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
+    else
+      object = NULL;
+  }
   gyre__weak_control_unlock(self, control);
   return object;
 }

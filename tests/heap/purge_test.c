@@ -326,21 +326,6 @@ static void pinned_object_pages_stay(void **state) {
   assert_int_equal(heap_stats().committed_bytes, 0);
 }
 
-static void tracked_pages_are_recent_while_they_are_allocated_from(void **state) {
-  (void)state;
-  enum { OBJECTS = 1000 };
-  static gyre__header *objects[OBJECTS];
-  for (unsigned i = 0; i < OBJECTS; i++) {
-    objects[i] = header_new(GYRE__TRACKED, 256);
-    assert_true(gyre__page_of(objects[i])->on_recent);
-  }
-  check_all_heaps();
-  for (unsigned i = 0; i < OBJECTS; i++)
-    header_free(objects[i]);
-  assert_int_equal(gyre_purge(), 0);
-  assert_null(gyre__heap_self()->recent);
-}
-
 #define PURGE_TEST(f) cmocka_unit_test_setup_teardown(f, purge_setup, purge_teardown)
 
 int main(void) {
@@ -358,7 +343,6 @@ int main(void) {
       PURGE_TEST(a_page_that_becomes_an_object_page_has_zeroed_headers),
       PURGE_TEST(an_object_page_is_reused_for_its_own_kind_with_shared_words_as_they_were),
       PURGE_TEST(pinned_object_pages_stay),
-      PURGE_TEST(tracked_pages_are_recent_while_they_are_allocated_from),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

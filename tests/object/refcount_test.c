@@ -247,10 +247,9 @@ static void a_local_count_that_overflows_makes_the_object_immortal(void **state)
   (void)state;
   node *n = node_new(&node_type, 0);
   /* relaxed: ours. */
-  gyre__store_relaxed(&gyre__header_of(n)->local, UINT32_MAX - 1);
+  gyre__store_relaxed(&gyre__header_of(n)->local, INT32_MAX - 1);
   (void)gyre_retain(n);
   assert_false(gyre_is_immortal(n));
-  assert_int_equal(gyre_refcount(n), UINT32_MAX);
   (void)gyre_retain(n);
   assert_true(gyre_is_immortal(n));
   (void)gyre_retain(n);
@@ -266,7 +265,7 @@ static void a_slot_load_that_overflows_the_local_count_makes_the_object_immortal
   node *n = node_new(&node_type, 0), *holder = node_new(&node_type, 1);
   gyre_store(&holder->next, n);
   /* relaxed: ours. */
-  gyre__store_relaxed(&gyre__header_of(n)->local, UINT32_MAX);
+  gyre__store_relaxed(&gyre__header_of(n)->local, INT32_MAX);
   assert_ptr_equal(gyre_load(&holder->next), n);
   assert_true(gyre_is_immortal(n));
   make_mortal(n);
@@ -303,7 +302,7 @@ static void a_merge_that_overflows_makes_the_object_immortal(void **state) {
   puppet_start(&other);
   node *n = node_new(&node_type, 0);
   /* relaxed: ours. */
-  gyre__store_relaxed(&gyre__header_of(n)->local, UINT32_MAX - 5);
+  gyre__store_relaxed(&gyre__header_of(n)->local, INT32_MAX - 5);
   puppet_run(&other, release_it, n);
   gyre_safepoint();
   assert_true(gyre_is_immortal(n));

@@ -318,7 +318,7 @@ static void *waits_a_little_as_subject(void *arg) {
   (void)arg;
   struct gyre__thread *self = gyre__thread_self();
   test_window_subject();
-  return (void *)(uintptr_t)gyre__grace_wait(self, gyre__grace_ticket(), 20000000);
+  return (void *)(uintptr_t)gyre__grace_wait(gyre__grace_ticket(), 20000000);
 }
 
 /* We answer by parking, and then the asker finds us idle: that must not count for the third

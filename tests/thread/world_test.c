@@ -308,8 +308,9 @@ int main(void) {
       TEST(a_new_thread_does_not_attach_in_a_stopped_world),
       TEST(one_thread_stops_the_world_at_a_time),
       TEST(no_second_stop_begins_before_everyone_who_waited_for_the_first_has_run),
-      TEST(collections_without_a_pause_let_a_thread_unpark_each_time),
-      TEST(a_thread_that_passes_no_safepoint_holds_up_the_stop_but_not_the_others),
+      TEST_WITH(collections_without_a_pause_let_a_thread_unpark_each_time, "gc_mode:stw"),
+      TEST_WITH(a_thread_that_passes_no_safepoint_holds_up_the_stop_but_not_the_others,
+                "gc_mode:stw"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

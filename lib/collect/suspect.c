@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/* From suspects to garbage, while the program runs: steps B0 to B3 of the essay in collect.c. */
+#include <stdlib.h>
+
+#include "lib/collect/collect.h"
+
+/* ---- B0 ---- */
+
+static void touches_clear(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we
+     * are too careful. */
+    if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
+      /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
+      gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
+  })
+}
+
+/* ---- B1, B2 ---- */
+
+/* Counts the edges among the suspects, and joins them. The destroyed leave the set: what they still
+ * refer to counts as referred to from outside. */
+static void count(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    (void)h;
+    page->side[i] = GYRE__SIDE_MEMBER | (gyre__is_destroyed(h) ? GYRE__SIDE_LIVE : 0);
+    c->set.component[(page->side - c->set.side) + i] = 0;
+  })
+  gyre__set_join_suspects(c);
+}
+
+static bool all_counts_agree(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    if (gyre__has_outside_counts(c, h, page->side[i])) return false;
+  })
+  return true;
+}
+
+static void drop_components_with_outside_counts(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    if (gyre__has_outside_counts(c, h, page->side[i]))
+      *gyre__component_of(c, page, i) |= GYRE__COMPONENT_LIVE;
+  })
+}
+
+/* ---- B3 ---- */
+
+/* Is there more to be done for the object's component than to free it? */
+static bool is_special(gyre__header *h) {
+  /* relaxed: set by whoever held a count, before the last handshake, or the object is touched. */
+  return gyre__load_relaxed(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_FINALIZE) ||
+         gyre__header_type(h)->clear != NULL;
+}
+
+static bool is_touched(gyre__header *h) {
+  /* relaxed: ordered by the handshake, or by the control block's lock; pairs with gyre__touch() and
+   * gyre_weak_get(). */
+  return gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED;
+}
+
+/* Drops the components with a touched member, condemns those that are not special, and returns how
+ * many members the others have. */
+static size_t condemn_plain(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    if (is_touched(h)) *gyre__component_of(c, page, i) |= GYRE__COMPONENT_LIVE;
+    if (is_special(h)) *gyre__component_of(c, page, i) |= GYRE__COMPONENT_SPECIAL;
+  })
+  size_t special = 0;
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    (void)h;
+    uint32_t component = *gyre__component_of(c, page, i);
+    if (component & GYRE__COMPONENT_LIVE & ~GYRE__COMPONENT_ROOT) {
+      page->side[i] |= GYRE__SIDE_LIVE;
+    } else if (component & GYRE__COMPONENT_SPECIAL & ~GYRE__COMPONENT_ROOT) {
+      special++;
+    } else {
+      page->side[i] |= GYRE__SIDE_CONDEMNED;
+      c->dead++;
+    }
+  })
+  return special;
+}
+
+/* A member of a special component. */
+struct special {
+  const uint32_t *component;
+  gyre__header *h;
+  uint32_t *side;
+  struct gyre__weak_control *control; /* locked, or NULL */
+};
+
+static int compare(const void *a, const void *b) {
+  const uint32_t *x = ((const struct special *)a)->component;
+  const uint32_t *y = ((const struct special *)b)->component;
+  return (x > y) - (x < y);
+}
+
+static size_t specials_list(struct gyre__collection *c, struct special *out) {
+  size_t n = 0;
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    struct special *member = &out[n++];
+    member->component = gyre__component_of(c, page, i);
+    member->h = h;
+    member->side = &page->side[i];
+  })
+  return n;
+}
+
+static void weak_unlock(struct gyre__collection *c, struct special *member) {
+  if (member->control != NULL) gyre__weak_unlock(c->self, member->control);
+}
+
+/* One component, with its weak references locked: is it still garbage? */
+static void condemn_special(struct gyre__collection *c, struct special *first, size_t n) {
+  bool touched = false, finalizable = false, clear = false, too_many = false;
+  for (size_t i = 0; i < n; i++) {
+    gyre__header *h = first[i].h;
+    first[i].control = gyre__weak_lock(c->self, gyre__object_of(h));
+    GYRE_WINDOW("prove/weak_locked");
+    /* relaxed: nobody reaches the object; if somebody does, it is touched. */
+    finalizable |= (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
+    clear |= gyre__header_type(h)->clear != NULL;
+    too_many |= (*first[i].side & GYRE__SIDE_EDGES) >= (uint32_t)GYRE__HOLD;
+  }
+  for (size_t i = 0; i < n; i++)
+    touched |= is_touched(first[i].h);
+  /* Who makes another finalizer in a finalizer has to wait for another collection. */
+  bool live = touched || (finalizable && c->held) || (too_many && (finalizable || clear));
+  for (size_t i = 0; i < n; i++) {
+    gyre__header *h = first[i].h;
+    if (live) {
+      *first[i].side |= GYRE__SIDE_LIVE;
+    } else if (finalizable) {
+      gyre__hold(h);
+      c->suspects++;
+    } else {
+      *first[i].side |= GYRE__SIDE_CONDEMNED;
+      c->dead++;
+      if (clear && !c->held) gyre__hold(h);
+      if (first[i].control != NULL)
+        gyre__weak_clear_locked(c->self, first[i].control, gyre__object_of(h), &c->weak);
+    }
+    weak_unlock(c, &first[i]);
+  }
+}
+
+static void keep_all_suspects(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    (void)h;
+    page->side[i] |= GYRE__SIDE_LIVE;
+  })
+}
+
+static void condemn_specials(struct gyre__collection *c, size_t n) {
+  size_t bytes = n * sizeof(struct special);
+  struct special *members = gyre__os_map(bytes, gyre__os_page_size());
+  if (members == NULL) {
+    keep_all_suspects(c);
+    c->out_of_memory = true;
+    return;
+  }
+  specials_list(c, members);
+  qsort(members, n, sizeof *members, compare);
+  for (size_t first = 0, end; first < n; first = end) {
+    end = first + 1;
+    while (end < n && members[end].component == members[first].component)
+      end++;
+    condemn_special(c, &members[first], end - first);
+  }
+  gyre__os_unmap(members, bytes);
+}
+
+/* ---- all of it ---- */
+
+static uint64_t lap(uint64_t *since_ns) {
+  uint64_t now = gyre__clock_ns(), ns = now - *since_ns;
+  *since_ns = now;
+  return ns;
+}
+
+void gyre__suspects_prove(struct gyre__collection *c) {
+  uint64_t since_ns = gyre__clock_ns();
+  touches_clear(c);
+  GYRE_WINDOW("prove/cleared");
+  gyre__collection_handshake(c, GYRE__MODE_LOGGING);
+  count(c);
+  GYRE_WINDOW("prove/counted");
+  if (!all_counts_agree(c)) {
+    gyre__set_mark_live(c);
+    count(c);
+    GYRE_WINDOW("prove/recounted");
+    drop_components_with_outside_counts(c);
+  }
+  GYRE_WINDOW("prove/logged");
+  gyre__collection_handshake(c, GYRE__MODE_PINNED);
+  c->phase_ns[GYRE__PHASE_PROVE] += lap(&since_ns);
+  GYRE_WINDOW("prove/condemning");
+  c->suspects = 0;
+  size_t special = condemn_plain(c);
+  if (special > 0) condemn_specials(c, special);
+  c->phase_ns[GYRE__PHASE_CONDEMN] += lap(&since_ns);
+}

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: MIT */
+/* Young collections: a thread collects its own young objects, alone, at its own safepoint.
+ *
+ * Most cyclic garbage is made and dropped by one thread. Every tracked object that a thread
+ * allocates goes into the thread's log. When that has reached a certain length, the thread looks
+ * through it at its next safepoint: cycles among those objects that nobody else can reach are freed,
+ * everything else is *promoted* and belongs to the collector from then on. No other thread is asked,
+ * waited for or stopped, and no atomic read-modify-write is made except where an object dies that
+ * others have counted.
+ *
+ * The step. Y is the set of the logged objects that this thread owns, that are not published (see
+ * lib/object/refcount.h), and that have no weak reference, no finalizer to run, no `visit` function,
+ * and no flag that lets gyre_try_retain() at them.
+ *
+ *   1. For each v in Y: refs(v) = its local count. It is kept in a table, and the object's local word
+ *      holds the number of its entry, marked (GYRE__LOCAL_MARK), so that a reference leads to it.
+ *   2. Read each slot of each member once. For a reference to a member take one off its refs, and
+ *      remember the edge.
+ *   3. Mark every member whose refs are not 0 or that is published by now, and all that is reachable
+ *      from there along the remembered edges.
+ *   4. What is not marked is garbage. Its references to objects outside are collected; then each of
+ *      its objects dies as any object does, by a look at its shared word after its local count is 0;
+ *      then the references to outside are released, which may run program code. All others are
+ *      promoted.
+ *
+ * Why it is right. Other threads run meanwhile. Let U be one, and say "at t(v)" for the look at v's
+ * flag in 3. Rules (lib/object): a thread that is not v's owner sets the flag in the step that counts
+ * v, and before it takes a reference to v out of a slot, having counted it (slot.c); and before it
+ * gives it a weak reference or makes it immortal. Suppose v is not marked.
+ *
+ *   "References stay": the flag was clear at t(v), so nobody but us had removed a reference to v from
+ *   any slot: each edge that was taken off in 2 was still there. (Slots are read with acquire: a
+ *   thread that removed one before, and put it elsewhere where we have seen it, has published v
+ *   before that, and we see the flag.)
+ *   "Counts are exact": only we change local counts, and the shared word is 0 as long as the flag is
+ *   clear. So refs(v) = 0 means that at t(v) all references to v were in slots of members that 2 saw.
+ *   None of these members is marked, since marking follows just the edges that were taken off.
+ *
+ * So unmarked objects are referred to by unmarked ones only, and no thread holds a count of one. To
+ * get one, U would need a slot of an object that it reaches without it, and there is none; a weak
+ * reference would have been made with a count, and published. A thread that read a pointer to v from
+ * a slot long ago and counts only now finds that the slot has changed and takes its count back; that
+ * is why v dies like any object, with a look at the shared word. A reference that U put into two
+ * slots one after the other may be seen twice; then it was published in between, and refs may be
+ * negative: such a member is marked. What a thread hands over by a variable or a queue stays counted
+ * in our local count, and keeps the object alive whatever U does with it.
+ *
+ * One rule is the program's (gyre/object.h): who gives its last counted reference away does not use
+ * the object any more. A borrowed pointer is good only while the program reaches the object by
+ * counted references.
+ *
+ * Beside a collection. A young object is no candidate of the collector (set.c); promotion is its
+ * owner's last store to the collector's byte, a release, and from then on the byte is the
+ * collector's. The step runs whole in one mode, at a safepoint after a handshake was answered. When a
+ * collection wants young objects too, each thread promotes its own, unlooked at, when it adopts the
+ * mode; for a parked thread the collector does it with the slot taken.
+ *
+ * Cost: the table, the edges and the stack are the thread's own memory, reserved once and touched as
+ * far as a step needs it. The length of a step adapts: it shrinks when a step took longer than
+ * "young_us", and when almost everything dies, since then nothing is lost by looking soon; it grows
+ * when much survives, because objects need time to die. If next to nothing dies, looking is not worth
+ * it, and most logs are promoted unlooked at. (The published flag and this form of trial deletion
+ * are checked in tests/model/young.pml.)
+ */
+#include <string.h>
+
+#include "lib/collect/collect.h"
+
+#define LOG_MAX 8192u
+#define EDGE_MAX (4 * LOG_MAX)
+/* A step is never planned to be shorter than this. */
+#define STEP_MIN 256u
+/* After this many steps in a row have been passed over, one is made to see whether it pays now. */
+#define SKIP_MAX 63u
+
+struct member {
+  gyre__header *h;
+  int32_t refs;
+  uint32_t first_edge; /* of its edges, which end where the next member's begin */
+};
+
+struct gyre__young {
+  /* -- statistics: written by the thread, read by anyone -- */
+  struct gyre__young_stats stats;
+  /* -- the thread, or who has its slot taken -- */
+  uint32_t step;     /* length of the log at which to look through it */
+  uint32_t skip;     /* how many logs to pass over between two steps, while they do not pay */
+  uint32_t skipped;  /* how many have been */
+  bool busy;         /* a step is under way: program code that it runs may not begin another */
+  uint32_t examined; /* members whose local words may hold their numbers */
+  uint64_t born_promoted;
+  uint64_t born_promoted_bytes;
+  struct member members[LOG_MAX + 1];
+  uint32_t edges[EDGE_MAX];
+  uint32_t stack[LOG_MAX];
+  bool marked[LOG_MAX];
+  void *outside[EDGE_MAX];
+  gyre__header *log[1 + LOG_MAX];
+};
+
+/* ---- the log ---- */
+
+static size_t log_length(struct gyre__objects *self) {
+  /* relaxed: this thread's own. */
+  return (size_t)((gyre__header **)gyre__load_relaxed(&self->young_end) - self->young_base);
+}
+
+static void log_set_length(struct gyre__objects *self, size_t length) {
+  /* relaxed: as above. */
+  gyre__store_relaxed(&self->young_end, (void *)(self->young_base + length));
+}
+
+size_t gyre__young_count(struct gyre__objects *slot) {
+  if (slot->young == NULL) return 0;
+  /* relaxed: a figure that may be out of date. */
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&slot->young_end);
+  return end >= slot->young->log + 1 ? (size_t)(end - (slot->young->log + 1)) : 0;
+}
+
+static size_t step_max(void) {
+  uint64_t threshold = gyre__option(gc_threshold[0]);
+  return threshold == 0 || threshold > LOG_MAX / 2 ? LOG_MAX / 2 : (size_t)threshold;
+}
+
+static void limit_set(struct gyre__objects *self) {
+  size_t limit = self->young->step, most = step_max(), length = log_length(self);
+  if (limit > most) limit = most;
+  /* The end meets the limit, it never passes it. */
+  if (limit <= length) limit = length + limit;
+  self->young_limit = self->young_base + (limit < LOG_MAX ? limit : LOG_MAX);
+}
+
+static bool log_make(struct gyre__objects *self) {
+  struct gyre__young *young = gyre__os_reserve(sizeof *young);
+  if (young == NULL) return false;
+  young->step = STEP_MIN;
+  self->young = young;
+  self->young_base = young->log + 1;
+  log_set_length(self, 0);
+  limit_set(self);
+  return true;
+}
+
+static bool is_young(gyre__header *h) {
+  /* relaxed: a young object's byte is its owner's, who is the caller; one that was merged while young
+   * may just be destroyed by another thread, and then promote() finds out. */
+  return gyre__load_relaxed(&h->gc) == GYRE__GC_YOUNG;
+}
+
+/* Forgets what is not young any more. */
+static void log_compact(struct gyre__objects *self) {
+  gyre__header **to = self->young_base;
+  size_t length = log_length(self);
+  for (size_t i = 0; i < length; i++)
+    if (is_young(self->young_base[i])) *to++ = self->young_base[i];
+  log_set_length(self, (size_t)(to - self->young_base));
+}
+
+/* ---- promotion ---- */
+
+struct promotion {
+  uint64_t objects, bytes;
+  uint8_t gc;
+};
+
+static void promote(struct gyre__objects *self, gyre__header *h, struct promotion *p) {
+  /* relaxed: "mine" is never stale. */
+  if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id) {
+    /* release: the object as it is, for a collector that sees it promoted; pairs with is_candidate()
+     * in set.c. */
+    gyre__store_release(&h->gc, p->gc);
+  } else {
+    uint8_t young = GYRE__GC_YOUNG;
+    /* acq_rel: as above; fails if another thread, which counts it too, is destroying it. */
+    if (!gyre__cas_strong_acq_rel(&h->gc, &young, p->gc)) return;
+  }
+  struct gyre__page *page = gyre__page_of(h);
+  gyre__page_has_promoted(page);
+  p->objects++;
+  p->bytes += page->block_size;
+}
+
+static void promote_log(struct gyre__objects *self, struct promotion *p) {
+  size_t length = log_length(self);
+  for (size_t i = 0; i < length; i++)
+    if (is_young(self->young_base[i])) promote(self, self->young_base[i], p);
+  log_set_length(self, 0);
+}
+
+/* Takes in what was promoted otherwise since the last time. */
+static void promotion_report(struct gyre__objects *self, struct promotion *p, bool looked) {
+  struct gyre__young *young = self->young;
+  gyre__promoted(p->objects + young->born_promoted, p->bytes + young->born_promoted_bytes, looked);
+  young->born_promoted = young->born_promoted_bytes = 0;
+}
+
+static void promote_all(struct gyre__objects *slot, bool fresh) {
+  if (slot->young == NULL) return;
+  struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
+  promote_log(slot, &p);
+  promotion_report(slot, &p, false);
+}
+
+static void born_promoted(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
+  (void)h;
+  if (self->young == NULL && !log_make(self)) {
+    gyre__promoted(1, page->large_usable, false);
+    return;
+  }
+  self->young->born_promoted++;
+  self->young->born_promoted_bytes += page->large_usable;
+  if (self->young->born_promoted_bytes >= GYRE__REPORT_BYTES)
+    gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+}
+
+/* The log has reached its limit: the thread is to look through it at its next safepoint. Until then
+ * it may grow to its full size; beyond that, objects are promoted. */
+static void young_full(struct gyre__objects *self, gyre__header *h) {
+  struct promotion p = {.gc = GYRE__GC_PROMOTED};
+  if (self->young == NULL && !log_make(self)) {
+    promote(self, h, &p);
+    gyre__promoted(p.objects, p.bytes, false);
+    return;
+  }
+  if (log_length(self) >= LOG_MAX) {
+    log_compact(self);
+    if (log_length(self) > LOG_MAX / 2) {
+      promote_log(self, &p);
+      promotion_report(self, &p, false);
+    }
+  }
+  self->young_limit = self->young->log + 1 + LOG_MAX;
+  (void)gyre__young_log(self, h);
+  gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+}
+
+static void before_reap(struct gyre__heap *heap) {
+  struct gyre__objects *slot = (struct gyre__objects *)heap;
+  if (slot->young != NULL) log_compact(slot);
+}
+
+/* ---- the step ---- */
+
+static size_t slot_count(const gyre_type *type, gyre__header *h) {
+  size_t n = type->slots.count;
+  if (type->element_slots.count != 0)
+    n += type->element_slots.count * gyre__array_length(type, h, gyre__page_of(h));
+  return n;
+}
+
+/* 1: takes the object into Y if it may be. */
+static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, size_t *slots) {
+  /* relaxed: "mine" is never stale. */
+  if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) return false;
+  /* relaxed: a flag that is set later is seen in 3. Not published, so nobody else has counted. */
+  if (gyre__load_relaxed(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) return false;
+  /* relaxed: set by us, or by a thread that published the object before. */
+  if (gyre__load_relaxed(&h->bits) & GYRE__BITS_SPECIAL) return false;
+  const gyre_type *type = gyre__header_type(h);
+  if (type->visit != NULL) return false;
+  size_t more = slot_count(type, h);
+  if (more > EDGE_MAX - *slots) return false;
+  *slots += more;
+  /* relaxed: ours alone. */
+  self->young->members[n] = (struct member){.h = h, .refs = (int32_t)gyre__load_relaxed(&h->local)};
+  self->young->examined = n + 1;
+  gyre__store_relaxed(&h->local, GYRE__LOCAL_MARK | n);
+  return true;
+}
+
+static uint32_t members_find(struct gyre__objects *self, struct promotion *p) {
+  uint32_t n = 0;
+  size_t slots = 0, length = log_length(self);
+  for (size_t i = 0; i < length; i++) {
+    gyre__header *h = self->young_base[i];
+    if (i + 8 < length) __builtin_prefetch(self->young_base[i + 8]);
+    if (!is_young(h)) continue;
+    /* relaxed: ours alone. It may be in the log twice. */
+    if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id &&
+        gyre__load_relaxed(&h->local) & GYRE__LOCAL_MARK)
+      continue;
+    if (member_add(self, h, n, &slots))
+      n++;
+    else
+      promote(self, h, p);
+  }
+  return n;
+}
+
+/* The member that a slot's reference leads to, or NO_MEMBER. */
+#define NO_MEMBER UINT32_MAX
+static inline uint32_t member_of(uint32_t id, gyre__header *h) {
+  /* relaxed: what the slot holds may be anybody's, and just die; "mine" is never stale, and then the
+   * local word is ours too. */
+  if (gyre__load_relaxed(&h->owner) != id) return NO_MEMBER;
+  uint32_t local = gyre__load_relaxed(&h->local);
+  return local & GYRE__LOCAL_MARK ? local & ~GYRE__LOCAL_MARK : NO_MEMBER;
+}
+
+/* 2: the edges between members. */
+static void edges_find(struct gyre__objects *self, uint32_t n) {
+  struct gyre__young *young = self->young;
+  uint32_t id = self->heap.thread.base.id, edge = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    gyre__header *h = young->members[i].h;
+    const gyre_type *type = gyre__header_type(h);
+    young->members[i].first_edge = edge;
+    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
+    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+      /* acquire: the header behind it, and the flags that whoever put it there has set; pairs with
+       * slot_change() in lib/object/slot.c. */
+      void *target = gyre__load_acquire(&slot->gyre__ref);
+      if (target == NULL) continue;
+      uint32_t to = member_of(id, gyre__header_of(target));
+      if (to == NO_MEMBER) continue;
+      young->members[to].refs--;
+      young->edges[edge++] = to;
+    });
+  }
+  young->members[n].first_edge = edge;
+  GYRE_WINDOW("young/edges");
+}
+
+/* 3. Returns how many are marked. */
+static uint32_t mark(struct gyre__young *young, uint32_t n) {
+  uint32_t depth = 0, live = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    /* relaxed: each look follows the reads of all slots; see "References stay". */
+    bool root =
+        young->members[i].refs != 0 || gyre__load_relaxed(&young->members[i].h->shared) != 0;
+    young->marked[i] = root;
+    if (root) young->stack[depth++] = i;
+  }
+  GYRE_WINDOW("young/flags");
+  while (depth > 0) {
+    uint32_t i = young->stack[--depth];
+    live++;
+    for (uint32_t e = young->members[i].first_edge; e < young->members[i + 1].first_edge; e++) {
+      uint32_t to = young->edges[e];
+      if (young->marked[to]) continue;
+      young->marked[to] = true;
+      young->stack[depth++] = to;
+    }
+  }
+  return live;
+}
+
+/* The local counts as they were, of what lives. refs has lost what the edges took off. */
+static void counts_restore(struct gyre__young *young, uint32_t n) {
+  for (uint32_t e = 0; e < young->members[n].first_edge; e++)
+    young->members[young->edges[e]].refs++;
+  for (uint32_t i = 0; i < n; i++)
+    /* relaxed: ours alone. */
+    if (young->marked[i])
+      gyre__store_relaxed(&young->members[i].h->local, (uint32_t)young->members[i].refs);
+}
+
+/* 4: what the garbage refers to outside; the slots are emptied. */
+static uint32_t outside_take(struct gyre__objects *self, uint32_t n) {
+  struct gyre__young *young = self->young;
+  uint32_t id = self->heap.thread.base.id, count = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    if (young->marked[i]) continue;
+    gyre__header *h = young->members[i].h;
+    const gyre_type *type = gyre__header_type(h);
+    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
+    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+      /* relaxed: nobody else reaches the object. */
+      void *target = gyre__load_relaxed(&slot->gyre__ref);
+      if (target == NULL) continue;
+      gyre__store_relaxed(&slot->gyre__ref, NULL);
+      /* The marked have their counts back by now: only garbage still has its number. */
+      if (member_of(id, gyre__header_of(target)) == NO_MEMBER) young->outside[count++] = target;
+    });
+  }
+  return count;
+}
+
+/* Frees the garbage. What cannot be freed at once is left, at the front of the stack, with a count
+ * of 1: it has a hook, or a thread that is late has counted it. */
+static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *bytes) {
+  struct gyre__young *young = self->young;
+  uint32_t left = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    if (young->marked[i]) continue;
+    gyre__header *h = young->members[i].h;
+    struct gyre__page *page = gyre__page_of(h);
+    *bytes += page->block_size;
+    /* relaxed: ours alone. */
+    gyre__store_relaxed(&h->local, 0);
+    GYRE_WINDOW("young/local_zero");
+    /* seq_cst: as in release_owned() in lib/object/refcount.c: a thread that counts late is seen, or
+     * sees that its slot has changed. */
+    if (gyre__header_type(h)->destroy != NULL ||
+        gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) {
+      /* relaxed: ours alone. */
+      gyre__store_relaxed(&h->local, 1);
+      young->stack[left++] = i;
+      continue;
+    }
+    /* relaxed: the block is nobody's but ours. */
+    gyre__store_relaxed(&h->gc, 0);
+    gyre__heap_free(&self->heap, page, h, GYRE__TRACKED);
+  }
+  return left;
+}
+
+/* Releases what is left of the garbage, and what it held. Runs program code. */
+static void aftermath(struct gyre__young *young, uint32_t left, uint32_t outside) {
+  for (uint32_t i = 0; i < left; i++)
+    gyre_release(gyre__object_of(young->members[young->stack[i]].h));
+  for (uint32_t i = 0; i < outside; i++)
+    gyre_release(young->outside[i]);
+}
+
+static void survivors_promote(struct gyre__objects *self, uint32_t n, struct promotion *p) {
+  for (uint32_t i = 0; i < n; i++)
+    if (self->young->marked[i]) promote(self, self->young->members[i].h, p);
+}
+
+/* ---- how long, how often ---- */
+
+static void adapt(struct gyre__young *young, uint32_t looked, uint32_t died, uint64_t ns) {
+  uint64_t most_ns = gyre__option(young_us) * 1000;
+  if (ns > most_ns && young->step > STEP_MIN)
+    young->step /= 2;
+  else if (died < looked / 2 && ns < most_ns / 2 && young->step < LOG_MAX / 2)
+    young->step *= 2;
+  else if (died > looked - looked / 8 && young->step > STEP_MIN)
+    young->step /= 2;
+  if (died > looked / 32)
+    young->skip = 0;
+  else
+    young->skip = young->skip < SKIP_MAX ? 2 * young->skip + 1 : SKIP_MAX;
+}
+
+static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
+  /* relaxed: this thread's own figure; others look. */
+  gyre__store_relaxed(figure, gyre__load_relaxed(figure) + n);
+}
+
+static void step(struct gyre__objects *self) {
+  struct gyre__young *young = self->young;
+  struct promotion p = {.gc = GYRE__GC_PROMOTED};
+  uint64_t start = gyre__clock_ns(), bytes = 0;
+  young->busy = true;
+  uint32_t n = members_find(self, &p);
+  log_set_length(self, 0);
+  edges_find(self, n);
+  uint32_t live = mark(young, n);
+  counts_restore(young, n);
+  survivors_promote(self, n, &p);
+  uint32_t outside = 0, left = 0;
+  if (live < n) {
+    outside = outside_take(self, n);
+    left = garbage_free(self, n, &bytes);
+  }
+  young->examined = 0;
+  uint64_t ns = gyre__clock_ns() - start;
+  uint32_t looked = n > 0 ? n : 1;
+  adapt(young, looked, n - live, ns);
+  limit_set(self);
+  promotion_report(self, &p, true);
+  figure_add(&young->stats.collections, 1);
+  figure_add(&young->stats.candidates, n);
+  figure_add(&young->stats.collected, n - live);
+  figure_add(&young->stats.freed_bytes, bytes);
+  figure_add(&young->stats.duration_ns, ns);
+  /* relaxed: as in figure_add(). */
+  if (ns > gyre__load_relaxed(&young->stats.longest_ns))
+    gyre__store_relaxed(&young->stats.longest_ns, ns);
+  aftermath(young, left, outside);
+  young->busy = false;
+}
+
+void gyre__young_collect(struct gyre__objects *self, bool always) {
+  struct gyre__young *young = self->young;
+  if (young == NULL || young->busy) return;
+  if (!always && log_length(self) < young->step && log_length(self) < step_max()) {
+    /* Shorter than when it was asked for: the rest has died by itself. */
+    limit_set(self);
+    return;
+  }
+  if (!always && young->skipped < young->skip) {
+    young->skipped++;
+    struct promotion p = {.gc = GYRE__GC_PROMOTED};
+    promote_log(self, &p);
+    promotion_report(self, &p, false);
+    limit_set(self);
+    return;
+  }
+  young->skipped = 0;
+  step(self);
+}
+
+void gyre__young_report(struct gyre__objects *self) {
+  struct promotion p = {0};
+  if (self->young != NULL && self->young->born_promoted != 0) promotion_report(self, &p, false);
+}
+
+void gyre__young_plan(struct gyre__objects *self) {
+  if (self->young != NULL) limit_set(self);
+}
+
+void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum) {
+  if (slot->young == NULL) return;
+  struct gyre__young_stats *s = &slot->young->stats;
+  /* relaxed: figures. */
+  sum->collections += gyre__load_relaxed(&s->collections);
+  sum->candidates += gyre__load_relaxed(&s->candidates);
+  sum->collected += gyre__load_relaxed(&s->collected);
+  sum->freed_bytes += gyre__load_relaxed(&s->freed_bytes);
+  sum->duration_ns += gyre__load_relaxed(&s->duration_ns);
+  uint64_t longest = gyre__load_relaxed(&s->longest_ns);
+  if (longest > sum->young_max_ns) sum->young_max_ns = longest;
+}
+
+/* In the child of a fork: a thread that was lost may have been in the middle of a step. The counts of
+ * what it was looking at are not there; it stays for ever. */
+static void lost_forget(struct gyre__objects *slot) {
+  struct gyre__young *young = slot->young;
+  for (uint32_t i = 0; i < young->examined; i++) {
+    gyre__header *h = young->members[i].h;
+    /* relaxed: no other thread exists. */
+    uint8_t gc = gyre__load_relaxed(&h->gc);
+    if (gc == 0 || gc & GYRE__GC_DEAD || !(gyre__load_relaxed(&h->local) & GYRE__LOCAL_MARK))
+      continue;
+    gyre__store_relaxed(&h->local, 1);
+    (void)gyre_immortalize(gyre__object_of(h));
+  }
+  young->examined = 0;
+}
+
+void gyre__young_fork_child(void) {
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__objects *slot = (struct gyre__objects *)gyre__thread_slot(id);
+    if (&slot->heap.thread == gyre__thread_current() || slot->young == NULL) continue;
+    lost_forget(slot);
+    slot->young->busy = false;
+  }
+}
+
+static void __attribute__((constructor)) young_init(void) {
+  gyre__object_hooks.young_full = young_full;
+  gyre__object_hooks.young_promote = promote_all;
+  gyre__object_hooks.born_promoted = born_promoted;
+  gyre__heap_before_reap = before_reap;
+}
