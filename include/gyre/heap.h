@@ -121,6 +121,14 @@ typedef struct gyre__header {
   gyre__atomic_u32 shared;
 } gyre__header;
 
+/* Owner, collector's byte and bits as one word, for the fast path of gyre_release(): the object is the
+ * thread's own, and it does not want to be told of counts that are given up (GYRE__GC_ARMED). */
+typedef struct __attribute__((may_alias)) gyre__header_word {
+  uint32_t gyre__value;
+} gyre__header_word_t;
+#define GYRE__OWNER_MASK 0xffffu
+#define GYRE__ARMED_MASK 0x400000u
+
 GYRE_END_DECLS
 
 #endif

@@ -234,8 +234,9 @@ GYRE_INLINE void *gyre__retain(void *object) {
 GYRE_INLINE void gyre_release(void *object) {
   if (GYRE_LIKELY(object != NULL)) {
     gyre__header *h = gyre__header_of(object);
-    /* relaxed: as in gyre__retain(). */
-    if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == gyre__bias)) {
+    /* relaxed: as in gyre__retain(); the flag is our own, too. */
+    uint32_t word = gyre__load_relaxed((const gyre__header_word_t *)(const void *)&h->owner);
+    if (GYRE_LIKELY((word & (GYRE__OWNER_MASK | GYRE__ARMED_MASK)) == gyre__bias)) {
       /* relaxed: ours alone. */
       uint32_t count = gyre__load_relaxed(&h->local);
       if (GYRE_LIKELY(count > 1)) {

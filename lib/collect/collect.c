@@ -111,9 +111,17 @@ static void look_again(struct gyre__collection *c) {
   gyre__dead_condemn(c);
 }
 
+/* What is condemned is freed while the program runs again, and nobody may look at it. The others are
+ * stopped, or idle: they adopt the word before they run. */
+static void close_condemned(struct gyre__collection *c, bool closed) {
+  uint32_t word = gyre__mode_published() & ~(uint32_t)(GYRE__MODE_CLOSED | GYRE__MODE_PROMOTES);
+  gyre__mode_publish(&c->self->heap.thread, closed ? word | GYRE__MODE_CLOSED : word);
+}
+
 static bool collect_stopped(struct gyre__collection *c) {
   uint64_t began;
   stop(c, &began);
+  close_condemned(c, true);
   promote_all(c);
   bool enough_memory = find_suspects(c);
   bool finalize = enough_memory && c->finalizable > 0;
@@ -130,6 +138,8 @@ static bool collect_stopped(struct gyre__collection *c) {
     gyre__dead_unhold_live(c);
   }
   if (enough_memory) free_condemned(c);
+  close_condemned(c, false);
+  gyre__grace_start(gyre__grace_ticket());
   return enough_memory;
 }
 

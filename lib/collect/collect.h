@@ -176,6 +176,9 @@ struct gyre__young_stats {
 /* Looks through the calling thread's young objects if there are enough of them, or `always`. At a
  * safepoint. */
 void gyre__young_collect(struct gyre__objects *self, bool always);
+/* Looks behind the entrances to promoted objects that the thread has dropped, if there are enough, or
+ * `always`. At a safepoint. */
+void gyre__young_look(struct gyre__objects *self, bool always);
 /* Reports what the thread has allocated that was never young. */
 void gyre__young_report(struct gyre__objects *self);
 /* Plans when the thread is to be asked next, if it does not look now. */
@@ -192,6 +195,8 @@ void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum);
 
 /* Objects have reached generation 1; `looked`: by a young collection. Any thread. */
 void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked);
+/* Promoted objects have been destroyed, or freed by their owner's own collection. Any thread. */
+void gyre__promoted_gone(uint64_t objects, uint64_t bytes);
 /* The generation that an automatic collection should collect now, or -1. */
 int gyre__generation_due(enum gyre__reason *reason);
 /* The counts start anew: the collection has its candidates. `mark_live` has been done. */

@@ -187,7 +187,7 @@ static void free_pages(struct gyre__collection *c) {
   GYRE_WINDOW("dead/shared");
   gyre_park();
   uint32_t helpers;
-  /* seq_cst: see above; acquires what they freed. */
+  /* seq_cst: after `end` was closed; acquires what they freed. Pairs with gyre__dead_help(). */
   while ((helpers = gyre__load_seq_cst(&shared_work.helpers)) != 0)
     gyre__futex_wait(&shared_work.helpers, helpers, UINT64_MAX);
   gyre_unpark();

@@ -59,6 +59,22 @@ void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked) {
   gyre__fetch_add_relaxed(&counts.newcomer_bytes, bytes);
 }
 
+/* Held at 0: what goes may have been counted before the last collection, and what comes must not have
+ * to make up for it (python/cpython#142048). */
+static void figure_lower(gyre__atomic_u64 *figure, uint64_t by) {
+  /* relaxed: a figure, as above. */
+  uint64_t old = gyre__load_relaxed(figure);
+  /* relaxed: as above. */
+  while (!gyre__cas_weak_relaxed(figure, &old, old > by ? old - by : 0)) {
+  }
+}
+
+void gyre__promoted_gone(uint64_t objects, uint64_t bytes) {
+  figure_lower(&counts.promoted, objects);
+  figure_lower(&counts.newcomers, objects);
+  figure_lower(&counts.newcomer_bytes, bytes);
+}
+
 /* ---- what may wait ---- */
 
 void gyre__generation_waiting(uint64_t *bytes, uint64_t *objects) {
@@ -151,10 +167,12 @@ static void collect_due(struct gyre__thread *thread) {
   struct gyre__objects *self = (struct gyre__objects *)thread;
   uint64_t always = gyre__option(collect_always);
   bool automatic = gyre__option(gc) && threshold(0) != 0;
-  if (automatic || always > 0)
+  if (automatic || always > 0) {
     gyre__young_collect(self, always > 0);
-  else
+    gyre__young_look(self, always > 0);
+  } else {
     gyre__young_plan(self);
+  }
   gyre__young_report(self);
   enum gyre__reason reason = GYRE__REASON_ALWAYS;
   int generation = always > 0 ? (int)(always - 1) : gyre__generation_due(&reason);

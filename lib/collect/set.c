@@ -160,11 +160,12 @@ static void gather_page(struct gathering *g, struct gyre__page *page) {
 }
 
 static void gather_segment(struct gathering *g, struct gyre__segment *segment) {
-  /* A collection of the youngest leaves its survivors where the bits are for. acquire, acq_rel: the
-   * ages of objects that were promoted before; pairs with gyre__page_has_promoted(). */
-  uint64_t pages = g->c->generation == 0 || g->c->everything
-                       ? gyre__load_acquire(&segment->promoted_pages)
-                       : gyre__exchange_acq_rel(&segment->promoted_pages, 0);
+  /* A collection of the youngest leaves its survivors where the bits are for. */
+  bool keep = g->c->generation == 0 || g->c->everything;
+  /* acquire: the ages of objects that were promoted before; pairs with gyre__page_has_promoted().
+   * acq_rel: likewise. */
+  uint64_t pages = keep ? gyre__load_acquire(&segment->promoted_pages)
+                        : gyre__exchange_acq_rel(&segment->promoted_pages, 0);
   if (g->c->generation == GYRE_GC_NGEN - 1)
     pages = segment->page_count == 64 ? UINT64_MAX : (UINT64_C(1) << segment->page_count) - 1;
   for (; pages != 0; pages &= pages - 1)

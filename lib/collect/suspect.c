@@ -182,7 +182,8 @@ void gyre__suspects_prove(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
   touches_clear(c);
   GYRE_WINDOW("prove/cleared");
-  gyre__collection_handshake(c, GYRE__MODE_LOGGING);
+  uint32_t closed = c->held ? GYRE__MODE_CLOSED : 0;
+  gyre__collection_handshake(c, GYRE__MODE_LOGGING | closed);
   count(c);
   GYRE_WINDOW("prove/counted");
   if (!all_counts_agree(c)) {
@@ -192,7 +193,7 @@ void gyre__suspects_prove(struct gyre__collection *c) {
     drop_components_with_outside_counts(c);
   }
   GYRE_WINDOW("prove/logged");
-  gyre__collection_handshake(c, GYRE__MODE_PINNED);
+  gyre__collection_handshake(c, GYRE__MODE_PINNED | GYRE__MODE_CLOSED);
   c->phase_ns[GYRE__PHASE_PROVE] += lap(&since_ns);
   GYRE_WINDOW("prove/condemning");
   c->suspects = 0;

@@ -55,6 +55,25 @@
  * collection wants young objects too, each thread promotes its own, unlooked at, when it adopts the
  * mode; for a parked thread the collector does it with the slot taken.
  *
+ * Entrances. Cycles of old objects that only one thread has ever used end the same way: the thread
+ * gives up the last count from outside, and the object, the entrance, is left with the counts from
+ * its cycle. So a promoted object that its owner has to itself is *armed* (GYRE__GC_ARMED), and a
+ * release that leaves a count calls dropped(), once; the thread notes it and looks, at a safepoint, at
+ * what is behind some dozens of such entrances: Y is then what can be reached from them, as far as it
+ * fulfils the conditions above, old or young. All that was said of Y holds for any set of objects
+ * that fulfil them. (Bacon and Rajan 2001 call these "possible roots"; PHP and Nim collect from them
+ * too, for all objects of a thread.) What a look does not take in, it takes for outside, so it may stop
+ * anywhere: what is too large, shared with other threads, or dropped too fast for the notes is left
+ * to the collector.
+ *
+ * Old objects may be candidates of a collection under way. It reads their counts, which a look replaces
+ * by numbers for a moment; therefore in LOGGING mode each member is touched before. A note does not
+ * count its object, which may die: by its count, and then the block is ours, to free or to use again,
+ * and a look finds that; or because the collector condemned it. So nobody looks from the end of the
+ * logging until the condemned have been freed (GYRE__MODE_CLOSED): before that the thread's touch keeps
+ * an object from being condemned, after that the block is free. What dies in a look while a collection
+ * is under way waits in limbo, like everything else.
+ *
  * Cost: the table, the edges and the stack are the thread's own memory, reserved once and touched as
  * far as a step needs it. The length of a step adapts: it shrinks when a step took longer than
  * "young_us", and when almost everything dies, since then nothing is lost by looking soon; it grows
@@ -73,6 +92,14 @@
 /* After this many steps in a row have been passed over, one is made to see whether it pays now. */
 #define SKIP_MAX 63u
 
+/* Entrances that are noted, after how many of them they are looked at, how many objects a look takes
+ * in at most. */
+#define DROPPED_MAX 4096u
+#define DROPPED_LOOK 64u
+#define DROPPED_REACH_MAX 2048u
+/* While looks free next to nothing, they may take this fraction of the thread's time. */
+#define DROPPED_SHARE 32u
+
 struct member {
   gyre__header *h;
   int32_t refs;
@@ -88,6 +115,10 @@ struct gyre__young {
   uint32_t skipped;  /* how many have been */
   bool busy;         /* a step is under way: program code that it runs may not begin another */
   uint32_t examined; /* members whose local words may hold their numbers */
+  gyre__header *dropped[DROPPED_MAX];
+  uint32_t dropped_count;
+  uint32_t look;             /* entrances that a look takes */
+  uint64_t dropped_after_ns; /* when it is time for another look */
   uint64_t born_promoted;
   uint64_t born_promoted_bytes;
   struct member members[LOG_MAX + 1];
@@ -134,6 +165,7 @@ static bool log_make(struct gyre__objects *self) {
   struct gyre__young *young = gyre__os_reserve(sizeof *young);
   if (young == NULL) return false;
   young->step = STEP_MIN;
+  young->look = DROPPED_LOOK;
   self->young = young;
   self->young_base = young->log + 1;
   log_set_length(self, 0);
@@ -168,7 +200,7 @@ static void promote(struct gyre__objects *self, gyre__header *h, struct promotio
   if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id) {
     /* release: the object as it is, for a collector that sees it promoted; pairs with is_candidate()
      * in set.c. */
-    gyre__store_release(&h->gc, p->gc);
+    gyre__store_release(&h->gc, (uint8_t)(p->gc | GYRE__GC_ARMED));
   } else {
     uint8_t young = GYRE__GC_YOUNG;
     /* acq_rel: as above; fails if another thread, which counts it too, is destroying it. */
@@ -192,6 +224,9 @@ static void promotion_report(struct gyre__objects *self, struct promotion *p, bo
   struct gyre__young *young = self->young;
   gyre__promoted(p->objects + young->born_promoted, p->bytes + young->born_promoted_bytes, looked);
   young->born_promoted = young->born_promoted_bytes = 0;
+  if (self->gone_objects == 0) return;
+  gyre__promoted_gone(self->gone_objects, self->gone_bytes);
+  self->gone_objects = self->gone_bytes = 0;
 }
 
 static void promote_all(struct gyre__objects *slot, bool fresh) {
@@ -234,9 +269,33 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
 }
 
+/* ---- entrances ---- */
+
+static void dropped(struct gyre__objects *self, gyre__header *h) {
+  struct gyre__young *young = self->young;
+  /* relaxed: ours; see GYRE__GC_ARMED. */
+  gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) & ~GYRE__GC_ARMED));
+  /* When there is no room, it is left to the collector. */
+  if (young == NULL || young->dropped_count == DROPPED_MAX) return;
+  young->dropped[young->dropped_count++] = h;
+  if (young->dropped_count % DROPPED_LOOK == 0)
+    gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+}
+
+/* Forgets entrances to blocks that are free. */
+static void dropped_compact(struct gyre__young *young) {
+  uint32_t to = 0;
+  for (uint32_t i = 0; i < young->dropped_count; i++)
+    /* relaxed: the block is ours. */
+    if (gyre__load_relaxed(&young->dropped[i]->gc) != 0) young->dropped[to++] = young->dropped[i];
+  young->dropped_count = to;
+}
+
 static void before_reap(struct gyre__heap *heap) {
   struct gyre__objects *slot = (struct gyre__objects *)heap;
-  if (slot->young != NULL) log_compact(slot);
+  if (slot->young == NULL) return;
+  log_compact(slot);
+  dropped_compact(slot->young);
 }
 
 /* ---- the step ---- */
@@ -252,6 +311,8 @@ static size_t slot_count(const gyre_type *type, gyre__header *h) {
 static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, size_t *slots) {
   /* relaxed: "mine" is never stale. */
   if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) return false;
+  /* relaxed: ours. */
+  if (gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD) return false;
   /* relaxed: a flag that is set later is seen in 3. Not published, so nobody else has counted. */
   if (gyre__load_relaxed(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) return false;
   /* relaxed: set by us, or by a thread that published the object before. */
@@ -261,6 +322,8 @@ static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, 
   size_t more = slot_count(type, h);
   if (more > EDGE_MAX - *slots) return false;
   *slots += more;
+  /* A collection may be counting it, if it is promoted, and must not trust what it reads. */
+  if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: ours alone. */
   self->young->members[n] = (struct member){.h = h, .refs = (int32_t)gyre__load_relaxed(&h->local)};
   self->young->examined = n + 1;
@@ -268,9 +331,9 @@ static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, 
   return true;
 }
 
-static uint32_t members_find(struct gyre__objects *self, struct promotion *p) {
+static uint32_t members_find(struct gyre__objects *self, struct promotion *p, size_t *slots) {
   uint32_t n = 0;
-  size_t slots = 0, length = log_length(self);
+  size_t length = log_length(self);
   for (size_t i = 0; i < length; i++) {
     gyre__header *h = self->young_base[i];
     if (i + 8 < length) __builtin_prefetch(self->young_base[i + 8]);
@@ -279,7 +342,7 @@ static uint32_t members_find(struct gyre__objects *self, struct promotion *p) {
     if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id &&
         gyre__load_relaxed(&h->local) & GYRE__LOCAL_MARK)
       continue;
-    if (member_add(self, h, n, &slots))
+    if (member_add(self, h, n, slots))
       n++;
     else
       promote(self, h, p);
@@ -311,10 +374,10 @@ static void edges_find(struct gyre__objects *self, uint32_t n) {
        * slot_change() in lib/object/slot.c. */
       void *target = gyre__load_acquire(&slot->gyre__ref);
       if (target == NULL) continue;
-      uint32_t to = member_of(id, gyre__header_of(target));
-      if (to == NO_MEMBER) continue;
-      young->members[to].refs--;
-      young->edges[edge++] = to;
+      uint32_t number = member_of(id, gyre__header_of(target));
+      if (number == NO_MEMBER) continue;
+      young->members[number].refs--;
+      young->edges[edge++] = number;
     });
   }
   young->members[n].first_edge = edge;
@@ -398,18 +461,23 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       young->stack[left++] = i;
       continue;
     }
-    /* relaxed: the block is nobody's but ours. */
-    gyre__store_relaxed(&h->gc, 0);
-    gyre__heap_free(&self->heap, page, h, GYRE__TRACKED);
+    gyre__object_free(self, h, page);
   }
   return left;
 }
 
+/* What a step leaves: objects that live; garbage that could not be freed at once, and what garbage
+ * referred to, both still to be released; bytes freed. */
+struct remains {
+  uint32_t live, left, outside;
+  uint64_t bytes;
+};
+
 /* Releases what is left of the garbage, and what it held. Runs program code. */
-static void aftermath(struct gyre__young *young, uint32_t left, uint32_t outside) {
-  for (uint32_t i = 0; i < left; i++)
+static void aftermath(struct gyre__young *young, const struct remains *r) {
+  for (uint32_t i = 0; i < r->left; i++)
     gyre_release(gyre__object_of(young->members[young->stack[i]].h));
-  for (uint32_t i = 0; i < outside; i++)
+  for (uint32_t i = 0; i < r->outside; i++)
     gyre_release(young->outside[i]);
 }
 
@@ -439,38 +507,181 @@ static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
   gyre__store_relaxed(figure, gyre__load_relaxed(figure) + n);
 }
 
-static void step(struct gyre__objects *self) {
+/* 3 and 4, but for the promotion of what lives. */
+static struct remains separate(struct gyre__objects *self, uint32_t n) {
   struct gyre__young *young = self->young;
-  struct promotion p = {.gc = GYRE__GC_PROMOTED};
-  uint64_t start = gyre__clock_ns(), bytes = 0;
-  young->busy = true;
-  uint32_t n = members_find(self, &p);
-  log_set_length(self, 0);
-  edges_find(self, n);
-  uint32_t live = mark(young, n);
+  struct remains r = {.live = mark(young, n)};
   counts_restore(young, n);
-  survivors_promote(self, n, &p);
-  uint32_t outside = 0, left = 0;
-  if (live < n) {
-    outside = outside_take(self, n);
-    left = garbage_free(self, n, &bytes);
+  if (r.live < n) {
+    r.outside = outside_take(self, n);
+    r.left = garbage_free(self, n, &r.bytes);
   }
   young->examined = 0;
-  uint64_t ns = gyre__clock_ns() - start;
-  uint32_t looked = n > 0 ? n : 1;
-  adapt(young, looked, n - live, ns);
-  limit_set(self);
-  promotion_report(self, &p, true);
+  return r;
+}
+
+static void account(struct gyre__young *young, uint32_t n, const struct remains *r, uint64_t ns) {
   figure_add(&young->stats.collections, 1);
   figure_add(&young->stats.candidates, n);
-  figure_add(&young->stats.collected, n - live);
-  figure_add(&young->stats.freed_bytes, bytes);
+  figure_add(&young->stats.collected, n - r->live);
+  figure_add(&young->stats.freed_bytes, r->bytes);
   figure_add(&young->stats.duration_ns, ns);
   /* relaxed: as in figure_add(). */
   if (ns > gyre__load_relaxed(&young->stats.longest_ns))
     gyre__store_relaxed(&young->stats.longest_ns, ns);
-  aftermath(young, left, outside);
+}
+
+static void step(struct gyre__objects *self) {
+  struct gyre__young *young = self->young;
+  struct promotion p = {.gc = GYRE__GC_PROMOTED};
+  uint64_t start = gyre__clock_ns();
+  size_t slots = 0;
+  young->busy = true;
+  uint32_t n = members_find(self, &p, &slots);
+  log_set_length(self, 0);
+  edges_find(self, n);
+  struct remains r = separate(self, n);
+  survivors_promote(self, n, &p);
+  uint64_t ns = gyre__clock_ns() - start;
+  adapt(young, n > 0 ? n : 1, n - r.live, ns);
+  limit_set(self);
+  promotion_report(self, &p, true);
+  account(young, n, &r, ns);
+  aftermath(young, &r);
   young->busy = false;
+}
+
+/* ---- a look behind the entrances ---- */
+
+/* What is behind an entrance is old, and mostly not in the cache: a reference is followed some steps
+ * after it was found. References are taken up in the order they were found, so the edges of a member
+ * lie together all the same. */
+#define REACH_QUEUE 16u
+
+struct reach {
+  struct gyre__objects *self;
+  size_t slots;
+  uint32_t n;      /* members */
+  uint32_t edge;   /* edges */
+  uint32_t placed; /* members whose first edge is known */
+  uint32_t first, count;
+  struct {
+    uint32_t from;
+    gyre__header *to;
+  } queue[REACH_QUEUE];
+};
+
+static void reach_take_up(struct reach *r) {
+  struct gyre__young *young = r->self->young;
+  uint32_t from = r->queue[r->first].from;
+  gyre__header *to = r->queue[r->first].to;
+  r->first = (r->first + 1) % REACH_QUEUE;
+  r->count--;
+  while (r->placed <= from)
+    young->members[r->placed++].first_edge = r->edge;
+  uint32_t number = member_of(r->self->heap.thread.base.id, to);
+  if (number == NO_MEMBER) {
+    if (r->n == DROPPED_REACH_MAX || !member_add(r->self, to, r->n, &r->slots)) return;
+    number = r->n++;
+  }
+  young->members[number].refs--;
+  young->edges[r->edge++] = number;
+}
+
+static void reach_see(struct reach *r, uint32_t from, gyre__header *to) {
+  __builtin_prefetch(to, 1);
+  if (r->count == REACH_QUEUE) reach_take_up(r);
+  uint32_t at = (r->first + r->count++) % REACH_QUEUE;
+  r->queue[at].from = from;
+  r->queue[at].to = to;
+}
+
+/* 2, for what is behind the first members: all that they reach, nearest first, as far as it may be a
+ * member and there is room. */
+static void reach_find(struct reach *r) {
+  struct gyre__young *young = r->self->young;
+  for (uint32_t i = 0;; i++) {
+    while (i == r->n && r->count > 0)
+      reach_take_up(r);
+    if (i == r->n) break;
+    gyre__header *h = young->members[i].h;
+    const gyre_type *type = gyre__header_type(h);
+    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
+    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+      /* acquire: as in edges_find(). */
+      void *target = gyre__load_acquire(&slot->gyre__ref);
+      if (target != NULL) reach_see(r, i, gyre__header_of(target));
+    });
+  }
+  while (r->placed <= r->n)
+    young->members[r->placed++].first_edge = r->edge;
+  GYRE_WINDOW("young/edges");
+}
+
+/* The entrances are the first members. */
+static void arm_again(struct gyre__young *young, uint32_t entrances) {
+  for (uint32_t i = 0; i < entrances; i++) {
+    if (!young->marked[i]) continue;
+    gyre__header *h = young->members[i].h;
+    /* relaxed: ours; see GYRE__GC_ARMED. */
+    uint8_t gc = gyre__load_relaxed(&h->gc);
+    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG)
+      gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_ARMED));
+  }
+}
+
+/* The entrances that were dropped last, as many as the look may take. */
+static uint32_t entrances_find(struct reach *r) {
+  struct gyre__young *young = r->self->young;
+  uint32_t at = young->dropped_count, count = 0;
+  for (; at > 0 && count < young->look; at--) {
+    gyre__header *h = young->dropped[at - 1];
+    /* relaxed: ours, or not; the block may be free, or another object's by now, which does not matter
+     * to the look at it. */
+    if (gyre__load_relaxed(&h->gc) == 0 ||
+        member_of(r->self->heap.thread.base.id, h) != NO_MEMBER ||
+        !member_add(r->self, h, r->n, &r->slots))
+      continue;
+    r->n++;
+    count++;
+  }
+  young->dropped_count = at;
+  return count;
+}
+
+static void look(struct gyre__objects *self) {
+  struct gyre__young *young = self->young;
+  uint64_t start = gyre__clock_ns();
+  struct reach reach = {.self = self};
+  young->busy = true;
+  uint32_t entrances = entrances_find(&reach);
+  reach_find(&reach);
+  uint32_t n = reach.n;
+  struct remains r = separate(self, n);
+  arm_again(young, entrances);
+  uint64_t now = gyre__clock_ns(), ns = now - start;
+  bool pays = n - r.live >= n / 8;
+  young->dropped_after_ns = pays ? 0 : now + DROPPED_SHARE * ns;
+  if (n == DROPPED_REACH_MAX && young->look > 1)
+    young->look /= 2;
+  else if (n < DROPPED_REACH_MAX / 4 && young->look < DROPPED_LOOK)
+    young->look *= 2;
+  if (young->dropped_count >= young->look)
+    gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+  struct promotion p = {0};
+  promotion_report(self, &p, false);
+  account(young, n, &r, ns);
+  aftermath(young, &r);
+  young->busy = false;
+}
+
+void gyre__young_look(struct gyre__objects *self, bool always) {
+  struct gyre__young *young = self->young;
+  if (young == NULL || young->busy || young->dropped_count == 0) return;
+  if (!always && young->dropped_count < DROPPED_LOOK) return;
+  if (self->heap.thread.mode & GYRE__MODE_CLOSED) return;
+  if (always || young->dropped_after_ns == 0 || gyre__clock_ns() >= young->dropped_after_ns)
+    look(self);
 }
 
 void gyre__young_collect(struct gyre__objects *self, bool always) {
@@ -545,5 +756,6 @@ static void __attribute__((constructor)) young_init(void) {
   gyre__object_hooks.young_full = young_full;
   gyre__object_hooks.young_promote = promote_all;
   gyre__object_hooks.born_promoted = born_promoted;
+  gyre__object_hooks.dropped = dropped;
   gyre__heap_before_reap = before_reap;
 }

@@ -31,6 +31,11 @@ static void block_free(struct gyre__objects *self, gyre__header *h, struct gyre_
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   if (page->kind == GYRE__TRACKED) {
     gyre__young_unlog(self, h);
+    /* relaxed: a dead object is nobody's but ours. */
+    if ((gyre__load_relaxed(&h->gc) & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
+      self->gone_objects++;
+      self->gone_bytes += gyre__page_usable(page);
+    }
     if (GYRE_UNLIKELY(must_wait(self, h))) {
       /* relaxed: ours. An object without references has not been marked dead yet. */
       gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));

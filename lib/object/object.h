@@ -31,6 +31,8 @@ struct gyre__objects {
   gyre__atomic_ptr young_end; /* gyre__header **; others may look how long the log is */
   gyre__header **young_limit;
   gyre__header **young_base;
+  /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
+  uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
   struct gyre__young *young;
 };
@@ -45,6 +47,8 @@ struct gyre__object_hooks {
   void (*young_full)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: promotes all young objects of the slot, which is ours or taken. */
   void (*young_promote)(struct gyre__objects *slot, bool fresh);
+  /* lib/collect: the owner has given up a count of an armed object, which lives. */
+  void (*dropped)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
   void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
   /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken

@@ -139,6 +139,8 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
   if (local > 1) {
     /* relaxed: ours alone. */
     gyre__store_relaxed(&h->local, local - 1);
+    /* relaxed: as above. */
+    if (gyre__load_relaxed(&h->gc) & GYRE__GC_ARMED) gyre__object_hooks.dropped(self, h);
     return;
   }
   /* relaxed: ours alone; a loader looks at the shared word only. */

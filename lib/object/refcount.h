@@ -87,6 +87,12 @@ enum {
   GYRE__GC_FRESH = 1u << 3,  /* promoted for the sake of a collection of generation 0 */
   GYRE__GC_HOOKED = 1u << 4, /* dead, and its destroy and clear hooks have run */
   GYRE__GC_LARGE = 1u << 5,  /* in a large block */
+  /* Promoted, and its owner wants to know when a count of it is given up: it may be the entrance to a
+   * cycle that nobody refers to any more (lib/collect/young.c). Written by the owner only; a
+   * promotion that the collector makes at the same moment may be lost, which costs it a look. */
+  GYRE__GC_ARMED = 1u << 6,
 };
+
+_Static_assert(GYRE__ARMED_MASK == (uint32_t)GYRE__GC_ARMED << 16, "the byte after the owner");
 
 #endif
