@@ -96,7 +96,7 @@ byte count[NOBJ + 1];
 #endif
 
 #define p hand[me]
-/* Each operation touches what it counts or takes out, here with its first step or, TOUCH_LATE, with its last. */
+/* Each operation touches what it counts or takes out: with its first step or, TOUCH_LATE, with its last. */
 #ifdef TOUCH_LATE
 #define TOUCH_FIRST(when) skip
 #define TOUCH_LAST(when) touched = touched | ((when) << p)

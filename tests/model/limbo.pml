@@ -3,10 +3,9 @@
  * candidates at any time between the end of its first handshake and its last, never reads a block that is on a
  * free list or somebody's new object.
  *
- * Collections follow one another; THREADS threads make objects, promote, merge and destroy them, pass safepoints
- * when asked, park, and exit with their limbo list, which an heir inherits. No references here: an object dies
- * when the thread that has it says so. NOPS operations in all, ROUNDS collections. README.md lists the
- * switches. */
+ * ROUNDS collections follow one another; THREADS threads make objects, promote, merge and destroy them, pass
+ * safepoints when asked, park, and exit with their limbo list, which an heir inherits: NOPS operations in
+ * all. No references here: an object dies when a thread says so. README.md lists the switches. */
 #ifndef THREADS
 #define THREADS 2
 #endif
@@ -33,7 +32,7 @@ byte word;
 bit running[THREADS];
 bit asked[THREADS];
 
-/* ---- blocks: sets. A header says PRESENT, DEAD, PROMOTED; the slot that owns the page makes and promotes. ---- */
+/* ---- blocks: sets. The header says present, dead, promoted. The page's owner makes and promotes. ---- */
 byte alive; /* ghosts: has a count; its block is not on a free list */
 byte used;
 byte present;
@@ -53,7 +52,8 @@ byte dying[THREADS];
 /* A block goes to a free list. */
 inline free(set) {
   assert(!(candidates & (set)));
-  used = used & ~(set); present = present & ~(set); dead = dead & ~(set); promoted = promoted & ~(set); merged = merged & ~(set)
+  used = used & ~(set);
+  present = present & ~(set); dead = dead & ~(set); promoted = promoted & ~(set); merged = merged & ~(set)
 }
 
 /* ---- the threads ---- */
@@ -118,7 +118,7 @@ inline safepoint() {
 }
 
 proctype thread(byte me) {
-  byte m;
+  byte m, w, o;
   bit z;
   adopt();
   do
@@ -130,6 +130,22 @@ proctype thread(byte me) {
   OPERATIONS(2)
 #endif
   :: d_step { ripe[me] != 0 -> free(ripe[me]); ripe[me] = 0 } /* at leisure */
+  /* Frees what another, who is idle, has in limbo; it passes no safepoint after it has read the word. */
+  :: d_step { ops > 0 -> ops--; w = word };
+#ifdef HELP_ACROSS
+     if
+     :: asked[me] -> safepoint()
+     :: else
+     fi;
+#endif
+     d_step {
+       o = (me + 1) % THREADS;
+       if
+       :: !running[o] && limbo[o] != 0 && (MODE(w) == IDLE || EPOCH(w) != EPOCH(limbo_word[o])) ->
+          free(limbo[o]); limbo[o] = 0; limbo_word[o] = 0
+       :: else
+       fi;
+       w = 0; o = 0 }
   :: asked[me] -> safepoint()
   /* Parks, or exits and is inherited with its lists; perhaps for ever. */
   :: d_step { ops > 0 -> ops--; running[me] = 0; asked[me] = 0 };
@@ -139,10 +155,10 @@ proctype thread(byte me) {
 }
 
 /* ---- the collector ---- */
-#ifdef NO_WAIT_IDLE
-#define WAIT(mode, answered) (mode == IDLE || (answered))
-#else
+#ifdef WAIT_IDLE
 #define WAIT(mode, answered) answered
+#else /* the last one is not waited for */
+#define WAIT(mode, answered) (mode == IDLE || (answered))
 #endif
 #define ASK(t) asked[t] = running[t]
 inline handshake(mode) {

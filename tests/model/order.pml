@@ -3,10 +3,11 @@
  * collector, two objects of one slot each, a root slot. collect.pml has the same protocol with two threads
  * under sequential consistency.
  *
- * The buffer is a FIFO, as on x86; with REORDER each address drains when it likes, and a read-modify-write waits for its
- * own address only, as ARM may have it. What the collector writes (the mode, cleared touch marks) the thread
- * reads in order if it reads the mode with acquire; STALE lets its look at a mark return what was there before the
- * mark was cleared. Counts are the thread's own plain stores. README.md lists the switches. */
+ * The buffer is a FIFO, as on x86; with REORDER each address drains when it likes, and an exchange waits for its
+ * own address only, as ARM may have it. The thread reads what the collector writes (the mode, cleared marks) in
+ * order if it reads the mode with acquire; before it has read a new one, its look at a mark may find what was
+ * there before that was cleared. Counts are the thread's own plain stores, and slots are changed by exchanges.
+ * README.md lists the switches. */
 #ifndef NOPS
 #define NOPS 2
 #endif
@@ -70,7 +71,7 @@ active proctype drain() provided (!over) {
   od
 }
 #endif
-/* The slots are written by read-modify-writes only, each of which waits for the whole buffer, or its own address. */
+/* Slots are changed by exchanges only. */
 #define EXCHANGE(slot, value) seen[slot] = value; memory[slot] = value
 
 /* ---- the thread ---- */
@@ -117,7 +118,7 @@ inline release(v) {
   :: touch_and_count(v, DOWN(v), LOGS_RELEASE);
      atomic {
        if
-       :: seen[COUNT(v)] == 0 && seen[v] != 0 -> v = seen[v] /* dead: its reference goes too, its slot stays as it was */
+       :: seen[COUNT(v)] == 0 && seen[v] != 0 -> v = seen[v] /* dead: its reference goes too */
        :: else -> v = 0; break
        fi }
   od

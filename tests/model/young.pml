@@ -2,16 +2,16 @@
 /* A thread's collection of its own young objects while other threads go on: what it finds to be garbage is.
  *
  * NOBJ blocks of one slot each, all of them the pages of thread 0; a root slot that is nobody's young object's;
- * a variable a thread. In any heap, thread 0 does TOPS operations and one local collection, while NU other threads
- * do NOPS operations together. A count by others sets the flag `published` of an object that has an owner in the same step;
- * blocks are used again, and a late count may hit a block that is dead or somebody else's by now. What thread 0
- * reads of others is a step each, and so are its releases.
+ * a variable for thread 0, two for each other. In any heap, thread 0 does TOPS operations and one local
+ * collection, while NU other threads do NOPS operations together. A count by others sets the flag `published` of
+ * an object that has an owner, in the same step; blocks are used again, and a late count may hit a block that is
+ * dead or another object by now. What thread 0 reads of others is a step each, and so are its releases.
  *
  * BORROW: uncounted pointers. One is good as long as the counted references that the program reaches keep its
  * object: that is an assumption about programs (README.md), and not "until the next safepoint".
  *
- * Checked: when the collection has decided, only garbage refers to garbage; nobody gets hold of it later; nothing
- * dies twice, or while referred to. Sequential consistency. README.md lists the switches. */
+ * Checked: when the collection has decided, only garbage refers to garbage; nobody gets hold of it later;
+ * nothing dies twice, or while referred to. Sequential consistency. README.md lists the switches. */
 #ifndef NOBJ
 #define NOBJ 2
 #endif
@@ -236,11 +236,13 @@ next:
   :: atomic { MAY && borrowed[me] != 0 && slot[borrowed[me]] != 0 -> START(borrowed[me]); borrowed[me] = p; END }
   :: atomic { MAY && var[me] == 0 && borrowed[me] != 0 -> START(borrowed[me]); p = base;
        others[p]++; PUBLISH(p, FLAG_RETAIN); GOT(p); END }
-#else /* a second counted reference */
+#endif
+  /* a second counted reference */
   OPERATIONS(kept[me])
+  :: d_step { begun && var[me] != kept[me] -> k = var[me]; var[me] = kept[me]; kept[me] = k; k = 0 } /* they are alike */
+#ifndef BORROW
   :: d_step { MAY && var[me] != 0 && kept[me] == 0 -> ops--; kept[me] = var[me]; others[var[me]]++;
        PUBLISH(var[me], FLAG_RETAIN) }
-  :: d_step { begun && var[me] != kept[me] -> k = var[me]; var[me] = kept[me]; kept[me] = k; k = 0 } /* they are alike */
 #endif
 #ifdef WEAK
 #ifdef WEAK_UNPUBLISHED
