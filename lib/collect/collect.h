@@ -69,16 +69,17 @@ struct gyre__collection {
   struct gyre__objects *self;
   int generation;
   enum gyre__reason reason;
-  bool beside;     /* the program runs meanwhile */
-  bool everything; /* all objects, young ones and leaves too: checks in a stopped world */
-  bool aging;      /* what is marked survives this collection and gets older */
+  bool beside;        /* the program runs meanwhile */
+  bool everything;    /* all objects, young ones and leaves too: checks in a stopped world */
+  bool aging;         /* what is marked survives this collection and gets older */
+  uint32_t age_after; /* to this */
   struct gyre__set set;
   struct gyre__weak_pending weak;
   /* What was found. */
   uint64_t candidates;
-  uint64_t members;                   /* candidates at first */
-  uint64_t survivors, survivor_bytes; /* of those, live by the last marking */
-  uint64_t suspects;                  /* of those, not */
+  uint64_t members, member_bytes; /* candidates at first */
+  uint64_t survivors;             /* of those, live by the last marking */
+  uint64_t suspects;              /* of those, not */
   uint64_t finalizable;
   bool has_clear;     /* a suspect's type has a clear hook */
   bool out_of_memory; /* some suspects were kept, because there was no memory to prove them dead */
@@ -115,7 +116,8 @@ void gyre__set_keep_suspects(struct gyre__collection *c);
  * hook. */
 void gyre__set_survey(struct gyre__collection *c);
 /* Counts for each suspect the references to it that suspects hold, and joins the two. The words have
- * neither edges nor components before. */
+ * neither edges nor components before. Destroyed suspects leave the set: what they still refer to
+ * counts as referred to from outside. */
 void gyre__set_join_suspects(struct gyre__collection *c);
 /* The word of the component that a block belongs to. */
 uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page *page,

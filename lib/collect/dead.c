@@ -52,9 +52,13 @@ void gyre__dead_condemn(struct gyre__collection *c) {
 
 /* ---- freeing ---- */
 
-/* Was this object condemned by this collection? */
-static bool is_condemned(const void *object) {
+/* Was this object condemned by this collection? `from`: a condemned one that refers to it, in
+ * `from_page`. */
+static inline bool is_condemned(const void *object, const gyre__header *from,
+                                const struct gyre__page *from_page) {
   gyre__header *h = gyre__header_of(object);
+  if (GYRE_LIKELY(((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0))
+    return gyre__side_is_condemned(from_page->side[gyre__page_index(from_page, h)]);
   struct gyre__segment *segment = gyre__segment_of(h);
   const struct gyre__page *page;
   if (GYRE_LIKELY(segment != NULL)) {
@@ -75,7 +79,7 @@ static void dead_clear(gyre__header *h, struct gyre__page *page) {
   GYRE__FOR_EACH_SLOT(type, h, page, slot, {
     /* relaxed: nobody else can reach the object. */
     void *target = gyre__load_relaxed(&slot->gyre__ref);
-    if (target != NULL && !is_condemned(target)) gyre_release(target);
+    if (target != NULL && !is_condemned(target, h, page)) gyre_release(target);
   });
 }
 

@@ -148,7 +148,8 @@ void gyre__generation_collected(struct gyre__collection *c) {
   gyre__store_relaxed(&counts.newcomer_bytes, 0);
   gyre__store_relaxed(&counts.external_bytes, 0);
   gyre__store_relaxed(&counts.live, c->survivors);
-  gyre__store_relaxed(&counts.live_bytes, c->survivor_bytes);
+  gyre__store_relaxed(&counts.live_bytes,
+                      c->members != 0 ? c->member_bytes / c->members * c->survivors : 0);
 }
 
 void gyre__generation_finished(const struct gyre__collection *c) {

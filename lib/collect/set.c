@@ -129,16 +129,27 @@ static inline __attribute__((always_inline)) void references(struct gyre__collec
 
 /* ---- gathering ---- */
 
-/* Does this block hold an object of the generations being collected? */
-static inline bool is_candidate(const struct gyre__collection *c, gyre__header *h) {
-  /* acquire: the object behind a header that was just published, or promoted; pairs with
-   * header_publish() in lib/object/object.c, and with promote() in young.c. */
-  uint32_t gc = gyre__load_acquire(&h->gc);
+/* Which collector's bytes are those of candidates: indexed by gc. */
+static bool candidate_bytes[256];
+
+static bool is_candidate_byte(const struct gyre__collection *c, uint32_t gc) {
   if (gc == 0 || gc & GYRE__GC_DEAD) return false;
-  uint32_t age = gc & GYRE__GC_AGE;
   if (c->everything) return true;
   if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
+  uint32_t age = gc & GYRE__GC_AGE;
   return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;
+}
+
+static void candidates_define(const struct gyre__collection *c) {
+  for (uint32_t gc = 0; gc < 256; gc++)
+    candidate_bytes[gc] = is_candidate_byte(c, gc);
+}
+
+/* Does this block hold an object of the generations being collected? */
+static inline bool is_candidate(gyre__header *h) {
+  /* acquire: the object behind a header that was just published, or promoted; pairs with
+   * header_publish() in lib/object/object.c, and with promote() in young.c. */
+  return candidate_bytes[gyre__load_acquire(&h->gc)];
 }
 
 /* The pages of a set, before there are side words for them. */
@@ -178,7 +189,7 @@ static void gather_large(struct gathering *g) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
     gyre__lock_take(&heap->large_lock);
     for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next)
-      if (is_candidate(g->c, (gyre__header *)gyre__page_block(page, 0))) gather_page(g, page);
+      if (is_candidate((gyre__header *)gyre__page_block(page, 0))) gather_page(g, page);
     gyre__lock_give(&heap->large_lock);
   }
 }
@@ -258,6 +269,7 @@ bool gyre__set_gather(struct gyre__collection *c) {
   struct gyre__set *set = &c->set;
   memset(set, 0, sizeof *set);
   struct gathering g = {.c = c};
+  candidates_define(c);
   if (mark_stack_memory == NULL)
     mark_stack_memory =
         gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
@@ -340,7 +352,7 @@ static uint64_t page_count_edges(struct gyre__collection *c, struct layout *layo
   uint64_t members = 0;
   for (uint32_t i = 0; i < end; i++, block += block_size) {
     gyre__header *h = (gyre__header *)(void *)block;
-    if (!is_candidate(c, h)) continue;
+    if (!is_candidate(h)) continue;
     side[i] |= GYRE__SIDE_MEMBER;
     members++;
     references(c, layout, h, page, edge_see);
@@ -355,11 +367,14 @@ static void edge_queue_start(void) {
 }
 
 void gyre__set_count_edges(struct gyre__collection *c) {
-  c->members = 0;
+  c->members = c->member_bytes = 0;
   edge_queue_start();
   struct layout layout = {0};
-  for (size_t p = 0; p < c->set.page_count; p++)
-    c->members += page_count_edges(c, &layout, c->set.pages[p]);
+  for (size_t p = 0; p < c->set.page_count; p++) {
+    uint64_t members = page_count_edges(c, &layout, c->set.pages[p]);
+    c->members += members;
+    c->member_bytes += members * gyre__page_usable(c->set.pages[p]);
+  }
   edge_queue_empty();
 }
 
@@ -375,13 +390,12 @@ static uint32_t component_find(uint32_t *component, uint32_t at) {
   return at;
 }
 
-static void component_join(uint32_t *component, uint32_t a, uint32_t b) {
-  a = component_find(component, a);
-  b = component_find(component, b);
-  if (a == b) return;
+/* The root of the two components, given theirs. */
+static inline uint32_t component_join(uint32_t *component, uint32_t a, uint32_t b) {
   uint32_t root = a < b ? a : b, other = a < b ? b : a;
   component[root] |= component[other];
   component[other] = root + 1;
+  return root;
 }
 
 uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page *page,
@@ -389,6 +403,9 @@ uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page
   uint32_t at = (uint32_t)(page->side - c->set.side) + index;
   return &c->set.component[component_find(c->set.component, at)];
 }
+
+/* The root of the component of the suspect that is being looked at. */
+static uint32_t join_root;
 
 static inline void join_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
                             struct gyre__page *from_page) {
@@ -398,9 +415,8 @@ static inline void join_see(struct gyre__collection *c, gyre__header *h, const g
   if (!gyre__side_is_suspect(*word)) return;
   edge_count(word);
   if (c->set.component == NULL) return;
-  uint32_t *from_word = &from_page->side[gyre__page_index(from_page, from)];
-  component_join(c->set.component, (uint32_t)(word - c->set.side),
-                 (uint32_t)(from_word - c->set.side));
+  uint32_t root = component_find(c->set.component, (uint32_t)(word - c->set.side));
+  if (root != join_root) join_root = component_join(c->set.component, root, join_root);
 }
 
 void gyre__set_join_suspects(struct gyre__collection *c) {
@@ -409,24 +425,35 @@ void gyre__set_join_suspects(struct gyre__collection *c) {
     struct gyre__page *page = c->set.pages[p];
     for (uint32_t i = 0; i < page->scan; i++) {
       if (!gyre__side_is_suspect(page->side[i])) continue;
-      references(c, &layout, (gyre__header *)gyre__page_block(page, i), page, join_see);
+      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
+      if (GYRE_UNLIKELY(gyre__is_destroyed(h))) {
+        page->side[i] |= GYRE__SIDE_LIVE;
+        continue;
+      }
+      if (c->set.component != NULL)
+        join_root = component_find(c->set.component, (uint32_t)(page->side - c->set.side) + i);
+      references(c, &layout, h, page, join_see);
     }
   }
 }
 
 /* ---- marking ---- */
 
-bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side) {
+static inline bool has_outside_counts(const struct gyre__collection *c, gyre__header *h,
+                                      uint32_t side) {
   /* relaxed: see the head of the file; suspect.c says what makes the counts exact. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   uint32_t state = gyre__state_of(shared);
   if (state == GYRE__IMMORTAL_STATE || state == GYRE__QUEUED) return true;
-  /* relaxed: as above. */
-  int64_t count = gyre__count_of(shared) +
-                  (gyre__load_relaxed(&h->owner) != 0 ? (int64_t)gyre__load_relaxed(&h->local) : 0);
+  /* relaxed: as above. 0 where there is no owner. */
+  int64_t count = gyre__count_of(shared) + (int64_t)gyre__load_relaxed(&h->local);
   if (c->held) count -= GYRE__HOLD;
   if (count != (int64_t)(side & GYRE__SIDE_EDGES)) return true;
-  return is_locked(h) && gyre__header_type(h)->visit != NULL;
+  return GYRE_UNLIKELY(is_locked(h)) && gyre__header_type(h)->visit != NULL;
+}
+
+bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side) {
+  return has_outside_counts(c, h, side);
 }
 
 static inline void stack_push(struct gyre__collection *c, struct gyre__marked m) {
@@ -438,74 +465,64 @@ static inline void stack_push(struct gyre__collection *c, struct gyre__marked m)
   c->set.stack[c->set.stack_count++] = m;
 }
 
-#define MARK_QUEUE 16
+#define MARK_QUEUE 32
 
-/* Live objects in other pages than who refers to them, whose headers' cache lines are on their way.
- */
+/* Live objects whose headers' cache lines are on their way: first in, first out. Marking goes on from
+ * several at a time, so that it waits for none. What does not fit is on the stack. */
 static struct {
   struct gyre__marked marked[MARK_QUEUE];
   unsigned first, count;
 } mark_queue;
+
+static inline void queue_put(struct gyre__collection *c, struct gyre__marked m) {
+  if (mark_queue.count == MARK_QUEUE) {
+    stack_push(c, m);
+    return;
+  }
+  __builtin_prefetch(m.h);
+  mark_queue.marked[(mark_queue.first + mark_queue.count++) % MARK_QUEUE] = m;
+}
 
 static inline struct gyre__marked queue_take(void) {
   mark_queue.count--;
   return mark_queue.marked[mark_queue.first++ % MARK_QUEUE];
 }
 
-static inline void mark_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
-                            struct gyre__page *from_page) {
+static inline __attribute__((always_inline)) void mark_see(struct gyre__collection *c,
+                                                           gyre__header *h,
+                                                           const gyre__header *from,
+                                                           struct gyre__page *from_page) {
   struct gyre__page *page = page_in_set(h, from, from_page);
   if (page == NULL) return;
   uint32_t *side = &page->side[gyre__page_index(page, h)];
   if (!gyre__side_is_suspect(*side)) return;
   *side |= GYRE__SIDE_LIVE;
-  struct gyre__marked m = {h, page};
-  if (page == from_page) {
-    stack_push(c, m);
-    return;
-  }
-  __builtin_prefetch(h);
-  if (mark_queue.count == MARK_QUEUE) stack_push(c, queue_take());
-  mark_queue.marked[(mark_queue.first + mark_queue.count++) % MARK_QUEUE] = m;
+  queue_put(c, (struct gyre__marked){h, page});
 }
 
 /* What survives a collection moves on. */
 static inline void grow_older(const struct gyre__collection *c, gyre__header *h) {
   /* relaxed: a figure; the compare-exchange decides. */
   uint8_t gc = gyre__load_relaxed(&h->gc);
-  uint32_t age =
-      (uint32_t)c->generation + 2 < GYRE_GC_NGEN ? (uint32_t)c->generation + 2 : GYRE_GC_NGEN;
-  if ((gc & GYRE__GC_AGE) >= age && !(gc & GYRE__GC_FRESH)) return;
+  uint32_t age = c->age_after;
+  if (GYRE_LIKELY((gc & (GYRE__GC_AGE | GYRE__GC_FRESH)) == age) || gc & GYRE__GC_DEAD) return;
   if ((gc & GYRE__GC_AGE) > age) age = gc & GYRE__GC_AGE;
-  if (gc & GYRE__GC_DEAD) return;
   uint8_t older = (uint8_t)((gc & ~(uint32_t)(GYRE__GC_AGE | GYRE__GC_FRESH)) | age);
-  /* relaxed: fails if the object is just being destroyed. */
-  (void)gyre__cas_strong_relaxed(&h->gc, &gc, older);
+  /* relaxed: fails if the object is just being destroyed, or armed. */
+  if (older != gc) (void)gyre__cas_strong_relaxed(&h->gc, &gc, older);
 }
 
-/* Follows the references of one live object. */
-static inline void mark_from(struct gyre__collection *c, struct layout *layout, gyre__header *h,
-                             struct gyre__page *page) {
-  if (c->aging) grow_older(c, h);
-  c->survivors++;
-  c->survivor_bytes += page->block_size;
-  references(c, layout, h, page, mark_see);
-}
-
-static void mark_stack(struct gyre__collection *c, struct layout *layout) {
-  while (c->set.stack_count > 0) {
-    struct gyre__marked m = c->set.stack[--c->set.stack_count];
-    mark_from(c, layout, m.h, m.page);
-  }
-}
-
-/* All that has been found live. */
-static void mark_all(struct gyre__collection *c, struct layout *layout) {
-  mark_stack(c, layout);
-  while (mark_queue.count > 0) {
+/* Follows the references of what has been found live, until no more than `rest` wait in the queue. */
+static void mark_all(struct gyre__collection *c, struct layout *layout, unsigned rest) {
+  bool aging = c->aging;
+  for (;;) {
+    while (mark_queue.count <= MARK_QUEUE / 2 && c->set.stack_count > 0)
+      queue_put(c, c->set.stack[--c->set.stack_count]);
+    if (mark_queue.count <= rest) break;
     struct gyre__marked m = queue_take();
-    mark_from(c, layout, m.h, m.page);
-    mark_stack(c, layout);
+    if (aging) grow_older(c, m.h);
+    c->survivors++;
+    references(c, layout, m.h, m.page, mark_see);
   }
 }
 
@@ -517,10 +534,10 @@ static void page_mark_roots(struct gyre__collection *c, struct layout *layout,
   for (uint32_t i = 0; i < end; i++, block += block_size) {
     if (!gyre__side_is_suspect(side[i])) continue;
     gyre__header *h = (gyre__header *)(void *)block;
-    if (!gyre__has_outside_counts(c, h, side[i])) continue;
+    if (!has_outside_counts(c, h, side[i])) continue;
     side[i] |= GYRE__SIDE_LIVE;
-    mark_from(c, layout, h, page);
-    mark_stack(c, layout);
+    queue_put(c, (struct gyre__marked){h, page});
+    mark_all(c, layout, MARK_QUEUE / 2);
   }
 }
 
@@ -533,19 +550,20 @@ static void mark_pending(struct gyre__collection *c, struct layout *layout) {
       for (uint32_t i = 0; i < page->scan; i++) {
         if (!(page->side[i] & GYRE__SIDE_PENDING)) continue;
         page->side[i] &= ~GYRE__SIDE_PENDING;
-        mark_from(c, layout, (gyre__header *)gyre__page_block(page, i), page);
-        mark_all(c, layout);
+        queue_put(c, (struct gyre__marked){(gyre__header *)gyre__page_block(page, i), page});
+        mark_all(c, layout, 0);
       }
     }
   }
 }
 
 void gyre__set_mark_live(struct gyre__collection *c) {
-  c->survivors = c->survivor_bytes = 0;
+  c->survivors = 0;
+  c->age_after = c->generation + 2 < GYRE_GC_NGEN ? (uint32_t)c->generation + 2 : GYRE_GC_NGEN;
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++)
     page_mark_roots(c, &layout, c->set.pages[p]);
-  mark_all(c, &layout);
+  mark_all(c, &layout, 0);
   mark_pending(c, &layout);
 }
 

@@ -6,8 +6,11 @@
 
 /* ---- B0 ---- */
 
-static void touches_clear(struct gyre__collection *c) {
+/* Clears the touch marks, and what is known of the edges. */
+static void suspects_clear(struct gyre__collection *c) {
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    page->side[i] = GYRE__SIDE_MEMBER;
+    c->set.component[(page->side - c->set.side) + i] = 0;
     /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we
      * are too careful. */
     if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
@@ -18,15 +21,12 @@ static void touches_clear(struct gyre__collection *c) {
 
 /* ---- B1, B2 ---- */
 
-/* Counts the edges among the suspects, and joins them. The destroyed leave the set: what they still
- * refer to counts as referred to from outside. */
-static void count(struct gyre__collection *c) {
+static void edges_forget(struct gyre__collection *c) {
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     (void)h;
-    page->side[i] = GYRE__SIDE_MEMBER | (gyre__is_destroyed(h) ? GYRE__SIDE_LIVE : 0);
+    page->side[i] = GYRE__SIDE_MEMBER;
     c->set.component[(page->side - c->set.side) + i] = 0;
   })
-  gyre__set_join_suspects(c);
 }
 
 static bool all_counts_agree(struct gyre__collection *c) {
@@ -58,17 +58,27 @@ static bool is_touched(gyre__header *h) {
   return gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED;
 }
 
+/* Marks the components with a touched member, and those that are special. True if there are any. */
+static bool components_mark(struct gyre__collection *c) {
+  bool any = false;
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    uint32_t flags =
+        (is_touched(h) ? GYRE__COMPONENT_LIVE : 0) | (is_special(h) ? GYRE__COMPONENT_SPECIAL : 0);
+    if (GYRE_LIKELY(flags == 0)) continue;
+    *gyre__component_of(c, page, i) |= flags;
+    any = true;
+  })
+  return any;
+}
+
 /* Drops the components with a touched member, condemns those that are not special, and returns how
  * many members the others have. */
-static size_t condemn_plain(struct gyre__collection *c) {
-  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
-    if (is_touched(h)) *gyre__component_of(c, page, i) |= GYRE__COMPONENT_LIVE;
-    if (is_special(h)) *gyre__component_of(c, page, i) |= GYRE__COMPONENT_SPECIAL;
-  })
+static size_t condemn_plain(struct gyre__collection *c, bool some_are_live) {
+  bool all = !components_mark(c) && !some_are_live;
   size_t special = 0;
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     (void)h;
-    uint32_t component = *gyre__component_of(c, page, i);
+    uint32_t component = all ? 0 : *gyre__component_of(c, page, i);
     if (component & GYRE__COMPONENT_LIVE & ~GYRE__COMPONENT_ROOT) {
       page->side[i] |= GYRE__SIDE_LIVE;
     } else if (component & GYRE__COMPONENT_SPECIAL & ~GYRE__COMPONENT_ROOT) {
@@ -180,15 +190,17 @@ static uint64_t lap(uint64_t *since_ns) {
 
 void gyre__suspects_prove(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
-  touches_clear(c);
+  suspects_clear(c);
   GYRE_WINDOW("prove/cleared");
   uint32_t closed = c->held ? GYRE__MODE_CLOSED : 0;
   gyre__collection_handshake(c, GYRE__MODE_LOGGING | closed);
-  count(c);
+  gyre__set_join_suspects(c);
   GYRE_WINDOW("prove/counted");
-  if (!all_counts_agree(c)) {
+  bool agree = all_counts_agree(c);
+  if (!agree) {
     gyre__set_mark_live(c);
-    count(c);
+    edges_forget(c);
+    gyre__set_join_suspects(c);
     GYRE_WINDOW("prove/recounted");
     drop_components_with_outside_counts(c);
   }
@@ -197,7 +209,7 @@ void gyre__suspects_prove(struct gyre__collection *c) {
   c->phase_ns[GYRE__PHASE_PROVE] += lap(&since_ns);
   GYRE_WINDOW("prove/condemning");
   c->suspects = 0;
-  size_t special = condemn_plain(c);
+  size_t special = condemn_plain(c, !agree);
   if (special > 0) condemn_specials(c, special);
   c->phase_ns[GYRE__PHASE_CONDEMN] += lap(&since_ns);
 }

@@ -109,7 +109,8 @@ static bool is_own(const gyre__header *h) {
   return id != 0 && gyre__load_relaxed(&h->owner) == id;
 }
 
-void gyre__retain_slow(void *object) {
+/* Everything but an own object whose count is far from its limit. */
+static GYRE_NOINLINE void retain_any(void *object) {
   gyre__header *h = gyre__header_of(object);
   /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
   if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
@@ -129,20 +130,56 @@ void gyre__retain_slow(void *object) {
     gyre__store_relaxed(&h->local, local + 1);
 }
 
-/* ---- release by the owner ---- */
+/* Owner and bits of an object at once. For the paths that a thread takes all the time while it logs. */
+static inline uint32_t header_word_of(const gyre__header *h) {
+  /* relaxed: "mine" is never stale; a bit that is not seen yet is set again. */
+  return gyre__load_relaxed((const gyre__header_word_t *)(const void *)&h->owner);
+}
 
-static void release_owned(struct gyre__objects *self, gyre__header *h) {
-  if (gyre__is_logging()) gyre__touch(h);
-  /* relaxed: ours alone. */
+/* gyre__touch() if this thread logs, with the bits at hand. */
+static inline void touch_if_logging(gyre__header *h, uint32_t word) {
+  uint32_t mask = (uint32_t)(GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED) << 24;
+  if (GYRE_UNLIKELY((word & mask) == (uint32_t)GYRE__BIT_COMPLEX << 24) && gyre__is_logging())
+    gyre__touch(h);
+}
+
+void gyre__retain_slow(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  uint32_t word = header_word_of(h);
+  /* relaxed: ours alone, if it is ours. An object without an owner has none. */
   uint32_t local = gyre__load_relaxed(&h->local);
-  GYRE_REQUIRE(local != 0, "double release of the object at %p", gyre__object_of(h));
-  if (local > 1) {
-    /* relaxed: ours alone. */
-    gyre__store_relaxed(&h->local, local - 1);
-    /* relaxed: as above. */
-    if (gyre__load_relaxed(&h->gc) & GYRE__GC_ARMED) gyre__object_hooks.dropped(self, h);
+  if (GYRE_UNLIKELY((word & GYRE__OWNER_MASK) != gyre__self->id ||
+                    local - 1 >= GYRE__LOCAL_MARK - 2)) {
+    retain_any(object);
     return;
   }
+  touch_if_logging(h, word);
+  /* relaxed: ours alone. */
+  gyre__store_relaxed(&h->local, local + 1);
+}
+
+/* ---- release by the owner ---- */
+
+/* The owner gives up one of several counts: while it logs, or of an armed object. */
+static inline bool release_own_count(gyre__header *h) {
+  uint32_t word = header_word_of(h);
+  /* relaxed: ours alone, if it is ours. An object without an owner has none. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  if ((word & GYRE__OWNER_MASK) != gyre__self->id || local < 2) return false;
+  touch_if_logging(h, word);
+  /* relaxed: ours alone. */
+  gyre__store_relaxed(&h->local, local - 1);
+  if (GYRE_UNLIKELY(word & GYRE__ARMED_MASK))
+    gyre__object_hooks.dropped((struct gyre__objects *)gyre__self, h);
+  return true;
+}
+
+static void release_owned(struct gyre__objects *self, gyre__header *h) {
+  if (release_own_count(h)) return;
+  if (gyre__is_logging()) gyre__touch(h);
+  /* relaxed: ours alone. */
+  GYRE_REQUIRE(gyre__load_relaxed(&h->local) != 0, "double release of the object at %p",
+               gyre__object_of(h));
   /* relaxed: ours alone; a loader looks at the shared word only. */
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/local_zero");
@@ -232,6 +269,7 @@ static GYRE_NOINLINE void release_any(gyre__header *h) {
  * an object of which there is nothing to take apart. */
 void gyre__release_slow(void *object) {
   gyre__header *h = gyre__header_of(object);
+  if (release_own_count(h)) return;
   /* relaxed: "mine" is never stale, and the count is ours alone. */
   if (gyre__load_relaxed(&h->owner) != gyre__bias || gyre__load_relaxed(&h->local) != 1) {
     release_any(h);
