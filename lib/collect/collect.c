@@ -1,39 +1,131 @@
 /* SPDX-License-Identifier: MIT */
-/* A collection, from beginning to end, in a stopped world.
+/* A collection, from beginning to end: in a stopped world, or beside the running program.
  *
- *     start callbacks
- *       stop the world
- *         gather the candidates                  set.c; the only step that needs memory
- *         count their edges, mark the live       set.c; what is left is dead
- *         age the survivors                      generations
- *         [finalizers to run: hold the dead]
- *         [none: clear weak references]
- *       resume the world
- *       [run the finalizers of all the dead, then
- *       stop the world
- *         count and mark again, among the dead   who was brought back, and what that reaches, lives
- *         clear the weak references of the rest
- *       resume the world]
- *       call weak callbacks
- *       free                                     dead.c
- *     stop callbacks
+ *   stw                                          concurrent
  *
- * So every object dies in the same order as by its count (gyre/weak.h): its finalizer first, then
- * the question whether it is still dead, then its weak references all at once, their callbacks, its
- * references, its memory. No program code but `visit` runs while the others wait. Finalizers run
- * over the whole set before anything in it is touched (PEP 442), and each once: the object's bit
- * says whether.
+ *   start callbacks                              start callbacks
+ *     stop the world                               H0: handshake, mode PINNED
+ *       A: gather, count edges, mark the live        A: the same, with racy reads
+ *       [finalizers to run: hold the dead]           B0: clear the suspects' touch marks
+ *       [none: condemn]                            H1: handshake, mode LOGGING
+ *     resume                                         B1, B2: count again, join components
+ *     [run finalizers; stop;                       H2: handshake, mode PINNED, closed
+ *       count and mark again among the dead;         B3: drop the touched components, condemn
+ *       condemn the rest; resume]                    [finalizers to run: hold, run, B0 to B3 again]
+ *     weak callbacks, free                           weak callbacks, free
+ *   stop callbacks                                 H3: mode IDLE; nobody is waited for
+ *                                                stop callbacks
  *
- * "Dead stays dead": once the world runs again, no thread can reach a dead object. None holds a
- * count (its counts all come from the dead), none has a pointer read before the stop (every
- * operation was complete), and weak references were cleared before the resume. Finalizers are the
- * exception, and the reason for the second look.
+ * Phase A is trial deletion over the candidates (set.c), B0 to B3 are suspect.c, freeing is dead.c.
+ * Every object dies in the same order as by its count (gyre/weak.h): its finalizer first, then the
+ * question whether it is still dead, then its weak references all at once, their callbacks, its
+ * references, its memory. Finalizers run over all that has any before anything is taken apart (PEP
+ * 442), and each once: the object's bit says whether.
  *
- * Objects whose count has fallen to 0 and that wait in some thread's cascade are no members, and
- * what they refer to counts as referred to from outside. Objects queued for a merge count as live.
+ * In the stopped world the counts are exact and every operation is complete, so what A does not mark
+ * is dead, and once its weak references are cleared nobody can reach it. The rest of this essay is
+ * about the other mode.
  *
- * The phases are functions over a set of suspects, so that a collection beside the running program
- * is the same phases with handshakes between them.
+ *
+ * What mutators promise
+ *
+ *   M1 Every strong reference is counted.
+ *   M2 A borrowed (uncounted) pointer does not survive a safepoint.
+ *   M3 Slots are changed through the slot operations only.
+ *   M4 No operation of this library spans a safepoint: each runs whole in one mode.
+ *   M5 An attached thread passes safepoints, or is parked and touches no object; who comes back first
+ *      becomes visible as running, and then reads the mode (lib/thread/mode.c).
+ *
+ * In mode LOGGING a thread *touches* an object, by a mark in its header (gyre__touch()), in the same
+ * operation in which it
+ *   - retains or releases it, or loads it from a slot;
+ *   - merges its counts;
+ *   - takes a reference to it out of a slot without giving it up, or moves one out of an object that
+ *     is being destroyed;
+ *   - locks or unlocks it, if its type has a visit function: plain code under the lock may move
+ *     references;
+ *   - replaces its local count for a moment by something else (a look of young.c's).
+ * Putting a reference into a slot touches nothing. The upgrade of a weak reference touches in every
+ * mode, under the lock of the control block. None of this is a branch in the inline paths: a thread in
+ * LOGGING mode has a bias id that no object has, so that every count takes the slow path.
+ *
+ *
+ * The steps
+ *
+ *   H0 From here on, what dies keeps its block until H3 (limbo.c), and pages stay what they are
+ *      (gyre__heap_pin()). Only now are the candidates read: before, a thread could free one. A
+ *      collection that was asked for has each thread promote its young objects as it adopts the mode.
+ *   A  Suspects: what trial deletion over racy reads does not find live. Destroyed objects (their
+ *      header says so) are no members, and their references no edges.
+ *   B0 The suspects' marks are cleared, before LOGGING is published.
+ *   H1
+ *   B1 Among the suspects alone: edges e(v), and then counts rc(v). If they differ for any v (or v is
+ *      immortal or queued for a merge), all such v and what they reach leave, and
+ *   B2 the rest is counted again. While counting, the two ends of each edge are joined into one
+ *      component. A component in which e(v) and rc(v) differ for any v is dropped whole. If B1 found no
+ *      difference, B1 was B2.
+ *   H2 Logging ends. From here to H3 the mode is "closed": see young.c, "Entrances".
+ *   B3 Components with a touched member are dropped. Those with members that have weak references:
+ *      the locks of all their control blocks are taken first, then the marks are read, then the weak
+ *      references are cleared, or the component dropped, and then the locks are given back. What
+ *      remains is garbage: condemned.
+ *   F  Components with finalizers to run are not condemned but *held*: each object gets more counts
+ *      than anybody can drop, under the same locks. The finalizers run; then these suspects go through
+ *      B0 to B3 once more, since they may have been brought back.
+ *   H3 Threads empty their limbo once they know.
+ *
+ *
+ * Why no live object is condemned
+ *
+ * Let t be the instant just before H2 begins, and v in a component that B3 kept. Whatever a thread did
+ * with v between H1 and t came before that thread's safepoint of H2, so its touch is seen by B3. There
+ * is none. So between B2's reading and t
+ *   (1) rc(v) was constant: each step on a count of v touches it; and a look by its owner, which hides
+ *       the local count for a moment, touches it before;
+ *   (2) every reference to v that B2 saw was there at t: removing it would have touched v.
+ * With e(v) as B2 counted it,
+ *       e(v)  <=  references to v from its component at t  <=  rc(v)  =  e(v),
+ * so at t all counted references to the component came from the component itself.
+ *
+ * Uncounted ones: by M2 none is older than H1. A thread that borrowed between H1 and t, and moved its
+ * counted reference into the component (putting does not touch), may still have the pointer at t. But
+ * it logs until its safepoint of H2: what it makes of the pointer by then touches, and at the
+ * safepoint the pointer is gone. That is why B3 waits for H2 to end. A thread's notes of entrances
+ * (young.c) are no references: they are not followed while the mode is closed, and what is followed
+ * before that is touched. Then only weak references are left. An upgrade touches inside the control
+ * block's lock, whatever the mode; B3 reads the marks under the same locks, and clears before it
+ * unlocks. A weak reference made later needs a counted reference, so somebody would have touched v. So
+ * no thread can reach the component, now or ever.
+ *
+ * Why components, and not objects: after H2 nobody logs, so the references of a live object may change
+ * unseen, and what it pointed to in B2 cannot be found any more. A component has no reference to or
+ * from the other suspects, so it can be dropped whole.
+ *
+ * Why a destroyed object must leave before its edges are counted: its slots are emptied by whoever
+ * takes it apart, and a reference that is about to be dropped would explain a count that somebody else
+ * has. One that dies while B2 counts is touched by the release that kills it.
+ *
+ * Why a wrong answer of A does no harm: the argument starts from any set of suspects. All that A must
+ * not do is to read what is not there, and what H0 did sees to that.
+ *
+ *
+ * Memory order
+ *
+ * Touches, counts and the collector's reads are relaxed. A thread's announcement in a handshake is a
+ * read-modify-write that the collector acquires, so what the thread did before H1 comes before B1, and
+ * its touches before H2 come before B3; an object with no operation in between cannot be misread. B0's
+ * clearing comes before the store that publishes LOGGING, which each thread reads after its
+ * announcement; so a thread that finds a mark set already (gyre__touch() looks first) has not seen one
+ * from before. The control blocks' locks order the rest. The rules, the order of announcement and
+ * mode, limbo, and the removal of each rule are checked in tests/model (collect.pml, limbo.pml,
+ * order.pml, young.pml; the README there says how far).
+ *
+ *
+ * Bounds. The memory a collection needs is asked for at its beginning, but for the list of objects with
+ * weak references or finalizers in B3: 4 bytes for each block of the candidates' pages, and another 4
+ * for those that come under suspicion, given back at the end. No thread waits for another, except: a
+ * handshake waits for the slowest thread's next safepoint, with everybody else running; an upgrade may
+ * wait for B3's locks of its own component; fork() waits for the collection.
  *
  * One collection at a time: `collector_lock` is held from the first callback to the last. Program
  * code that it runs may call anything; gyre_gc_collect() from there returns 0 at once. It must not

@@ -89,5 +89,6 @@ void make_mortal(void *object) {
   gyre__header *h = gyre__header_of(object);
   /* relaxed: nobody else uses it. */
   gyre__store_relaxed(&h->owner, 0);
+  gyre__store_relaxed(&h->local, 0);
   gyre__store_relaxed(&h->shared, gyre__shared_of(1, GYRE__MERGED));
 }
