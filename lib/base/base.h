@@ -107,7 +107,7 @@ struct gyre__options {
   gyre__atomic_u64 gc_wait_bytes;      /* "gc_wait_bytes": 0 for a default from the live heap */
   gyre__atomic_u64 gc_wait_objects;    /* "gc_wait_objects": likewise */
   gyre__atomic_u64 gc_trace;           /* "gc_trace": 0|1, a line a collection; GYRE_GCTRACE=1 */
-  gyre__atomic_u64 pace_ms;            /* "pace_ms": longest wait for the collector, default 10 */
+  gyre__atomic_u64 pace_ms;            /* "pace_ms": longest wait for one collection, default 100 */
   gyre__atomic_u64 young_us;           /* "young_us": longest young collection, default 50 */
   gyre__atomic_u64 soft_limit;         /* "soft_limit": bytes, 0 none; default from the container */
   gyre__atomic_u64 cascade;            /* "cascade": thread|service, default thread */

@@ -36,7 +36,7 @@ struct gyre__options gyre__options = {
     .gc_wait_bytes = {0},
     .gc_wait_objects = {0},
     .gc_trace = {0},
-    .pace_ms = {10},
+    .pace_ms = {100},
     .young_us = {50},
     .soft_limit = {0},
     .cascade = {GYRE__CASCADE_THREAD},
@@ -134,8 +134,8 @@ static const struct option options[] = {
      .numbers = 1,
      .max = 1},
     {.name = "pace_ms",
-     .help = "pace_ms: 0 to 4294967295, how long a safepoint waits at most for a collector that is "
-             "behind; default 10",
+     .help = "pace_ms: 0 to 4294967295, how long a thread's safepoints wait altogether for one "
+             "collection, if the collector is behind; default 100",
      .values = &gyre__options.pace_ms,
      .numbers = 1,
      .max = UINT32_MAX},

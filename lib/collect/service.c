@@ -13,10 +13,10 @@
  *
  * Pacing. New memory is what can turn into garbage unseen (generation.c). When twice as much as the
  * bound is waiting, a safepoint first helps: it takes pages of condemned objects from the collection
- * that is under way and frees them. Then it waits, parked, until a collection is over, but not longer
- * than "pace_ms", and at most once a collection. So however long a collection takes, and however slow
- * another thread is to answer its handshakes, no thread is held up by more than that for it; the heap
- * grows instead. Allocations never wait: borrowed pointers live across them, and the handshake that
+ * that is under way and frees them. Then it waits, parked, a millisecond at a time, until the
+ * collection is over; but altogether not longer than "pace_ms" for each collection. So however long a
+ * collection takes, and however slow another thread is to answer its handshakes, no thread is held up
+ * by more than that for it; the heap grows instead. Allocations never wait: borrowed pointers live across them, and the handshake that
  * the collection may be waiting for is the allocating thread's own.
  */
 #include <errno.h>
@@ -245,9 +245,13 @@ static bool is_too_far(void) {
 /* How long this thread may help before it looks again. */
 #define HELP_NS 100000u
 
+/* How long it waits at one safepoint. */
+#define WAIT_NS 1000000u
+
 static __thread struct {
   bool busy;
-  uint32_t waited_for; /* the collection that it waited for in vain, + 1 */
+  uint32_t finished;  /* `service.finished` when it waited last */
+  uint64_t waited_ns; /* for the collection that was to come then */
 } pacing;
 
 void gyre__service_pace(struct gyre__objects *self) {
@@ -259,13 +263,20 @@ void gyre__service_pace(struct gyre__objects *self) {
   if (now != start) gyre__stats_paced(now - start, false);
   /* seq_cst: before the look at what waits; pairs with gyre__service_collected(). */
   uint32_t finished = gyre__load_seq_cst(&service.finished);
-  if (pacing.waited_for != finished + 1 && is_too_far()) {
+  if (pacing.finished != finished) {
+    pacing.finished = finished;
+    pacing.waited_ns = 0;
+  }
+  uint64_t most = gyre__option(pace_ms) * 1000000u;
+  if (pacing.waited_ns < most && is_too_far()) {
     GYRE_WINDOW("service/pacing");
+    uint64_t rest = most - pacing.waited_ns;
     gyre_park();
-    bool over = gyre__futex_wait(&service.finished, finished, gyre__option(pace_ms) * 1000000u);
+    (void)gyre__futex_wait(&service.finished, finished, rest < WAIT_NS ? rest : WAIT_NS);
     gyre_unpark();
-    if (!over) pacing.waited_for = finished + 1;
-    gyre__stats_paced(gyre__clock_ns() - now, true);
+    uint64_t waited = gyre__clock_ns() - now;
+    pacing.waited_ns += waited;
+    gyre__stats_paced(waited, true);
   }
   pacing.busy = false;
 }
