@@ -368,7 +368,8 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 #define gyre_take(slot) GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_take(&(slot)->gyre__slot))
 
 /* Puts `value` into the slot, stealing the caller's reference to it, and returns what it held; that
- * reference is the caller's now. */
+ * reference is the caller's now. If it was the caller's last reference, `value` may be used after that
+ * only while the caller holds something that refers to it: it may have become part of a dead cycle. */
 #define gyre_swap(slot, value)                                                                     \
   GYRE__TYPED(GYRE__SLOT_TYPE(slot),                                                               \
               gyre__slot_swap(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value)))

@@ -8,7 +8,8 @@
  *
  * An attached thread owes the others one thing: to pass a safepoint now and then, or to say that it
  * is about to block. Both end *borrowed* pointers: a pointer read from a slot or kept without a
- * count of its own must not be used across them.
+ * count of its own must not be used across them. (Between them it is good as long as counted
+ * references that the program still reaches keep the object alive.)
  *
  *     while (next_request(&request)) {
  *       handle(&request);

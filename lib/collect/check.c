@@ -128,8 +128,8 @@ static bool another_runs(struct gyre__thread *self) {
 ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
-  if (another_runs(&self->heap.thread)) return -EBUSY;
   gyre__service_stop();
+  if (another_runs(&self->heap.thread)) return -EBUSY;
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)

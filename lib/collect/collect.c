@@ -379,6 +379,14 @@ static bool reclaim(struct gyre__heap *heap) {
   return gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) > 0;
 }
 
+void gyre__collection_abandon(struct gyre__objects *self) {
+  gyre__mode_publish(&self->heap.thread, gyre__mode_epoch(gyre__mode_published())
+                                                 << GYRE__MODE_EPOCH_SHIFT |
+                                             GYRE__MODE_IDLE);
+  gyre__heap_unpin();
+  gyre__lock_reset(&collector_lock);
+}
+
 static bool collecting_here(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_current();
   return self != NULL && gyre__is_collecting(self);
@@ -407,7 +415,10 @@ static void fork_child(void) {
   gyre__young_fork_child();
   gyre__stats_fork_child();
   gyre__callbacks_fork_child();
-  if (!collecting_here()) gyre__lock_reset(&collector_lock);
+  if (!collecting_here())
+    gyre__lock_reset(&collector_lock);
+  else if (gyre__dead_is_helping())
+    gyre__dead_abandon();
 }
 
 static void __attribute__((constructor)) collect_init(void) {

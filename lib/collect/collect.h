@@ -169,6 +169,11 @@ void gyre__dead_free(struct gyre__collection *c);
  * is none to be had. At a safepoint; runs program code. */
 bool gyre__dead_help(struct gyre__objects *self);
 
+/* Is this thread in gyre__dead_help(), and so not the one that holds the collector's lock? */
+bool gyre__dead_is_helping(void);
+/* In the child of a fork by a thread that helps: when it is done, the collection is given up. */
+void gyre__dead_abandon(void);
+
 /* ---- young.c ---- */
 
 struct gyre__young_stats {
@@ -241,6 +246,8 @@ void gyre__trace(const struct gyre__collection *c, uint64_t duration_ns);
  * thread, else -EBUSY. */
 ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
                         bool wait);
+/* In the child of a fork: the collector is gone; ends its collection. */
+void gyre__collection_abandon(struct gyre__objects *self);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 

@@ -156,6 +156,27 @@ static bool share_take(struct gyre__objects *self) {
   return true;
 }
 
+/* Set while this thread helps, and, in the child of a fork that it made meanwhile, until it has done
+ * so: the collector is not there. */
+static __thread bool is_helping, is_abandoned;
+
+bool gyre__dead_is_helping(void) { return is_helping; }
+
+void gyre__dead_abandon(void) { is_abandoned = true; }
+
+/* In such a child: the collection ends here. What it had not freed is lost to the child. */
+static void abandon(struct gyre__objects *self) {
+  is_abandoned = false;
+  /* relaxed: no other thread exists that helps. */
+  size_t count = gyre__load_relaxed(&shared_work.end);
+  for (size_t i = 0; i < count; i++)
+    if (shared_work.pages[i] != NULL) shared_work.pages[i]->side = NULL;
+  /* relaxed: as above. */
+  gyre__store_relaxed(&shared_work.end, 0);
+  gyre__store_relaxed(&shared_work.helpers, 0);
+  gyre__collection_abandon(self);
+}
+
 bool gyre__dead_help(struct gyre__objects *self) {
   /* seq_cst: counted before the look whether there is work; pairs with free_pages(). */
   gyre__fetch_add_seq_cst(&shared_work.helpers, 1);
@@ -164,11 +185,17 @@ bool gyre__dead_help(struct gyre__objects *self) {
   if (gyre__load_seq_cst(&shared_work.end) != 0) {
     /* Program code that runs here is inside a collection, as in the collector. */
     self->heap.thread.is_collecting = true;
+    is_helping = true;
     int cancel = gyre__cancel_put_off();
     GYRE_WINDOW("dead/helping");
     some = share_take(self);
     gyre__cancel_restore(cancel);
+    is_helping = false;
     self->heap.thread.is_collecting = false;
+    if (is_abandoned) {
+      abandon(self);
+      return false;
+    }
   }
   /* acq_rel: what was freed, to the collector; pairs with free_pages(). */
   if (gyre__fetch_sub_acq_rel(&shared_work.helpers, 1) == 1)

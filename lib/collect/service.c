@@ -218,14 +218,14 @@ void gyre_service_stop(void) { gyre__service_stop(); }
 
 static bool cascade_cut(struct gyre__objects *self, struct gyre__chain *chain) {
   if (gyre__option(cascade) != GYRE__CASCADE_SERVICE || is_service(self)) return false;
+  if (!gyre__service_ask()) return false;
   gyre__lock_take(&service.lock);
-  gyre__chain_move(&service.adopted, chain);
+  /* What is there while it runs, it takes before it ends. */
+  bool running = state_of() == RUNNING;
+  if (running) gyre__chain_move(&service.adopted, chain);
   gyre__lock_give(&service.lock);
-  if (gyre__service_ask()) return true;
-  gyre__lock_take(&service.lock);
-  gyre__chain_move(chain, &service.adopted);
-  gyre__lock_give(&service.lock);
-  return false;
+  if (running) wake();
+  return running;
 }
 
 /* ---- pacing ---- */

@@ -113,7 +113,6 @@ struct gyre__young {
   uint32_t step;     /* length of the log at which to look through it */
   uint32_t skip;     /* how many logs to pass over between two steps, while they do not pay */
   uint32_t skipped;  /* how many have been */
-  bool busy;         /* a step is under way: program code that it runs may not begin another */
   uint32_t examined; /* members whose local words may hold their numbers */
   gyre__header *dropped[DROPPED_MAX];
   uint32_t dropped_count;
@@ -129,6 +128,11 @@ struct gyre__young {
   gyre__header *log[1 + LOG_MAX];
 };
 
+static struct gyre__young *young_of(struct gyre__objects *slot) {
+  /* acquire: what is behind it; pairs with log_make(). */
+  return (struct gyre__young *)gyre__load_acquire(&slot->young);
+}
+
 /* ---- the log ---- */
 
 static size_t log_length(struct gyre__objects *self) {
@@ -142,10 +146,10 @@ static void log_set_length(struct gyre__objects *self, size_t length) {
 }
 
 size_t gyre__young_count(struct gyre__objects *slot) {
-  if (slot->young == NULL) return 0;
+  if (young_of(slot) == NULL) return 0;
   /* relaxed: a figure that may be out of date. */
   gyre__header **end = (gyre__header **)gyre__load_relaxed(&slot->young_end);
-  return end >= slot->young->log + 1 ? (size_t)(end - (slot->young->log + 1)) : 0;
+  return end >= young_of(slot)->log + 1 ? (size_t)(end - (young_of(slot)->log + 1)) : 0;
 }
 
 static size_t step_max(void) {
@@ -154,7 +158,7 @@ static size_t step_max(void) {
 }
 
 static void limit_set(struct gyre__objects *self) {
-  size_t limit = self->young->step, most = step_max(), length = log_length(self);
+  size_t limit = young_of(self)->step, most = step_max(), length = log_length(self);
   if (limit > most) limit = most;
   /* The end meets the limit, it never passes it. */
   if (limit <= length) limit = length + limit;
@@ -166,7 +170,8 @@ static bool log_make(struct gyre__objects *self) {
   if (young == NULL) return false;
   young->step = STEP_MIN;
   young->look = DROPPED_LOOK;
-  self->young = young;
+  /* release: pairs with young_of(). */
+  gyre__store_release(&self->young, young);
   self->young_base = young->log + 1;
   log_set_length(self, 0);
   limit_set(self);
@@ -221,7 +226,7 @@ static void promote_log(struct gyre__objects *self, struct promotion *p) {
 
 /* Takes in what was promoted otherwise since the last time. */
 static void promotion_report(struct gyre__objects *self, struct promotion *p, bool looked) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   gyre__promoted(p->objects + young->born_promoted, p->bytes + young->born_promoted_bytes, looked);
   young->born_promoted = young->born_promoted_bytes = 0;
   if (self->gone_objects == 0) return;
@@ -230,7 +235,7 @@ static void promotion_report(struct gyre__objects *self, struct promotion *p, bo
 }
 
 static void promote_all(struct gyre__objects *slot, bool fresh) {
-  if (slot->young == NULL) return;
+  if (young_of(slot) == NULL) return;
   struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
   promote_log(slot, &p);
   promotion_report(slot, &p, false);
@@ -238,13 +243,13 @@ static void promote_all(struct gyre__objects *slot, bool fresh) {
 
 static void born_promoted(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   (void)h;
-  if (self->young == NULL && !log_make(self)) {
+  if (young_of(self) == NULL && !log_make(self)) {
     gyre__promoted(1, page->large_usable, false);
     return;
   }
-  self->young->born_promoted++;
-  self->young->born_promoted_bytes += page->large_usable;
-  if (self->young->born_promoted_bytes >= GYRE__REPORT_BYTES)
+  young_of(self)->born_promoted++;
+  young_of(self)->born_promoted_bytes += page->large_usable;
+  if (young_of(self)->born_promoted_bytes >= GYRE__REPORT_BYTES)
     gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
 }
 
@@ -252,7 +257,7 @@ static void born_promoted(struct gyre__objects *self, gyre__header *h, struct gy
  * it may grow to its full size; beyond that, objects are promoted. */
 static void young_full(struct gyre__objects *self, gyre__header *h) {
   struct promotion p = {.gc = GYRE__GC_PROMOTED};
-  if (self->young == NULL && !log_make(self)) {
+  if (young_of(self) == NULL && !log_make(self)) {
     promote(self, h, &p);
     gyre__promoted(p.objects, p.bytes, false);
     return;
@@ -264,7 +269,7 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
       promotion_report(self, &p, false);
     }
   }
-  self->young_limit = self->young->log + 1 + LOG_MAX;
+  self->young_limit = young_of(self)->log + 1 + LOG_MAX;
   (void)gyre__young_log(self, h);
   gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
 }
@@ -272,7 +277,7 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
 /* ---- entrances ---- */
 
 static void dropped(struct gyre__objects *self, gyre__header *h) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   /* relaxed: ours; see GYRE__GC_ARMED. */
   gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) & ~GYRE__GC_ARMED));
   /* When there is no room, it is left to the collector. */
@@ -293,9 +298,9 @@ static void dropped_compact(struct gyre__young *young) {
 
 static void before_reap(struct gyre__heap *heap) {
   struct gyre__objects *slot = (struct gyre__objects *)heap;
-  if (slot->young == NULL) return;
+  if (young_of(slot) == NULL) return;
   log_compact(slot);
-  dropped_compact(slot->young);
+  dropped_compact(young_of(slot));
 }
 
 /* ---- the step ---- */
@@ -325,8 +330,9 @@ static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, 
   /* A collection may be counting it, if it is promoted, and must not trust what it reads. */
   if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: ours alone. */
-  self->young->members[n] = (struct member){.h = h, .refs = (int32_t)gyre__load_relaxed(&h->local)};
-  self->young->examined = n + 1;
+  young_of(self)->members[n] =
+      (struct member){.h = h, .refs = (int32_t)gyre__load_relaxed(&h->local)};
+  young_of(self)->examined = n + 1;
   gyre__store_relaxed(&h->local, GYRE__LOCAL_MARK | n);
   return true;
 }
@@ -362,7 +368,7 @@ static inline uint32_t member_of(uint32_t id, gyre__header *h) {
 
 /* 2: the edges between members. */
 static void edges_find(struct gyre__objects *self, uint32_t n) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   uint32_t id = self->heap.thread.base.id, edge = 0;
   for (uint32_t i = 0; i < n; i++) {
     gyre__header *h = young->members[i].h;
@@ -420,7 +426,7 @@ static void counts_restore(struct gyre__young *young, uint32_t n) {
 
 /* 4: what the garbage refers to outside; the slots are emptied. */
 static uint32_t outside_take(struct gyre__objects *self, uint32_t n) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   uint32_t id = self->heap.thread.base.id, count = 0;
   for (uint32_t i = 0; i < n; i++) {
     if (young->marked[i]) continue;
@@ -442,7 +448,7 @@ static uint32_t outside_take(struct gyre__objects *self, uint32_t n) {
 /* Frees the garbage. What cannot be freed at once is left, at the front of the stack, with a count
  * of 1: it has a hook, or a thread that is late has counted it. */
 static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *bytes) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   uint32_t left = 0;
   for (uint32_t i = 0; i < n; i++) {
     if (young->marked[i]) continue;
@@ -483,7 +489,7 @@ static void aftermath(struct gyre__young *young, const struct remains *r) {
 
 static void survivors_promote(struct gyre__objects *self, uint32_t n, struct promotion *p) {
   for (uint32_t i = 0; i < n; i++)
-    if (self->young->marked[i]) promote(self, self->young->members[i].h, p);
+    if (young_of(self)->marked[i]) promote(self, young_of(self)->members[i].h, p);
 }
 
 /* ---- how long, how often ---- */
@@ -509,7 +515,7 @@ static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
 
 /* 3 and 4, but for the promotion of what lives. */
 static struct remains separate(struct gyre__objects *self, uint32_t n) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   struct remains r = {.live = mark(young, n)};
   counts_restore(young, n);
   if (r.live < n) {
@@ -532,11 +538,11 @@ static void account(struct gyre__young *young, uint32_t n, const struct remains 
 }
 
 static void step(struct gyre__objects *self) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   struct promotion p = {.gc = GYRE__GC_PROMOTED};
   uint64_t start = gyre__clock_ns();
   size_t slots = 0;
-  young->busy = true;
+  self->young_busy = true;
   uint32_t n = members_find(self, &p, &slots);
   log_set_length(self, 0);
   edges_find(self, n);
@@ -548,7 +554,7 @@ static void step(struct gyre__objects *self) {
   promotion_report(self, &p, true);
   account(young, n, &r, ns);
   aftermath(young, &r);
-  young->busy = false;
+  self->young_busy = false;
 }
 
 /* ---- a look behind the entrances ---- */
@@ -572,7 +578,7 @@ struct reach {
 };
 
 static void reach_take_up(struct reach *r) {
-  struct gyre__young *young = r->self->young;
+  struct gyre__young *young = young_of(r->self);
   uint32_t from = r->queue[r->first].from;
   gyre__header *to = r->queue[r->first].to;
   r->first = (r->first + 1) % REACH_QUEUE;
@@ -599,7 +605,7 @@ static void reach_see(struct reach *r, uint32_t from, gyre__header *to) {
 /* 2, for what is behind the first members: all that they reach, nearest first, as far as it may be a
  * member and there is room. */
 static void reach_find(struct reach *r) {
-  struct gyre__young *young = r->self->young;
+  struct gyre__young *young = young_of(r->self);
   for (uint32_t i = 0;; i++) {
     while (i == r->n && r->count > 0)
       reach_take_up(r);
@@ -632,7 +638,7 @@ static void arm_again(struct gyre__young *young, uint32_t entrances) {
 
 /* The entrances that were dropped last, as many as the look may take. */
 static uint32_t entrances_find(struct reach *r) {
-  struct gyre__young *young = r->self->young;
+  struct gyre__young *young = young_of(r->self);
   uint32_t at = young->dropped_count, count = 0;
   for (; at > 0 && count < young->look; at--) {
     gyre__header *h = young->dropped[at - 1];
@@ -650,10 +656,10 @@ static uint32_t entrances_find(struct reach *r) {
 }
 
 static void look(struct gyre__objects *self) {
-  struct gyre__young *young = self->young;
+  struct gyre__young *young = young_of(self);
   uint64_t start = gyre__clock_ns();
   struct reach reach = {.self = self};
-  young->busy = true;
+  self->young_busy = true;
   uint32_t entrances = entrances_find(&reach);
   reach_find(&reach);
   uint32_t n = reach.n;
@@ -672,12 +678,12 @@ static void look(struct gyre__objects *self) {
   promotion_report(self, &p, false);
   account(young, n, &r, ns);
   aftermath(young, &r);
-  young->busy = false;
+  self->young_busy = false;
 }
 
 void gyre__young_look(struct gyre__objects *self, bool always) {
-  struct gyre__young *young = self->young;
-  if (young == NULL || young->busy || young->dropped_count == 0) return;
+  struct gyre__young *young = young_of(self);
+  if (young == NULL || self->young_busy || young->dropped_count == 0) return;
   if (!always && young->dropped_count < DROPPED_LOOK) return;
   if (self->heap.thread.mode & GYRE__MODE_CLOSED) return;
   if (always || young->dropped_after_ns == 0 || gyre__clock_ns() >= young->dropped_after_ns)
@@ -685,8 +691,8 @@ void gyre__young_look(struct gyre__objects *self, bool always) {
 }
 
 void gyre__young_collect(struct gyre__objects *self, bool always) {
-  struct gyre__young *young = self->young;
-  if (young == NULL || young->busy) return;
+  struct gyre__young *young = young_of(self);
+  if (young == NULL || self->young_busy) return;
   if (!always && log_length(self) < young->step && log_length(self) < step_max()) {
     /* Shorter than when it was asked for: the rest has died by itself. */
     limit_set(self);
@@ -706,16 +712,17 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
 
 void gyre__young_report(struct gyre__objects *self) {
   struct promotion p = {0};
-  if (self->young != NULL && self->young->born_promoted != 0) promotion_report(self, &p, false);
+  if (young_of(self) != NULL && young_of(self)->born_promoted != 0)
+    promotion_report(self, &p, false);
 }
 
 void gyre__young_plan(struct gyre__objects *self) {
-  if (self->young != NULL) limit_set(self);
+  if (young_of(self) != NULL) limit_set(self);
 }
 
 void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum) {
-  if (slot->young == NULL) return;
-  struct gyre__young_stats *s = &slot->young->stats;
+  if (young_of(slot) == NULL) return;
+  struct gyre__young_stats *s = &young_of(slot)->stats;
   /* relaxed: figures. */
   sum->collections += gyre__load_relaxed(&s->collections);
   sum->candidates += gyre__load_relaxed(&s->candidates);
@@ -729,7 +736,7 @@ void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum) {
 /* In the child of a fork: a thread that was lost may have been in the middle of a step. The counts of
  * what it was looking at are not there; it stays for ever. */
 static void lost_forget(struct gyre__objects *slot) {
-  struct gyre__young *young = slot->young;
+  struct gyre__young *young = young_of(slot);
   for (uint32_t i = 0; i < young->examined; i++) {
     gyre__header *h = young->members[i].h;
     /* relaxed: no other thread exists. */
@@ -746,9 +753,9 @@ void gyre__young_fork_child(void) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__objects *slot = (struct gyre__objects *)gyre__thread_slot(id);
-    if (&slot->heap.thread == gyre__thread_current() || slot->young == NULL) continue;
+    if (&slot->heap.thread == gyre__thread_current() || young_of(slot) == NULL) continue;
     lost_forget(slot);
-    slot->young->busy = false;
+    slot->young_busy = false;
   }
 }
 

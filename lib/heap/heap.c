@@ -109,6 +109,7 @@ void gyre__heap_pin(void) {
 void gyre__heap_unpin(void) {
   /* acq_rel: the collector's last look at a page; pairs with gyre__heap_pin_is_over(). */
   gyre__fetch_add_acq_rel(&pins_over, 1);
+  gyre__large_pin_is_over();
 }
 
 uint64_t gyre__heap_pin_number(void) {
@@ -144,6 +145,7 @@ static void fork_prepare(void) {
   fork_slots = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= fork_slots; id++)
     gyre__lock_take(&heap_of(id)->large_lock);
+  gyre__large_fork_prepare();
   gyre__memory_fork_prepare();
   gyre__segment_fork_prepare();
 }
@@ -151,6 +153,7 @@ static void fork_prepare(void) {
 static void fork_parent(void) {
   gyre__segment_fork_parent();
   gyre__memory_fork_parent();
+  gyre__large_fork_parent();
   for (uint32_t id = 1; id <= fork_slots; id++)
     gyre__lock_give(&heap_of(id)->large_lock);
 }
@@ -158,6 +161,7 @@ static void fork_parent(void) {
 static void fork_child(void) {
   gyre__segment_fork_child();
   gyre__memory_fork_child();
+  gyre__large_fork_child();
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++)
     gyre__lock_reset(&heap_of(id)->large_lock);
 }

@@ -217,15 +217,41 @@ static void page_give(struct gyre__page *page) {
   count_out(bytes);
 }
 
+/* Dead object blocks whose grace period is over, but not the collection in which they died. A page is
+ * put here under the lock, if that collection is not over then; who ends it takes them afterwards. */
+static gyre__lock waiting_lock;
+static struct gyre__page *waiting;
+
 static void page_give_deferred(struct gyre__thread *self, struct gyre__deferred *node) {
   struct gyre__page *page =
       (struct gyre__page *)(void *)((char *)node - offsetof(struct gyre__page, deferred));
+  (void)self;
   /* A collection that began before it died may still look at it. */
-  if (gyre__heap_pin_is_over(page->empty_ticket))
-    page_give(page);
-  else
-    gyre__defer(self, node, page_give_deferred);
+  gyre__lock_take(&waiting_lock);
+  bool wait = !gyre__heap_pin_is_over(page->empty_ticket);
+  if (wait) {
+    page->large_next = waiting;
+    waiting = page;
+  }
+  gyre__lock_give(&waiting_lock);
+  if (!wait) page_give(page);
 }
+
+void gyre__large_pin_is_over(void) {
+  gyre__lock_take(&waiting_lock);
+  struct gyre__page *page = waiting;
+  waiting = NULL;
+  gyre__lock_give(&waiting_lock);
+  /* Collections come one at a time, so it was this that they waited for. */
+  for (struct gyre__page *next; page != NULL; page = next) {
+    next = page->large_next;
+    page_give(page);
+  }
+}
+
+void gyre__large_fork_prepare(void) { gyre__lock_take(&waiting_lock); }
+void gyre__large_fork_parent(void) { gyre__lock_give(&waiting_lock); }
+void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page) {
   GYRE_REQUIRE(page->is_large != LARGE_FREED, "double free: %p", (void *)(page + 1));

@@ -130,5 +130,10 @@ void gyre__large_free(struct gyre__heap *self, struct gyre__page *page);
  * cannot be done without allocating anew. */
 void *gyre__large_resize(struct gyre__page *page, size_t size);
 bool gyre__large_backend_is_available(uint64_t backend);
+/* A collection has ended. */
+void gyre__large_pin_is_over(void);
+void gyre__large_fork_prepare(void);
+void gyre__large_fork_parent(void);
+void gyre__large_fork_child(void);
 
 #endif

@@ -134,7 +134,7 @@ void gyre__merge_request(struct gyre__objects *self, struct gyre__page *page, gy
 static void leaving(struct gyre__thread *thread, bool detach) {
   struct gyre__objects *self = (struct gyre__objects *)thread;
   /* A thread that ends inside a hook of its own cascade: the loop is not coming back. */
-  if (detach) self->in_cascade = false;
+  if (detach) self->in_cascade = self->young_busy = false;
   do {
     settle(thread);
     gyre__release_all(self);

@@ -34,7 +34,11 @@ struct gyre__objects {
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
-  struct gyre__young *young;
+  /* struct gyre__young, NULL until the first object is logged. Written by the thread, read by
+   * anyone. */
+  gyre__atomic_ptr young;
+  /* A step or a look is under way: program code that it runs may not begin another. */
+  bool young_busy;
 };
 _Static_assert(sizeof(struct gyre__objects) <= GYRE__SLOT_BYTES, "GYRE__SLOT_BYTES");
 
