@@ -19,7 +19,7 @@ static struct {
   /* -- under the mutex -- */
   struct window hold, call;
   bool held;
-  bool released;
+  unsigned holds; /* counts who was let go; who is held waits for another number */
   void (*body)(void *);
   void *arg;
 } windows = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
@@ -39,11 +39,11 @@ static void come_to(const char *name) {
     arg = windows.arg;
   }
   if (is_time(&windows.hold, name)) {
+    unsigned mine = windows.holds;
     windows.held = true;
     pthread_cond_broadcast(&windows.cond);
-    while (!windows.released)
+    while (windows.holds == mine)
       pthread_cond_wait(&windows.cond, &windows.mutex);
-    windows.held = false;
   }
   pthread_mutex_unlock(&windows.mutex);
   if (body != NULL) body(arg);
@@ -55,9 +55,23 @@ void test_window_hold(const char *name, unsigned nth) {
   pthread_mutex_lock(&windows.mutex);
   TEST_REQUIRE(!windows.held);
   windows.hold = (struct window){.name = name, .nth = nth};
-  windows.released = false;
   pthread_mutex_unlock(&windows.mutex);
   gyre__window_set_hook(come_to);
+}
+
+/* Under the mutex. */
+static void let_go(const char *name, unsigned nth) {
+  windows.hold = (struct window){.name = name, .nth = nth};
+  windows.held = false;
+  windows.holds++;
+  pthread_cond_broadcast(&windows.cond);
+}
+
+bool test_window_is_held(void) {
+  pthread_mutex_lock(&windows.mutex);
+  bool held = windows.held;
+  pthread_mutex_unlock(&windows.mutex);
+  return held;
 }
 
 void test_window_call(const char *name, unsigned nth, void (*body)(void *), void *arg) {
@@ -78,9 +92,7 @@ void test_window_await(void) {
 
 void test_window_release(void) {
   pthread_mutex_lock(&windows.mutex);
-  windows.released = true;
-  windows.hold.name = NULL;
-  pthread_cond_broadcast(&windows.cond);
+  let_go(NULL, 0);
   pthread_mutex_unlock(&windows.mutex);
 }
 

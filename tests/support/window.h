@@ -33,6 +33,7 @@ void test_window_subject(void);
 void test_window_hold(const char *name, unsigned nth);
 /* Waits, as the thread is, until a subject is held. */
 void test_window_await(void);
+bool test_window_is_held(void);
 /* Lets it go on; no other is held there. */
 void test_window_release(void);
 /* At this window a subject does not stop, but calls body(arg), the nth time that it comes. The body
