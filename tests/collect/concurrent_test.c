@@ -10,6 +10,11 @@
 #include "tests/support/puppet.h"
 #include "tests/support/window.h"
 
+static uint32_t state_of(struct gyre__thread *slot) {
+  /* seq_cst: pairs with state_set() in lib/thread. */
+  return gyre__load_seq_cst(&slot->state) & GYRE__SLOT_STATE;
+}
+
 /* ---- the actor ---- */
 
 static struct {
@@ -734,9 +739,12 @@ static void threads_may_attach_and_exit_wherever_the_collector_is(void **state) 
 
 static test_event asleep = TEST_EVENT_INIT, awake = TEST_EVENT_INIT;
 
+static struct gyre__thread *sleeper_slot;
+
 static void *sleeps_with_garbage(void *arg) {
   (void)arg;
   ring_drop(&node_type, 5);
+  sleeper_slot = gyre__thread_current();
   GYRE_BLOCKING {
     test_event_set(&asleep);
     test_event_wait(&awake);
@@ -759,9 +767,8 @@ static void who_wakes_up_while_a_mode_is_published_hands_its_young_objects_over(
     collection_begin("mode/published", 1);
     await_window(PARKED);
     if (i == 0) {
-      size_t parked = test_thread_stats().parked;
       test_event_set(&awake);
-      TEST_AWAIT(test_thread_stats().parked < parked);
+      TEST_AWAIT(state_of(sleeper_slot) == GYRE__SLOT_RUNNING);
     }
     assert_int_equal(collection_end(), 5);
     assert_int_equal(nodes_destroyed() - before, 5);
@@ -787,7 +794,19 @@ static void in_the_child(void *arg) {
 
 static pid_t child;
 
-static void forks(void *arg) { child = test_fork(in_the_child, arg); }
+static struct gyre__thread *forker_slot;
+static test_flag forking;
+
+static void forks(void *arg) {
+  forker_slot = gyre__thread_current();
+  test_flag_set(&forking, 1);
+  child = test_fork(in_the_child, arg);
+}
+
+/* It is on its way, and has to wait for the collector's lock. */
+static bool forker_waits(void) {
+  return test_flag_get(&forking) && state_of(forker_slot) == GYRE__SLOT_PARKED;
+}
 
 static void a_fork_waits_for_the_collection(void **state) {
   (void)state;
@@ -801,14 +820,9 @@ static void a_fork_waits_for_the_collection(void **state) {
     ring_drop(&node_type, 4);
     collection_begin(all_places[p].window, all_places[p].nth);
     await_window(PARKED);
-    size_t parked = test_thread_stats().parked;
+    test_flag_set(&forking, 0);
     puppet_begin(&forker, forks, NULL);
-    /* It comes out of its sleep, and sleeps again for the collector's lock. */
-    for (int i = 0; i < 1000; i++) {
-      gyre_safepoint();
-      (void)sched_yield();
-    }
-    TEST_AWAIT_SAFELY(test_thread_stats().parked >= parked);
+    TEST_AWAIT_SAFELY(forker_waits());
     assert_int_equal(collection_end(), 4);
     puppet_await(&forker);
     assert_int_equal(test_child_wait(child), 0);
