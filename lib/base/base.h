@@ -85,6 +85,8 @@ typedef struct gyre__lock {
 bool gyre__lock_try(gyre__lock *lock);
 void gyre__lock_take(gyre__lock *lock);
 void gyre__lock_give(gyre__lock *lock);
+/* False if another still has it after timeout_ns. */
+bool gyre__lock_take_for(gyre__lock *lock, uint64_t timeout_ns);
 /* For the child of a fork: the lock is free whatever it was. */
 void gyre__lock_reset(gyre__lock *lock);
 

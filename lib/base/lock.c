@@ -32,6 +32,18 @@ void gyre__lock_take(gyre__lock *lock) {
     (void)gyre__futex_wait(&lock->word, LOCK_CONTENDED, UINT64_MAX);
 }
 
+bool gyre__lock_take_for(gyre__lock *lock, uint64_t timeout_ns) {
+  if (gyre__lock_try(lock)) return true;
+  uint64_t start = gyre__clock_ns(), waited = 0;
+  /* acquire: as in gyre__lock_take(); pairs with the release in gyre__lock_give(). */
+  while (gyre__exchange_acquire(&lock->word, LOCK_CONTENDED) != LOCK_FREE) {
+    if (waited >= timeout_ns) return false;
+    (void)gyre__futex_wait(&lock->word, LOCK_CONTENDED, timeout_ns - waited);
+    waited = gyre__clock_ns() - start;
+  }
+  return true;
+}
+
 void gyre__lock_give(gyre__lock *lock) {
   /* release: our writes, for the next holder; pairs with the acquires above. */
   uint32_t was = gyre__exchange_release(&lock->word, LOCK_FREE);

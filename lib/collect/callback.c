@@ -155,4 +155,10 @@ void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase ph
 
 void gyre__callbacks_fork_prepare(void) { gyre__lock_take(&callbacks.lock); }
 void gyre__callbacks_fork_parent(void) { gyre__lock_give(&callbacks.lock); }
-void gyre__callbacks_fork_child(void) { gyre__lock_reset(&callbacks.lock); }
+void gyre__callbacks_fork_child(bool is_collector) {
+  gyre__lock_reset(&callbacks.lock);
+  if (is_collector) return;
+  callbacks.walking = 0;
+  callbacks.running = NULL;
+  callbacks.running_thread = 0;
+}

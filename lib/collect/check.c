@@ -128,8 +128,12 @@ static bool another_runs(struct gyre__thread *self) {
 ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
+  gyre__service_close(true);
   gyre__service_stop();
-  if (another_runs(&self->heap.thread)) return -EBUSY;
+  if (another_runs(&self->heap.thread)) {
+    gyre__service_close(false);
+    return -EBUSY;
+  }
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)
@@ -139,5 +143,6 @@ ptrdiff_t gyre_fini(void) {
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();
   gyre_thread_detach();
+  gyre__service_close(false);
   return alive;
 }

@@ -139,6 +139,9 @@
 /* Held for as long as a collection takes; the holder's is_collecting is set. */
 static gyre__lock collector_lock;
 
+/* The collection that is under way, for the child of a fork. Under the lock. */
+static struct gyre__collection *under_way;
+
 bool gyre__is_collecting(const struct gyre__objects *self) {
   return self->heap.thread.is_collecting;
 }
@@ -332,6 +335,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   struct gyre__collection c = {.self = self, .generation = generation, .reason = reason};
   c.beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
   c.started_ns = gyre__clock_ns();
+  under_way = &c;
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
   gyre__heap_pin();
   bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
@@ -345,6 +349,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
     gyre__trace(&c, duration);
   }
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
+  under_way = NULL;
   gyre__collector_unlock(self);
   gyre__service_collected();
   gyre__cancel_restore(cancel);
@@ -362,8 +367,8 @@ ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -EAGAIN;
-  GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
   if (gyre__is_collecting(self)) return 0;
+  GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
   gyre_safepoint();
   gyre__release_all(self);
   return gyre__collect(self, generation, GYRE__REASON_CALL, true);
@@ -379,21 +384,40 @@ static bool reclaim(struct gyre__heap *heap) {
   return gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) > 0;
 }
 
-void gyre__collection_abandon(struct gyre__objects *self) {
-  gyre__mode_publish(&self->heap.thread, gyre__mode_epoch(gyre__mode_published())
-                                                 << GYRE__MODE_EPOCH_SHIFT |
-                                             GYRE__MODE_IDLE);
-  gyre__heap_unpin();
-  gyre__lock_reset(&collector_lock);
-}
+/* fork() waits a moment for a collection that is under way in another thread. A collection may wait for
+ * a thread that passes no safepoint, and must not hold up fork() for as long; then the collector is not
+ * there in the child, and its collection is given up: its objects go back to what they were, and what it
+ * had condemned and not freed is lost to the child. */
+#define FORK_PATIENCE_NS 200000000u
+
+static __thread bool fork_has_lock;
 
 static bool collecting_here(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_current();
   return self != NULL && gyre__is_collecting(self);
 }
 
+/* Is this thread the collector, and not one that helps it? */
+static bool is_collector(void) { return collecting_here() && !gyre__dead_is_helping(); }
+
+void gyre__collection_abandon(void) {
+  if (under_way != NULL)
+    for (size_t i = 0; i < under_way->set.page_count; i++)
+      if (under_way->set.pages[i] != NULL) under_way->set.pages[i]->side = NULL;
+  under_way = NULL;
+  uint32_t epoch = gyre__mode_epoch(gyre__mode_published());
+  struct gyre__thread *self = gyre__thread_current();
+  if (self != NULL)
+    gyre__mode_publish(self, epoch << GYRE__MODE_EPOCH_SHIFT | GYRE__MODE_IDLE);
+  else
+    gyre__mode_fork_child(epoch << GYRE__MODE_EPOCH_SHIFT | GYRE__MODE_IDLE);
+  if (gyre__heap_is_pinned()) gyre__heap_unpin();
+  gyre__lock_reset(&collector_lock);
+}
+
 static void fork_before_stop(void) {
-  if (!collecting_here()) gyre__lock_parked(gyre__thread_current(), &collector_lock);
+  fork_has_lock = !collecting_here() &&
+                  gyre__lock_parked_for(gyre__thread_current(), &collector_lock, FORK_PATIENCE_NS);
 }
 
 static void fork_prepare(void) {
@@ -407,18 +431,28 @@ static void fork_parent(void) {
 }
 
 static void fork_parent_resumed(void) {
-  if (!collecting_here()) gyre__lock_give(&collector_lock);
+  if (fork_has_lock) gyre__lock_give(&collector_lock);
 }
 
 static void fork_child(void) {
   gyre__service_fork_child();
   gyre__young_fork_child();
   gyre__stats_fork_child();
-  gyre__callbacks_fork_child();
-  if (!collecting_here())
+  gyre__callbacks_fork_child(is_collector());
+  struct gyre__thread *self = gyre__thread_current();
+  uint32_t count = gyre__thread_slot_count();
+  for (uint32_t id = 1; id <= count; id++)
+    if (gyre__thread_slot(id) != self) gyre__thread_slot(id)->is_collecting = false;
+  if (fork_has_lock)
     gyre__lock_reset(&collector_lock);
+  else if (is_collector())
+    gyre__dead_fork_child(true);
   else if (gyre__dead_is_helping())
-    gyre__dead_abandon();
+    gyre__dead_abandon(); /* when it has done helping: it still needs the set */
+  else {
+    gyre__dead_fork_child(false);
+    gyre__collection_abandon();
+  }
 }
 
 static void __attribute__((constructor)) collect_init(void) {

@@ -173,6 +173,8 @@ bool gyre__dead_help(struct gyre__objects *self);
 bool gyre__dead_is_helping(void);
 /* In the child of a fork by a thread that helps: when it is done, the collection is given up. */
 void gyre__dead_abandon(void);
+/* In the child of a fork: nobody helps any more, and nothing is shared unless the collector is here. */
+void gyre__dead_fork_child(bool is_collector);
 
 /* ---- young.c ---- */
 
@@ -225,6 +227,8 @@ void gyre__limbo_free_idle(struct gyre__objects *self);
 bool gyre__service_ask(void);
 /* At a safepoint: helps, and then waits, if the program is too far ahead of the collector. */
 void gyre__service_pace(struct gyre__objects *self);
+/* While closed, no service thread is started: whoever asks collects himself. */
+void gyre__service_close(bool closed);
 /* Ends the service thread, and waits for its end, parked. */
 void gyre__service_stop(void);
 /* A collection has been finished by this thread. */
@@ -247,13 +251,13 @@ void gyre__trace(const struct gyre__collection *c, uint64_t duration_ns);
 ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
                         bool wait);
 /* In the child of a fork: the collector is gone; ends its collection. */
-void gyre__collection_abandon(struct gyre__objects *self);
+void gyre__collection_abandon(void);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 
 void gyre__callbacks_fork_prepare(void);
 void gyre__callbacks_fork_parent(void);
-void gyre__callbacks_fork_child(void);
+void gyre__callbacks_fork_child(bool is_collector);
 void gyre__stats_fork_prepare(void);
 void gyre__stats_fork_parent(void);
 void gyre__stats_fork_child(void);

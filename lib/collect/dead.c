@@ -164,17 +164,10 @@ bool gyre__dead_is_helping(void) { return is_helping; }
 
 void gyre__dead_abandon(void) { is_abandoned = true; }
 
-/* In such a child: the collection ends here. What it had not freed is lost to the child. */
-static void abandon(struct gyre__objects *self) {
-  is_abandoned = false;
-  /* relaxed: no other thread exists that helps. */
-  size_t count = gyre__load_relaxed(&shared_work.end);
-  for (size_t i = 0; i < count; i++)
-    if (shared_work.pages[i] != NULL) shared_work.pages[i]->side = NULL;
-  /* relaxed: as above. */
-  gyre__store_relaxed(&shared_work.end, 0);
+void gyre__dead_fork_child(bool is_collector) {
+  /* relaxed: no other thread exists. */
   gyre__store_relaxed(&shared_work.helpers, 0);
-  gyre__collection_abandon(self);
+  if (!is_collector) gyre__store_relaxed(&shared_work.end, 0);
 }
 
 bool gyre__dead_help(struct gyre__objects *self) {
@@ -193,7 +186,9 @@ bool gyre__dead_help(struct gyre__objects *self) {
     is_helping = false;
     self->heap.thread.is_collecting = false;
     if (is_abandoned) {
-      abandon(self);
+      is_abandoned = false;
+      gyre__dead_fork_child(false);
+      gyre__collection_abandon();
       return false;
     }
   }

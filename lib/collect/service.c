@@ -32,6 +32,7 @@ static struct {
   gyre__lock lock; /* protects the fields up to `adopted` */
   pthread_t thread;
   bool is_programs;           /* gyre_service_run() */
+  bool closed;                /* gyre_fini() is at work: no thread is started */
   struct gyre__chain adopted; /* cut-off cascades */
   /* Written under the lock. Futex word of who waits for the end. */
   gyre__atomic_u32 state;
@@ -171,7 +172,7 @@ static bool thread_start(void) {
 bool gyre__service_ask(void) {
   if (state_of() == NONE) {
     gyre__lock_take(&service.lock);
-    bool running = state_of() != NONE || thread_start();
+    bool running = state_of() != NONE || (!service.closed && thread_start());
     gyre__lock_give(&service.lock);
     if (!running) return false;
   }
@@ -210,6 +211,12 @@ void gyre__service_stop(void) {
   while (state_of() == STOPPING)
     gyre__futex_wait(&service.state, STOPPING, UINT64_MAX);
   gyre_unpark();
+}
+
+void gyre__service_close(bool closed) {
+  gyre__lock_take(&service.lock);
+  service.closed = closed;
+  gyre__lock_give(&service.lock);
 }
 
 void gyre_service_stop(void) { gyre__service_stop(); }

@@ -314,6 +314,8 @@ GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *pag
  * their memory, and no segment goes: a collection is under way that walks pages. One at a time. */
 void gyre__heap_pin(void);
 void gyre__heap_unpin(void);
+/* Is one under way? */
+bool gyre__heap_is_pinned(void);
 
 /* Frees the garbage of a page in one go: `count` blocks linked from first to last at
  * GYRE__LINK_OFFSET, all of this page. Any thread. One atomic operation if the page is another

@@ -89,8 +89,6 @@ void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page);
 
 /* ---- heap.c; any thread ---- */
 
-/* Is a collection under way? */
-bool gyre__heap_is_pinned(void);
 /* The number of the collection begun last, and whether that, and all before, are over. */
 uint64_t gyre__heap_pin_number(void);
 bool gyre__heap_pin_is_over(uint64_t number);

@@ -13,7 +13,8 @@
  *
  * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread
  * that the child does not have. The collector's comes first, before the stop, because it may be
- * held for as long as a collection takes, and is waited for parked. All others are held for a few
+ * held for as long as a collection takes, and is waited for parked, but not for long: then the child
+ * gives the collection up (lib/collect/collect.c). All others are held for a few
  * instructions, so they are taken after the stop: a thread that sleeps for one of them counts as
  * running and could not be stopped. Rooms from the top down, then the registry of slots, the grace
  * periods, the options and the log.

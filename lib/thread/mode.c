@@ -45,3 +45,8 @@ void gyre__handshake(struct gyre__thread *self, uint32_t word) {
   GYRE_WINDOW("mode/published");
   gyre__grace_wait(gyre__grace_ticket(), UINT64_MAX);
 }
+
+void gyre__mode_fork_child(uint32_t word) {
+  /* relaxed: no other thread exists. */
+  gyre__store_relaxed(&published, word);
+}

@@ -312,9 +312,12 @@ static void leave(struct gyre__thread *self, uint32_t idle) {
     if (gyre__thread_hooks.heap_leaving) gyre__thread_hooks.heap_leaving(self, detach);
     if (requests_take(self, GYRE__REQ_DEFER)) gyre__grace_serve(self);
     gyre__grace_begin();
+    /* Not before: program code that ran so far, in releases, must not take this thread for parked. */
+    self->park_depth = detach ? 0 : 1;
     gyre__thread_idle(self, idle);
     if (!has_unsettled(self)) break;
     gyre__thread_enter(self, idle);
+    self->park_depth = 0;
   }
 }
 
@@ -350,8 +353,11 @@ int gyre_thread_set_name(const char *name) {
 
 void gyre_park(void) {
   struct gyre__thread *self = gyre__thread_current();
-  if (self == NULL || self->park_depth++ > 0) return;
-  leave(self, GYRE__SLOT_PARKED);
+  if (self == NULL) return;
+  if (self->park_depth == 0)
+    leave(self, GYRE__SLOT_PARKED);
+  else
+    self->park_depth++;
 }
 
 void gyre_unpark(void) {
@@ -372,11 +378,22 @@ void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
   /* Who holds the lock may stop the world, so we must not wait for it running. On the way back we
    * may wait, holding the lock, for a world that somebody else stopped: who stops it never wants
    * this lock meanwhile. */
-  self->park_depth++;
   leave(self, GYRE__SLOT_PARKED);
   gyre__lock_take(lock);
-  self->park_depth--;
+  self->park_depth = 0;
   gyre__thread_enter(self, GYRE__SLOT_PARKED);
+}
+
+bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t timeout_ns) {
+  if (gyre__lock_try(lock)) return true;
+  bool park = self != NULL && self->park_depth == 0;
+  if (park) leave(self, GYRE__SLOT_PARKED);
+  bool taken = gyre__lock_take_for(lock, timeout_ns);
+  if (park) {
+    self->park_depth = 0;
+    gyre__thread_enter(self, GYRE__SLOT_PARKED);
+  }
+  return taken;
 }
 
 /* ---- safepoints ---- */

@@ -195,6 +195,8 @@ void gyre__defer(struct gyre__thread *slot, struct gyre__deferred *node,
 void gyre__handshake(struct gyre__thread *self, uint32_t word);
 /* Publishes a mode word without waiting: for the way back to IDLE. */
 void gyre__mode_publish(struct gyre__thread *self, uint32_t word);
+/* In the child of a fork, whose thread may not be attached. */
+void gyre__mode_fork_child(uint32_t word);
 /* The mode word published last. */
 uint32_t gyre__mode_published(void);
 /* Adopts the published word. The thread has just answered a handshake, or become running. */
@@ -251,5 +253,7 @@ void gyre__stall_report(uint64_t since_ns);
 
 /* Takes a lock, parked while it waits. */
 void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock);
+/* The same for a limited time; false if another still has it then. */
+bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t timeout_ns);
 
 #endif

@@ -90,7 +90,7 @@ static void what_was_taken_out_before_the_call_is_seen_by_nobody_after_it(void *
 
 static void *waits_a_little(void *arg) {
   (void)arg;
-  struct gyre__thread *self = gyre__thread_self();
+  gyre_thread_attach();
   bool done = gyre__grace_wait(gyre__grace_ticket(), 1000000);
   test_flag_set(&order.done, 1);
   return (void *)(uintptr_t)done;

@@ -316,7 +316,7 @@ static void *runs_without_safepoint(void *arg) {
 
 static void *waits_a_little_as_subject(void *arg) {
   (void)arg;
-  struct gyre__thread *self = gyre__thread_self();
+  gyre_thread_attach();
   test_window_subject();
   return (void *)(uintptr_t)gyre__grace_wait(gyre__grace_ticket(), 20000000);
 }
