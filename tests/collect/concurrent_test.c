@@ -348,19 +348,34 @@ static void set_up_suspect(void *type) {
   hand = holder = NULL;
 }
 
+/* Who makes the objects: a thread that is gone leaves them to who attaches next. */
+enum owner { MAIN, ACTOR, NOBODY, OWNERS };
+
+static void *sets_up_suspect(void *type) {
+  set_up_suspect(type);
+  return NULL;
+}
+
+static void owner_sets_up(enum owner who, gyre_type *type) {
+  gate_visits = 1000; /* not now */
+  if (who == ACTOR)
+    actor_do(set_up_suspect, type);
+  else if (who == NOBODY)
+    test_thread_run(sets_up_suspect, type);
+  else
+    set_up_suspect(type);
+  /* They are old, and in no page that was looked at. */
+  assert_int_equal(gyre_gc_collect(2), 0);
+  gate_visits = 0;
+}
+
 static void releases(void *object) { gyre_release(object); }
 
-/* One scene. `owner`: who makes the objects. */
-static void play(const struct place *place, const struct way *way, bool actors,
+/* One scene. */
+static void play(const struct place *place, const struct way *way, enum owner who,
                  enum presence presence) {
   uint64_t before = nodes_destroyed();
-  gate_visits = 1000; /* not now */
-  if (actors)
-    actor_do(set_up_suspect, way->type);
-  else
-    set_up_suspect(way->type);
-  assert_int_equal(gyre_gc_collect(2), 0); /* they are old, and not in pages that are looked at */
-  gate_visits = 0;
+  owner_sets_up(who, way->type);
   collection_begin(place->window, place->nth);
   await_window(presence);
   assert_ptr_equal(hand, suspect);
@@ -376,7 +391,7 @@ static void play(const struct place *place, const struct way *way, bool actors,
   gyre_gc_collect(2);
   uint64_t expected = (way->type == &node_type ? 4u : 3u) + (way->fn == by_swap);
   assert_int_equal(nodes_destroyed() - before, expected);
-  if (actors)
+  if (who == ACTOR)
     actor_do(releases, entrance);
   else
     gyre_release(entrance);
@@ -387,8 +402,8 @@ static void play_everything(enum presence presence) {
   stage_begin();
   for (size_t p = 0; p < PLACES; p++)
     for (size_t w = 0; w < WAYS; w++)
-      for (int actors = 0; actors < 2; actors++)
-        play(&places[p], &ways[w], actors, presence);
+      for (enum owner who = MAIN; who < OWNERS; who++)
+        play(&places[p], &ways[w], who, presence);
   stage_end();
 }
 
@@ -442,15 +457,9 @@ static void the_blocks_of_suspects_that_die_are_not_used_before_the_end(void **s
   TEST_NEEDS_WINDOWS();
   stage_begin();
   for (size_t p = 0; p < PLACES; p++) {
-    for (int actors = 0; actors < 2; actors++) {
+    for (enum owner who = MAIN; who < OWNERS; who++) {
       uint64_t before = nodes_destroyed();
-      gate_visits = 1000;
-      if (actors)
-        actor_do(set_up_suspect, &node_type);
-      else
-        set_up_suspect(&node_type);
-      gyre_gc_collect(2);
-      gate_visits = 0;
+      owner_sets_up(who, &node_type);
       collection_begin(places[p].window, places[p].nth);
       await_window(PARKED);
       actor_do(drops_suspect_and_allocates, NULL);
