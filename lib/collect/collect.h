@@ -42,7 +42,7 @@ struct gyre__set {
   /* All pages' side words, one after the other, and how many: a block's number is its word's. */
   uint32_t *side;
   size_t blocks;
-  uint32_t *component; /* as many words; NULL if suspects need not be joined */
+  uint32_t *component; /* as many words, of which those of suspects are set; NULL if not needed */
   /* Objects to be marked from. When it is full, PENDING in the side words stands for what does not
    * fit. */
   struct gyre__marked *stack;

@@ -220,7 +220,7 @@ struct buffer {
   size_t bytes;
 };
 
-#define KEPT_BYTES ((size_t)1 << 20)
+#define KEPT_BYTES ((size_t)1 << 18)
 static struct buffer segment_buffer, page_buffer, side_buffer, component_buffer;
 static struct gyre__marked *mark_stack_memory;
 
@@ -275,7 +275,7 @@ bool gyre__set_gather(struct gyre__collection *c) {
         gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
   if (mark_stack_memory == NULL || !gather_pages(&g)) return false;
   size_t bytes = (g.blocks + 1) * sizeof(uint32_t);
-  if (!buffer_zero(&side_buffer, bytes) || (c->beside && !buffer_zero(&component_buffer, bytes))) {
+  if (!buffer_zero(&side_buffer, bytes) || (c->beside && !buffer_reserve(&component_buffer, bytes))) {
     gather_undo(&g);
     return false;
   }

@@ -88,7 +88,7 @@
 #define LOG_MAX 8192u
 #define EDGE_MAX (4 * LOG_MAX)
 /* A step is never planned to be shorter than this. */
-#define STEP_MIN 256u
+#define STEP_MIN 128u
 /* After this many steps in a row have been passed over, one is made to see whether it pays now. */
 #define SKIP_MAX 63u
 
@@ -102,8 +102,20 @@
 
 struct member {
   gyre__header *h;
-  int32_t refs;
-  uint32_t first_edge; /* of its edges, which end where the next member's begin */
+  uint32_t local;      /* its local count */
+  uint16_t refs;       /* references to it from members */
+  uint16_t first_edge; /* of its edges, which end where the next member's begin */
+};
+_Static_assert(EDGE_MAX <= UINT16_MAX && LOG_MAX <= UINT16_MAX, "struct member");
+
+/* What is asked of types all the time, of the one that was asked about last: neighbours are often of
+ * one type. */
+struct layout {
+  uint32_t id;
+  bool has_visit, has_elements, has_destroy;
+  const gyre_type *type;
+  size_t count;
+  const gyre_slot_info *at;
 };
 
 struct gyre__young {
@@ -121,7 +133,8 @@ struct gyre__young {
   uint64_t born_promoted;
   uint64_t born_promoted_bytes;
   struct member members[LOG_MAX + 1];
-  uint32_t edges[EDGE_MAX];
+  struct layout layout;
+  uint16_t edges[EDGE_MAX];
   uint32_t stack[LOG_MAX];
   bool marked[LOG_MAX];
   void *outside[EDGE_MAX];
@@ -305,15 +318,45 @@ static void before_reap(struct gyre__heap *heap) {
 
 /* ---- the step ---- */
 
-static size_t slot_count(const gyre_type *type, gyre__header *h) {
-  size_t n = type->slots.count;
-  if (type->element_slots.count != 0)
-    n += type->element_slots.count * gyre__array_length(type, h, gyre__page_of(h));
-  return n;
+static GYRE_NOINLINE void layout_load(struct layout *layout, uint32_t id) {
+  const gyre_type *type = gyre__type(id);
+  *layout = (struct layout){
+      .id = id,
+      .has_visit = type->visit != NULL,
+      .has_elements = type->element_slots.count != 0,
+      .has_destroy = type->destroy != NULL,
+      .type = type,
+      .count = type->slots.count,
+      .at = type->slots.at,
+  };
+}
+
+static inline const struct layout *layout_of(struct gyre__young *young, const gyre__header *h) {
+  uint32_t id = gyre__header_type_id(h);
+  if (GYRE_UNLIKELY(id != young->layout.id)) layout_load(&young->layout, id);
+  return &young->layout;
+}
+
+/* FOR_EACH_SLOT(layout, h, slot, { ... }): the body for every slot of the object. */
+#define FOR_EACH_SLOT(layout, h, slot, body)                                                       \
+  do {                                                                                             \
+    for (size_t gyre__i = 0; gyre__i < (layout)->count; gyre__i++) {                               \
+      gyre_slot *slot = gyre__slot_at(gyre__object_of(h), (layout)->at[gyre__i].offset);           \
+      body                                                                                         \
+    }                                                                                              \
+    if (GYRE_UNLIKELY((layout)->has_elements))                                                     \
+      GYRE__FOR_EACH_ELEMENT_SLOT((layout)->type, h, gyre__page_of(h), slot, body);                \
+  } while (0)
+
+static size_t slot_count(const struct layout *layout, gyre__header *h) {
+  if (GYRE_LIKELY(!layout->has_elements)) return layout->count;
+  return layout->count + layout->type->element_slots.count *
+                             gyre__array_length(layout->type, h, gyre__page_of(h));
 }
 
 /* 1: takes the object into Y if it may be. */
-static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, size_t *slots) {
+static inline bool member_add(struct gyre__objects *self, struct gyre__young *young,
+                              gyre__header *h, uint32_t n, size_t *slots) {
   /* relaxed: "mine" is never stale. */
   if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) return false;
   /* relaxed: ours. */
@@ -322,22 +365,22 @@ static bool member_add(struct gyre__objects *self, gyre__header *h, uint32_t n, 
   if (gyre__load_relaxed(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) return false;
   /* relaxed: set by us, or by a thread that published the object before. */
   if (gyre__load_relaxed(&h->bits) & GYRE__BITS_SPECIAL) return false;
-  const gyre_type *type = gyre__header_type(h);
-  if (type->visit != NULL) return false;
-  size_t more = slot_count(type, h);
+  const struct layout *layout = layout_of(young, h);
+  if (layout->has_visit) return false;
+  size_t more = slot_count(layout, h);
   if (more > EDGE_MAX - *slots) return false;
   *slots += more;
   /* A collection may be counting it, if it is promoted, and must not trust what it reads. */
   if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: ours alone. */
-  young_of(self)->members[n] =
-      (struct member){.h = h, .refs = (int32_t)gyre__load_relaxed(&h->local)};
-  young_of(self)->examined = n + 1;
+  young->members[n] = (struct member){.h = h, .local = gyre__load_relaxed(&h->local)};
+  young->examined = n + 1;
   gyre__store_relaxed(&h->local, GYRE__LOCAL_MARK | n);
   return true;
 }
 
 static uint32_t members_find(struct gyre__objects *self, struct promotion *p, size_t *slots) {
+  struct gyre__young *young = young_of(self);
   uint32_t n = 0;
   size_t length = log_length(self);
   for (size_t i = 0; i < length; i++) {
@@ -348,7 +391,7 @@ static uint32_t members_find(struct gyre__objects *self, struct promotion *p, si
     if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id &&
         gyre__load_relaxed(&h->local) & GYRE__LOCAL_MARK)
       continue;
-    if (member_add(self, h, n, slots))
+    if (member_add(self, young, h, n, slots))
       n++;
     else
       promote(self, h, p);
@@ -366,28 +409,31 @@ static inline uint32_t member_of(uint32_t id, gyre__header *h) {
   return local & GYRE__LOCAL_MARK ? local & ~GYRE__LOCAL_MARK : NO_MEMBER;
 }
 
-/* 2: the edges between members. */
-static void edges_find(struct gyre__objects *self, uint32_t n) {
+/* 2: the edges between members. Returns how many references lead elsewhere. */
+static uint32_t edges_find(struct gyre__objects *self, uint32_t n) {
   struct gyre__young *young = young_of(self);
-  uint32_t id = self->heap.thread.base.id, edge = 0;
+  uint32_t id = self->heap.thread.base.id, edge = 0, others = 0;
   for (uint32_t i = 0; i < n; i++) {
     gyre__header *h = young->members[i].h;
-    const gyre_type *type = gyre__header_type(h);
-    young->members[i].first_edge = edge;
-    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
-    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+    const struct layout *layout = layout_of(young, h);
+    young->members[i].first_edge = (uint16_t)edge;
+    FOR_EACH_SLOT(layout, h, slot, {
       /* acquire: the header behind it, and the flags that whoever put it there has set; pairs with
        * slot_change() in lib/object/slot.c. */
       void *target = gyre__load_acquire(&slot->gyre__ref);
       if (target == NULL) continue;
       uint32_t number = member_of(id, gyre__header_of(target));
-      if (number == NO_MEMBER) continue;
-      young->members[number].refs--;
-      young->edges[edge++] = number;
+      if (number == NO_MEMBER) {
+        others++;
+        continue;
+      }
+      young->members[number].refs++;
+      young->edges[edge++] = (uint16_t)number;
     });
   }
-  young->members[n].first_edge = edge;
+  young->members[n].first_edge = (uint16_t)edge;
   GYRE_WINDOW("young/edges");
+  return others;
 }
 
 /* 3. Returns how many are marked. */
@@ -395,8 +441,8 @@ static uint32_t mark(struct gyre__young *young, uint32_t n) {
   uint32_t depth = 0, live = 0;
   for (uint32_t i = 0; i < n; i++) {
     /* relaxed: each look follows the reads of all slots; see "References stay". */
-    bool root =
-        young->members[i].refs != 0 || gyre__load_relaxed(&young->members[i].h->shared) != 0;
+    const struct member *m = &young->members[i];
+    bool root = m->refs != m->local || gyre__load_relaxed(&m->h->shared) != 0;
     young->marked[i] = root;
     if (root) young->stack[depth++] = i;
   }
@@ -414,35 +460,40 @@ static uint32_t mark(struct gyre__young *young, uint32_t n) {
   return live;
 }
 
-/* The local counts as they were, of what lives. refs has lost what the edges took off. */
+/* The local counts as they were, of what lives. */
 static void counts_restore(struct gyre__young *young, uint32_t n) {
-  for (uint32_t e = 0; e < young->members[n].first_edge; e++)
-    young->members[young->edges[e]].refs++;
   for (uint32_t i = 0; i < n; i++)
     /* relaxed: ours alone. */
     if (young->marked[i])
-      gyre__store_relaxed(&young->members[i].h->local, (uint32_t)young->members[i].refs);
+      gyre__store_relaxed(&young->members[i].h->local, young->members[i].local);
 }
 
-/* 4: what the garbage refers to outside; the slots are emptied. */
+/* 4: what the garbage refers to outside; these slots are emptied. */
 static uint32_t outside_take(struct gyre__objects *self, uint32_t n) {
   struct gyre__young *young = young_of(self);
   uint32_t id = self->heap.thread.base.id, count = 0;
   for (uint32_t i = 0; i < n; i++) {
     if (young->marked[i]) continue;
     gyre__header *h = young->members[i].h;
-    const gyre_type *type = gyre__header_type(h);
-    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
-    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+    const struct layout *layout = layout_of(young, h);
+    FOR_EACH_SLOT(layout, h, slot, {
       /* relaxed: nobody else reaches the object. */
       void *target = gyre__load_relaxed(&slot->gyre__ref);
-      if (target == NULL) continue;
-      gyre__store_relaxed(&slot->gyre__ref, NULL);
       /* The marked have their counts back by now: only garbage still has its number. */
-      if (member_of(id, gyre__header_of(target)) == NO_MEMBER) young->outside[count++] = target;
+      if (target == NULL || member_of(id, gyre__header_of(target)) != NO_MEMBER) continue;
+      /* relaxed: as above. */
+      gyre__store_relaxed(&slot->gyre__ref, NULL);
+      young->outside[count++] = target;
     });
   }
   return count;
+}
+
+/* Its references are to other garbage, or dealt with. */
+static void slots_empty(struct gyre__young *young, gyre__header *h) {
+  const struct layout *layout = layout_of(young, h);
+  /* relaxed: nobody else reaches the object. */
+  FOR_EACH_SLOT(layout, h, slot, { gyre__store_relaxed(&slot->gyre__ref, NULL); });
 }
 
 /* Frees the garbage. What cannot be freed at once is left, at the front of the stack, with a count
@@ -460,14 +511,21 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
     GYRE_WINDOW("young/local_zero");
     /* seq_cst: as in release_owned() in lib/object/refcount.c: a thread that counts late is seen, or
      * sees that its slot has changed. */
-    if (gyre__header_type(h)->destroy != NULL ||
-        gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) {
+    if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT) ||
+                      layout_of(young, h)->has_destroy)) {
+      slots_empty(young, h);
       /* relaxed: ours alone. */
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-      continue;
+    } else if (GYRE_LIKELY(is_young(h))) {
+      /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
+       * was never a candidate of a collection. */
+      gyre__store_relaxed(&h->gc, 0);
+      gyre__heap_free(&self->heap, page, h, GYRE__TRACKED);
+    } else {
+      slots_empty(young, h); /* for a collector that comes by */
+      gyre__object_free(self, h, page);
     }
-    gyre__object_free(self, h, page);
   }
   return left;
 }
@@ -514,12 +572,12 @@ static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
 }
 
 /* 3 and 4, but for the promotion of what lives. */
-static struct remains separate(struct gyre__objects *self, uint32_t n) {
+static struct remains separate(struct gyre__objects *self, uint32_t n, uint32_t others) {
   struct gyre__young *young = young_of(self);
   struct remains r = {.live = mark(young, n)};
   counts_restore(young, n);
   if (r.live < n) {
-    r.outside = outside_take(self, n);
+    if (others > 0) r.outside = outside_take(self, n);
     r.left = garbage_free(self, n, &r.bytes);
   }
   young->examined = 0;
@@ -545,8 +603,8 @@ static void step(struct gyre__objects *self) {
   self->young_busy = true;
   uint32_t n = members_find(self, &p, &slots);
   log_set_length(self, 0);
-  edges_find(self, n);
-  struct remains r = separate(self, n);
+  uint32_t others = edges_find(self, n);
+  struct remains r = separate(self, n, others);
   survivors_promote(self, n, &p);
   uint64_t ns = gyre__clock_ns() - start;
   adapt(young, n > 0 ? n : 1, n - r.live, ns);
@@ -568,6 +626,7 @@ struct reach {
   struct gyre__objects *self;
   size_t slots;
   uint32_t n;      /* members */
+  uint32_t others; /* references that lead elsewhere */
   uint32_t edge;   /* edges */
   uint32_t placed; /* members whose first edge is known */
   uint32_t first, count;
@@ -584,14 +643,16 @@ static void reach_take_up(struct reach *r) {
   r->first = (r->first + 1) % REACH_QUEUE;
   r->count--;
   while (r->placed <= from)
-    young->members[r->placed++].first_edge = r->edge;
+    young->members[r->placed++].first_edge = (uint16_t)r->edge;
   uint32_t number = member_of(r->self->heap.thread.base.id, to);
   if (number == NO_MEMBER) {
-    if (r->n == DROPPED_REACH_MAX || !member_add(r->self, to, r->n, &r->slots)) return;
+    r->others++;
+    if (r->n == DROPPED_REACH_MAX || !member_add(r->self, young, to, r->n, &r->slots)) return;
+    r->others--;
     number = r->n++;
   }
-  young->members[number].refs--;
-  young->edges[r->edge++] = number;
+  young->members[number].refs++;
+  young->edges[r->edge++] = (uint16_t)number;
 }
 
 static void reach_see(struct reach *r, uint32_t from, gyre__header *to) {
@@ -611,16 +672,15 @@ static void reach_find(struct reach *r) {
       reach_take_up(r);
     if (i == r->n) break;
     gyre__header *h = young->members[i].h;
-    const gyre_type *type = gyre__header_type(h);
-    struct gyre__page *page = type->element_slots.count != 0 ? gyre__page_of(h) : NULL;
-    GYRE__FOR_EACH_SLOT(type, h, page, slot, {
+    const struct layout *layout = layout_of(young, h);
+    FOR_EACH_SLOT(layout, h, slot, {
       /* acquire: as in edges_find(). */
       void *target = gyre__load_acquire(&slot->gyre__ref);
       if (target != NULL) reach_see(r, i, gyre__header_of(target));
     });
   }
   while (r->placed <= r->n)
-    young->members[r->placed++].first_edge = r->edge;
+    young->members[r->placed++].first_edge = (uint16_t)r->edge;
   GYRE_WINDOW("young/edges");
 }
 
@@ -646,7 +706,7 @@ static uint32_t entrances_find(struct reach *r) {
      * to the look at it. */
     if (gyre__load_relaxed(&h->gc) == 0 ||
         member_of(r->self->heap.thread.base.id, h) != NO_MEMBER ||
-        !member_add(r->self, h, r->n, &r->slots))
+        !member_add(r->self, young, h, r->n, &r->slots))
       continue;
     r->n++;
     count++;
@@ -663,7 +723,7 @@ static void look(struct gyre__objects *self) {
   uint32_t entrances = entrances_find(&reach);
   reach_find(&reach);
   uint32_t n = reach.n;
-  struct remains r = separate(self, n);
+  struct remains r = separate(self, n, reach.others);
   arm_again(young, entrances);
   uint64_t now = gyre__clock_ns(), ns = now - start;
   bool pays = n - r.live >= n / 8;
