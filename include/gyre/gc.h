@@ -58,7 +58,7 @@ GYRE_API enum gyre_gc_mode gyre_gc_get_mode(void);
  * generations that was unreachable at the call has been found. Returns the number of unreachable
  * objects that were reclaimed; 0 at once if called from inside a collection (a finalizer or
  * callback that it runs); -EINVAL for another generation; -ENOMEM if there was no memory to work
- * with, in which case nothing has changed; -EAGAIN if the thread cannot attach. */
+ * with: nothing has changed then, or some garbage has been reclaimed and some been left; -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_gc_collect(int generation);
 
 /* Sets the first n (1 to 3) thresholds; see above for what they do. The first is also the most young

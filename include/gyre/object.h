@@ -94,8 +94,8 @@ typedef struct gyre_type {
   gyre_slots element_slots;
   /* Instead of slots, for references that no layout can describe: calls visitor(object, arg) once
    * for every counted reference that the object holds outside slots. Called with the object's lock
-   * held; the program must hold that lock (gyre_lock) whenever it changes what visit walks. Must
-   * not allocate, count, lock or call anything else of this library. */
+   * held; the program must hold that lock (gyre_lock) whenever it changes what visit walks, from the
+   * moment the object is made. Must not allocate, count, lock or call anything else of this library. */
   int (*visit)(void *object, gyre_visitor *visitor, void *arg);
   /* Beside visit: releases the references that visit reports, when the object is destroyed. */
   void (*clear)(void *object);

@@ -204,6 +204,8 @@ void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum);
 
 /* Objects have reached generation 1; `looked`: by a young collection. Any thread. */
 void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked);
+/* How many full collections have looked at their candidates. Any thread. */
+uint64_t gyre__full_collections(void);
 /* Promoted objects have been destroyed, or freed by their owner's own collection. Any thread. */
 void gyre__promoted_gone(uint64_t objects, uint64_t bytes);
 /* The generation that an automatic collection should collect now, or -1. */

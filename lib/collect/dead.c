@@ -57,7 +57,8 @@ void gyre__dead_condemn(struct gyre__collection *c) {
 static inline bool is_condemned(const void *object, const gyre__header *from,
                                 const struct gyre__page *from_page) {
   gyre__header *h = gyre__header_of(object);
-  if (GYRE_LIKELY(((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0))
+  if (GYRE_LIKELY(((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0) &&
+      !from_page->is_large)
     return gyre__side_is_condemned(from_page->side[gyre__page_index(from_page, h)]);
   struct gyre__segment *segment = gyre__segment_of(h);
   const struct gyre__page *page;

@@ -15,6 +15,11 @@
  * that can have become garbage since the last full collection was there then, or has been promoted
  * since; so the bound is one on the garbage that is made of new objects. Close to the soft limit the
  * bound shrinks.
+ *
+ * A thread that has shared nothing since then, whose objects nobody else has counted, and whose looks
+ * (young.c) have all come to an end, would notice garbage among its promoted objects by itself. It keeps
+ * their number to itself until that changes: a server whose threads each have their own heap in one
+ * process is not traced at all.
  */
 #include <errno.h>
 #include <limits.h>
@@ -37,6 +42,7 @@ static struct {
    */
   gyre__atomic_u32 runs[GYRE_GC_NGEN];
   /* -- written under the collector's lock -- */
+  gyre__atomic_u64 full;
   /* What survived the last full collection. */
   gyre__atomic_u64 live;
   gyre__atomic_u64 live_bytes;
@@ -74,6 +80,8 @@ void gyre__promoted_gone(uint64_t objects, uint64_t bytes) {
   figure_lower(&counts.newcomers, objects);
   figure_lower(&counts.newcomer_bytes, bytes);
 }
+
+uint64_t gyre__full_collections(void) { return FIGURE(full); }
 
 /* ---- what may wait ---- */
 
@@ -147,6 +155,7 @@ void gyre__generation_collected(struct gyre__collection *c) {
   gyre__store_relaxed(&counts.newcomers, 0);
   gyre__store_relaxed(&counts.newcomer_bytes, 0);
   gyre__store_relaxed(&counts.external_bytes, 0);
+  gyre__fetch_add_relaxed(&counts.full, 1);
   gyre__store_relaxed(&counts.live, c->survivors);
   gyre__store_relaxed(&counts.live_bytes,
                       c->members != 0 ? c->member_bytes / c->members * c->survivors : 0);

@@ -151,6 +151,8 @@ static void *thread_main(void *arg) {
   if (self != NULL) {
     serve(self);
     gyre_thread_detach();
+  } else {
+    (void)pthread_detach(pthread_self());
   }
   state_set(NONE);
   return NULL;
@@ -206,6 +208,11 @@ void gyre__service_stop(void) {
   if (running) state_set(STOPPING);
   gyre__lock_give(&service.lock);
   wake();
+  /* It may be waiting for the collection that we are in. */
+  if (self != NULL && gyre__is_collecting(self)) {
+    if (join) (void)pthread_detach(thread);
+    return;
+  }
   gyre_park();
   if (join) (void)pthread_join(thread, NULL);
   while (state_of() == STOPPING)

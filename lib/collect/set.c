@@ -34,11 +34,12 @@
 /* ---- where a reference leads ---- */
 
 /* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member
- * that refers to it, in `page`: most references do not lead far, and no two pages share 64 KiB of
- * addresses. */
+ * that refers to it, in `page`: most references do not lead far, and no two pages of segments share 64
+ * KiB of addresses. */
 static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header *from,
                                              struct gyre__page *page) {
-  if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0) return page;
+  if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0 && !page->is_large)
+    return page;
   struct gyre__segment *segment = gyre__segment_of(h);
   if (GYRE_LIKELY(segment != NULL)) {
     page = gyre__segment_page(segment, h);
@@ -275,7 +276,9 @@ bool gyre__set_gather(struct gyre__collection *c) {
         gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
   if (mark_stack_memory == NULL || !gather_pages(&g)) return false;
   size_t bytes = (g.blocks + 1) * sizeof(uint32_t);
-  if (!buffer_zero(&side_buffer, bytes) || (c->beside && !buffer_reserve(&component_buffer, bytes))) {
+  bool too_many = c->beside && g.blocks >= GYRE__COMPONENT_ROOT - 1;
+  if (too_many || !buffer_zero(&side_buffer, bytes) ||
+      (c->beside && !buffer_reserve(&component_buffer, bytes))) {
     gather_undo(&g);
     return false;
   }

@@ -81,6 +81,7 @@ static size_t condemn_plain(struct gyre__collection *c, bool some_are_live) {
     uint32_t component = all ? 0 : *gyre__component_of(c, page, i);
     if (component & GYRE__COMPONENT_LIVE & ~GYRE__COMPONENT_ROOT) {
       page->side[i] |= GYRE__SIDE_LIVE;
+      gyre__page_has_promoted(page); /* it is to be looked at again */
     } else if (component & GYRE__COMPONENT_SPECIAL & ~GYRE__COMPONENT_ROOT) {
       special++;
     } else {
@@ -140,6 +141,7 @@ static void condemn_special(struct gyre__collection *c, struct special *first, s
     gyre__header *h = first[i].h;
     if (live) {
       *first[i].side |= GYRE__SIDE_LIVE;
+      gyre__page_has_promoted(gyre__page_of(h));
     } else if (finalizable) {
       gyre__hold(h);
       c->suspects++;
@@ -198,7 +200,9 @@ void gyre__suspects_prove(struct gyre__collection *c) {
   GYRE_WINDOW("prove/counted");
   bool agree = all_counts_agree(c);
   if (!agree) {
+    c->aging = true;
     gyre__set_mark_live(c);
+    c->aging = false;
     edges_forget(c);
     gyre__set_join_suspects(c);
     GYRE_WINDOW("prove/recounted");

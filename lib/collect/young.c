@@ -94,7 +94,7 @@
 
 /* Entrances that are noted, after how many of them they are looked at, how many objects a look takes
  * in at most. */
-#define DROPPED_MAX 4096u
+#define DROPPED_MAX 65536u
 #define DROPPED_LOOK 64u
 #define DROPPED_REACH_MAX 2048u
 /* While looks free next to nothing, they may take this fraction of the thread's time. */
@@ -130,6 +130,8 @@ struct gyre__young {
   uint32_t dropped_count;
   uint32_t look;             /* entrances that a look takes */
   uint64_t dropped_after_ns; /* when it is time for another look */
+  /* Promoted since the last full collection and not reported: see promotion_report(). */
+  uint64_t kept_objects, kept_bytes, kept_since;
   uint64_t born_promoted;
   uint64_t born_promoted_bytes;
   struct member members[LOG_MAX + 1];
@@ -191,10 +193,14 @@ static bool log_make(struct gyre__objects *self) {
   return true;
 }
 
+static bool is_young_byte(uint32_t gc) {
+  return (gc & ~(uint32_t)GYRE__GC_ARMED) == GYRE__GC_YOUNG;
+}
+
 static bool is_young(gyre__header *h) {
   /* relaxed: a young object's byte is its owner's, who is the caller; one that was merged while young
    * may just be destroyed by another thread, and then promote() finds out. */
-  return gyre__load_relaxed(&h->gc) == GYRE__GC_YOUNG;
+  return is_young_byte(gyre__load_relaxed(&h->gc));
 }
 
 /* Forgets what is not young any more. */
@@ -211,7 +217,14 @@ static void log_compact(struct gyre__objects *self) {
 struct promotion {
   uint64_t objects, bytes;
   uint8_t gc;
+  bool blind; /* some of them may be garbage already, or become it unnoticed by this thread */
 };
+
+/* From now on the collector has to reckon with this thread's garbage. */
+static void is_blind(struct gyre__objects *self) {
+  /* relaxed: a figure for when to collect. */
+  gyre__store_relaxed(&self->is_sharing, 1);
+}
 
 static void promote(struct gyre__objects *self, gyre__header *h, struct promotion *p) {
   /* relaxed: "mine" is never stale. */
@@ -220,9 +233,10 @@ static void promote(struct gyre__objects *self, gyre__header *h, struct promotio
      * in set.c. */
     gyre__store_release(&h->gc, (uint8_t)(p->gc | GYRE__GC_ARMED));
   } else {
-    uint8_t young = GYRE__GC_YOUNG;
+    /* relaxed: the compare-exchange decides. */
+    uint8_t gc = gyre__load_relaxed(&h->gc);
     /* acq_rel: as above; fails if another thread, which counts it too, is destroying it. */
-    if (!gyre__cas_strong_acq_rel(&h->gc, &young, p->gc)) return;
+    if (!is_young_byte(gc) || !gyre__cas_strong_acq_rel(&h->gc, &gc, p->gc)) return;
   }
   struct gyre__page *page = gyre__page_of(h);
   gyre__page_has_promoted(page);
@@ -237,19 +251,40 @@ static void promote_log(struct gyre__objects *self, struct promotion *p) {
   log_set_length(self, 0);
 }
 
-/* Takes in what was promoted otherwise since the last time. */
+/* Reports what has been promoted to the collector, less what is gone; or keeps it to itself while this
+ * thread would notice if it became garbage. A full collection looks at everything: the sum starts
+ * anew. */
 static void promotion_report(struct gyre__objects *self, struct promotion *p, bool looked) {
   struct gyre__young *young = young_of(self);
-  gyre__promoted(p->objects + young->born_promoted, p->bytes + young->born_promoted_bytes, looked);
+  uint64_t full = gyre__full_collections();
+  if (young->kept_since != full) {
+    young->kept_since = full;
+    young->kept_objects = young->kept_bytes = 0;
+    /* relaxed: a figure; what is shared meanwhile sets it again. */
+    gyre__store_relaxed(&self->is_sharing, 0);
+  }
+  if (p->blind || young->born_promoted != 0) is_blind(self);
+  young->kept_objects += p->objects + young->born_promoted;
+  young->kept_bytes += p->bytes + young->born_promoted_bytes;
   young->born_promoted = young->born_promoted_bytes = 0;
-  if (self->gone_objects == 0) return;
-  gyre__promoted_gone(self->gone_objects, self->gone_bytes);
+  uint64_t gone =
+      self->gone_objects < young->kept_objects ? self->gone_objects : young->kept_objects;
+  uint64_t gone_bytes = self->gone_bytes < young->kept_bytes ? self->gone_bytes : young->kept_bytes;
+  young->kept_objects -= gone;
+  young->kept_bytes -= gone_bytes;
+  if (self->gone_objects > gone)
+    gyre__promoted_gone(self->gone_objects - gone, self->gone_bytes - gone_bytes);
   self->gone_objects = self->gone_bytes = 0;
+  /* relaxed: as above. */
+  bool report = gyre__load_relaxed(&self->is_sharing) != 0;
+  gyre__promoted(report ? young->kept_objects : 0, report ? young->kept_bytes : 0, looked);
+  if (report) young->kept_objects = young->kept_bytes = 0;
 }
 
 static void promote_all(struct gyre__objects *slot, bool fresh) {
   if (young_of(slot) == NULL) return;
   struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
+  p.blind = slot->birth_bits == 0;
   promote_log(slot, &p);
   promotion_report(slot, &p, false);
 }
@@ -278,6 +313,7 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (log_length(self) >= LOG_MAX) {
     log_compact(self);
     if (log_length(self) > LOG_MAX / 2) {
+      p.blind = self->birth_bits == 0;
       promote_log(self, &p);
       promotion_report(self, &p, false);
     }
@@ -294,7 +330,10 @@ static void dropped(struct gyre__objects *self, gyre__header *h) {
   /* relaxed: ours; see GYRE__GC_ARMED. */
   gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) & ~GYRE__GC_ARMED));
   /* When there is no room, it is left to the collector. */
-  if (young == NULL || young->dropped_count == DROPPED_MAX) return;
+  if (young == NULL || young->dropped_count == DROPPED_MAX) {
+    is_blind(self);
+    return;
+  }
   young->dropped[young->dropped_count++] = h;
   if (young->dropped_count % DROPPED_LOOK == 0)
     gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
@@ -350,8 +389,8 @@ static inline const struct layout *layout_of(struct gyre__young *young, const gy
 
 static size_t slot_count(const struct layout *layout, gyre__header *h) {
   if (GYRE_LIKELY(!layout->has_elements)) return layout->count;
-  return layout->count + layout->type->element_slots.count *
-                             gyre__array_length(layout->type, h, gyre__page_of(h));
+  return layout->count +
+         layout->type->element_slots.count * gyre__array_length(layout->type, h, gyre__page_of(h));
 }
 
 /* 1: takes the object into Y if it may be. */
@@ -391,10 +430,12 @@ static uint32_t members_find(struct gyre__objects *self, struct promotion *p, si
     if (gyre__load_relaxed(&h->owner) == self->heap.thread.base.id &&
         gyre__load_relaxed(&h->local) & GYRE__LOCAL_MARK)
       continue;
-    if (member_add(self, young, h, n, slots))
+    if (member_add(self, young, h, n, slots)) {
       n++;
-    else
+    } else {
       promote(self, h, p);
+      p->blind = true;
+    }
   }
   return n;
 }
@@ -464,8 +505,7 @@ static uint32_t mark(struct gyre__young *young, uint32_t n) {
 static void counts_restore(struct gyre__young *young, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
     /* relaxed: ours alone. */
-    if (young->marked[i])
-      gyre__store_relaxed(&young->members[i].h->local, young->members[i].local);
+    if (young->marked[i]) gyre__store_relaxed(&young->members[i].h->local, young->members[i].local);
 }
 
 /* 4: what the garbage refers to outside; these slots are emptied. */
@@ -566,6 +606,12 @@ static void adapt(struct gyre__young *young, uint32_t looked, uint32_t died, uin
     young->skip = young->skip < SKIP_MAX ? 2 * young->skip + 1 : SKIP_MAX;
 }
 
+/* While logs are passed over, objects are armed from birth: so that what is promoted unlooked at has an
+ * entrance that was noted, if it is garbage. */
+static void arm_births(struct gyre__objects *self, bool on) {
+  self->birth_bits = on ? (uint64_t)GYRE__GC_ARMED << 48 : 0;
+}
+
 static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
   /* relaxed: this thread's own figure; others look. */
   gyre__store_relaxed(figure, gyre__load_relaxed(figure) + n);
@@ -608,6 +654,7 @@ static void step(struct gyre__objects *self) {
   survivors_promote(self, n, &p);
   uint64_t ns = gyre__clock_ns() - start;
   adapt(young, n > 0 ? n : 1, n - r.live, ns);
+  arm_births(self, young->skip > 0);
   limit_set(self);
   promotion_report(self, &p, true);
   account(young, n, &r, ns);
@@ -627,6 +674,7 @@ struct reach {
   size_t slots;
   uint32_t n;      /* members */
   uint32_t others; /* references that lead elsewhere */
+  bool stopped;    /* one of them to something that may be in a cycle */
   uint32_t edge;   /* edges */
   uint32_t placed; /* members whose first edge is known */
   uint32_t first, count;
@@ -647,7 +695,11 @@ static void reach_take_up(struct reach *r) {
   uint32_t number = member_of(r->self->heap.thread.base.id, to);
   if (number == NO_MEMBER) {
     r->others++;
-    if (r->n == DROPPED_REACH_MAX || !member_add(r->self, young, to, r->n, &r->slots)) return;
+    if (r->n == DROPPED_REACH_MAX || !member_add(r->self, young, to, r->n, &r->slots)) {
+      /* relaxed: constant. A leaf is in no cycle. */
+      r->stopped |= (gyre__load_relaxed(&to->bits) & GYRE__BIT_COMPLEX) != 0;
+      return;
+    }
     r->others--;
     number = r->n++;
   }
@@ -684,14 +736,15 @@ static void reach_find(struct reach *r) {
   GYRE_WINDOW("young/edges");
 }
 
-/* The entrances are the first members. */
-static void arm_again(struct gyre__young *young, uint32_t entrances) {
+/* The entrances are the first members. Young ones are armed only in times when all are. */
+static void arm_again(struct gyre__objects *self, uint32_t entrances) {
+  struct gyre__young *young = young_of(self);
   for (uint32_t i = 0; i < entrances; i++) {
     if (!young->marked[i]) continue;
     gyre__header *h = young->members[i].h;
     /* relaxed: ours; see GYRE__GC_ARMED. */
     uint8_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG)
+    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || self->birth_bits != 0)
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_ARMED));
   }
 }
@@ -724,7 +777,7 @@ static void look(struct gyre__objects *self) {
   reach_find(&reach);
   uint32_t n = reach.n;
   struct remains r = separate(self, n, reach.others);
-  arm_again(young, entrances);
+  arm_again(self, entrances);
   uint64_t now = gyre__clock_ns(), ns = now - start;
   bool pays = n - r.live >= n / 8;
   young->dropped_after_ns = pays ? 0 : now + DROPPED_SHARE * ns;
@@ -734,7 +787,8 @@ static void look(struct gyre__objects *self) {
     young->look *= 2;
   if (young->dropped_count >= young->look)
     gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
-  struct promotion p = {0};
+  /* What is behind may be garbage all the same, that other threads have a part in. */
+  struct promotion p = {.blind = reach.stopped && r.live > 0};
   promotion_report(self, &p, false);
   account(young, n, &r, ns);
   aftermath(young, &r);
@@ -760,7 +814,7 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
   }
   if (!always && young->skipped < young->skip) {
     young->skipped++;
-    struct promotion p = {.gc = GYRE__GC_PROMOTED};
+    struct promotion p = {.gc = GYRE__GC_PROMOTED, .blind = self->birth_bits == 0};
     promote_log(self, &p);
     promotion_report(self, &p, false);
     limit_set(self);

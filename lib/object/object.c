@@ -100,10 +100,12 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   } else {
     count_init_owned(h);
   }
-  header_publish(h, gyre__header_word(gyre__type_id(type), owner,
-                                      large ? GYRE__GC_PROMOTED | GYRE__GC_FRESH | GYRE__GC_LARGE
-                                            : GYRE__GC_YOUNG,
-                                      type->gyre__bits));
+  uint64_t armed = owner != 0 && kind == GYRE__TRACKED ? self->birth_bits : 0;
+  header_publish(
+      h, armed | gyre__header_word(gyre__type_id(type), owner,
+                                   large ? GYRE__GC_PROMOTED | GYRE__GC_FRESH | GYRE__GC_LARGE
+                                         : GYRE__GC_YOUNG,
+                                   type->gyre__bits));
   if (kind == GYRE__TRACKED) {
     if (large)
       gyre__object_hooks.born_promoted(self, h, page);
@@ -137,7 +139,7 @@ void *gyre_new(gyre_type *type) {
   if (GYRE_UNLIKELY(h == NULL)) return object_new_slow(type, 0);
   body_clear(gyre__object_of(h), type->size);
   count_init_owned(h);
-  header_publish(h, birth | (uint64_t)self->heap.thread.base.id << 32);
+  header_publish(h, birth | self->birth_bits | (uint64_t)self->heap.thread.base.id << 32);
   if (type->gyre__kind == GYRE__TRACKED && GYRE_UNLIKELY(!gyre__young_log(self, h)))
     return log_full(self, h);
   return gyre__object_of(h);

@@ -30,6 +30,11 @@ struct gyre__objects {
    * limit, lib/collect is asked (young_full). */
   gyre__atomic_ptr young_end; /* gyre__header **; others may look how long the log is */
   gyre__header **young_limit;
+  /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, or 0. */
+  uint64_t birth_bits;
+  /* 1: objects of this thread may become garbage that it cannot find by itself: it has counted
+   * others' objects, or others have counted its own, or it has looked in vain. Others only set it. */
+  gyre__atomic_u32 is_sharing;
   gyre__header **young_base;
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
@@ -199,6 +204,16 @@ GYRE_INLINE void gyre__young_unlog(struct gyre__objects *self, const gyre__heade
   gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->young_end);
   /* relaxed: as above. */
   if (end[-1] == h) gyre__store_relaxed(&self->young_end, (void *)(end - 1));
+}
+
+/* ---- what threads share ---- */
+
+/* This thread counts an object that is not its own; `first`: nobody has before. From then on, garbage of
+ * the two threads may be such that neither finds it. */
+void gyre__share(gyre__header *h);
+GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
+  if (GYRE_UNLIKELY(!(old_shared & GYRE__PUBLISHED) && gyre__published_in(old_shared)))
+    gyre__share(h);
 }
 
 /* ---- what a collection beside the program asks for ---- */

@@ -66,8 +66,10 @@ bool gyre__try_count(gyre__header *h) {
     /* seq_cst: before the second look at the slot; pairs with the owner's look at the shared word
      * after the slot was emptied (release_owned()). */
     if (gyre__cas_weak_seq_cst(&h->shared, &shared,
-                               (shared + GYRE__ONE) | gyre__published_in(shared)))
+                               (shared + GYRE__ONE) | gyre__published_in(shared))) {
+      gyre__note_shared(h, shared);
       return true;
+    }
   }
 }
 
@@ -85,9 +87,25 @@ static void retain_shared(gyre__header *h) {
     }
     /* relaxed: as above. */
     if (gyre__cas_weak_relaxed(&h->shared, &shared,
-                               (shared + GYRE__ONE) | gyre__published_in(shared)))
+                               (shared + GYRE__ONE) | gyre__published_in(shared))) {
+      gyre__note_shared(h, shared);
       return;
+    }
   }
+}
+
+void gyre__share(gyre__header *h) {
+  /* relaxed: constant for a leaf, which is in no cycle. */
+  if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_COMPLEX)) return;
+  /* relaxed: figures for when to collect. */
+  if (gyre__self->id != 0)
+    gyre__store_relaxed(&((struct gyre__objects *)gyre__self)->is_sharing, 1);
+  uint32_t owner = gyre__load_relaxed(&h->owner);
+  if (owner == 0) return;
+  struct gyre__objects *slot = (struct gyre__objects *)gyre__thread_slot(owner);
+  /* relaxed: as above. */
+  if (slot != NULL && !gyre__load_relaxed(&slot->is_sharing))
+    gyre__store_relaxed(&slot->is_sharing, 1);
 }
 
 void gyre__publish(gyre__header *h) {
@@ -97,7 +115,12 @@ void gyre__publish(gyre__header *h) {
     uint32_t with = shared | gyre__published_in(shared);
     /* relaxed: comes before the slot's compare-exchange, which releases it to the owner, who reads
      * the slot (acquire) before the flag; pairs with lib/collect/young.c. */
-    if (with == shared || gyre__cas_weak_relaxed(&h->shared, &shared, with)) return;
+    if (with == shared) return;
+    /* relaxed: as above. */
+    if (gyre__cas_weak_relaxed(&h->shared, &shared, with)) {
+      gyre__note_shared(h, shared);
+      return;
+    }
   }
 }
 
@@ -236,6 +259,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
                                     gyre__shared_of(0, GYRE__QUEUED) | GYRE__PUBLISHED))
           continue;
         GYRE_WINDOW("refcount/queued");
+        gyre__note_shared(h, shared);
         gyre__merge_request(self, page, h);
         return;
       }
@@ -417,6 +441,7 @@ int gyre_is_unique(const void *object) {
 
 int gyre_immortalize(void *object) {
   gyre__header *h = gyre__header_of(object);
+  if (gyre__is_logging()) gyre__touch(h);
   /* relaxed: the caller holds a reference; nobody looks at the count any more, and an owner that
    * still counts in local finds the state when that falls to 0. */
   uint32_t shared = gyre__load_relaxed(&h->shared);

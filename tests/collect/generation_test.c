@@ -197,7 +197,8 @@ static void what_dies_young_brings_about_no_collection_of_older_generations(void
   assert_int_equal(nodes_destroyed(), 20000);
 }
 
-/* Garbage that is promoted before it dies: each ring is kept until the next hundred are made. */
+/* Garbage that is promoted before it dies, and that its thread does not find by itself, since it has
+ * finalizers. */
 static void older_generations_are_collected_when_enough_has_reached_them(void **state) {
   (void)state;
   enum { KEPT = 500 };
@@ -207,7 +208,7 @@ static void older_generations_are_collected_when_enough_has_reached_them(void **
   uint64_t middle = stats_of(1).collections;
   for (int i = 0; i < 20000; i++) {
     gyre_release(kept[i % KEPT]);
-    kept[i % KEPT] = ring_new(&node_type, 1);
+    kept[i % KEPT] = ring_new(&finalized_type, 1);
     gyre_safepoint();
   }
   for (int i = 0; i < KEPT; i++) {
@@ -229,7 +230,7 @@ static void building_a_large_live_structure_looks_at_a_linear_number_of_candidat
     candidates += stats_of(g).candidates;
   node *list = NULL;
   for (size_t i = 0; i < n; i++) {
-    node *next = node_new(&plain_type, i);
+    node *next = node_new(&finalized_type, i);
     gyre_slot_init(&next->next, list);
     list = next;
     gyre_safepoint();
