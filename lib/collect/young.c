@@ -623,7 +623,8 @@ static struct remains separate(struct gyre__objects *self, uint32_t n, uint32_t 
   struct remains r = {.live = mark(young, n)};
   counts_restore(young, n);
   if (r.live < n) {
-    if (others > 0) r.outside = outside_take(self, n);
+    /* To others, or to members that live. */
+    if (others > 0 || r.live > 0) r.outside = outside_take(self, n);
     r.left = garbage_free(self, n, &r.bytes);
   }
   young->examined = 0;
