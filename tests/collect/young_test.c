@@ -846,7 +846,8 @@ static void a_thread_looks_seldom_where_nothing_dies_and_often_again_when_it_pay
     ring_drop(&node_type, 1);
     gyre_safepoint();
   }
-  assert_in_range(stats_of(0).collections - before, 9, 11);
+  /* Through its log, or, 64 at a time, behind the entrances it has noted. */
+  assert_in_range(stats_of(0).collections - before, 9, 17);
   gyre_release(list);
   gyre_gc_collect(2);
   assert_int_equal(nodes_destroyed(), 7500);
