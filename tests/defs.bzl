@@ -33,17 +33,38 @@ def gyre_test(name, srcs, deps = [], size = "small", quick = True, tags = [], **
         **kwargs
     )
 
-def gyre_tests(size = "small", quick = True, options = {}):
+# Settings of the library that whole rooms are tested with, besides the defaults: GYRE_CONF by the end of
+# the target's name. A test's own options have the last word.
+GYRE_STW = {"stw": "gc_mode:stw"}
+GYRE_ALL = {
+    "stw": "gc_mode:stw",
+    "always": "collect_always:3",
+    "stw_always": "gc_mode:stw,collect_always:3",
+}
+
+def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
     """A test for every *_test.c in this folder; the folder's *.h and other *.c come with each.
 
     Args:
       size: for all of them.
       quick: for all of them.
       options: what differs, by test: {"slow_test": {"size": "medium", "quick": False}}.
+      variants: more targets for each test: {"stw": "gc_mode:stw"} makes foo_stw_test of foo_test, which
+        runs with GYRE_CONF=gc_mode:stw. They are not among the quick ones. A test whose options say
+        "variants" has those instead.
     """
     shared = native.glob(["*.c", "*.h"], exclude = ["*_test.c"])
     for source in native.glob(["*_test.c"]):
         name = source[:-len(".c")]
         arguments = {"size": size, "quick": quick}
         arguments.update(options.get(name, {}))
+        mine = arguments.pop("variants", variants)
         gyre_test(name = name, srcs = [source] + shared, **arguments)
+        arguments["quick"] = False
+        for variant, conf in mine.items():
+            gyre_test(
+                name = "%s_%s_test" % (name[:-len("_test")], variant),
+                srcs = [source] + shared,
+                env = {"GYRE_CONF": conf},
+                **arguments
+            )

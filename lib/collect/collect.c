@@ -174,6 +174,9 @@ static bool find_suspects(struct gyre__collection *c) {
 static void free_condemned(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
   if (c->dead > 0) gyre__dead_free(c);
+  /* What the dead alone referred to is gone, too, when a collection is over. */
+  while (c->self->dying.first != NULL && !c->self->in_cascade)
+    gyre_safepoint();
   lap(c, GYRE__PHASE_FREE, since_ns);
 }
 

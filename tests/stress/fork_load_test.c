@@ -68,8 +68,12 @@ static void *steps(void *arg) {
 
 static void lives(void *arg) {
   uintptr_t i = (uintptr_t)arg;
-  ring_drop(&plain_type, 10);
-  TEST_REQUIRE(gyre_gc_collect(2) >= 10);
+  node *ring = ring_new(&plain_type, 10);
+  gyre_weak *weak = gyre_weak_new(ring, NULL, NULL);
+  TEST_REQUIRE(weak != NULL && gyre_gc_collect(2) >= 0 && !gyre_weak_is_dead(weak));
+  gyre_release(ring);
+  TEST_REQUIRE(gyre_gc_collect(2) >= 0 && gyre_weak_is_dead(weak));
+  gyre_weak_free(weak);
   pthread_t threads[2];
   for (uintptr_t t = 0; t < 2; t++)
     threads[t] = test_thread_start(steps, (void *)(i * 2 + t));
