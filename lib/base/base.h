@@ -102,7 +102,7 @@ struct gyre__options {
   gyre__atomic_u64 purge_delay_ms;     /* "purge_delay_ms": default 1000; 0 at once */
   gyre__atomic_u64 alloc_is_safepoint; /* "alloc_is_safepoint": 0|1, default 0 */
   gyre__atomic_u64 stall_ms;           /* "stall_ms": default 1000, at least 1 */
-  gyre__atomic_u64 release_budget;     /* "release_budget": objects, default 2048, at least 1 */
+  gyre__atomic_u64 release_budget;     /* "release_budget": objects, default 1024, at least 1 */
   gyre__atomic_u64 gc;                 /* "gc": 0|1 automatic collection, default 1 */
   gyre__atomic_u64 gc_threshold[3];    /* "gc_threshold": up to three ints "2000/10/10" */
   gyre__atomic_u64 gc_mode;            /* "gc_mode": concurrent|stw, default concurrent */

@@ -29,7 +29,7 @@ struct gyre__options gyre__options = {
     .purge_delay_ms = {1000},
     .alloc_is_safepoint = {0},
     .stall_ms = {1000},
-    .release_budget = {2048},
+    .release_budget = {1024},
     .gc = {1},
     .gc_threshold = {{2000}, {10}, {10}},
     .gc_mode = {0},
@@ -96,7 +96,7 @@ static const struct option options[] = {
      .max = UINT32_MAX},
     {.name = "release_budget",
      .help =
-         "release_budget: 1 to 4294967295, objects that one release destroys at most; default 2048",
+         "release_budget: 1 to 4294967295, objects that one release destroys at most; default 1024",
      .values = &gyre__options.release_budget,
      .numbers = 1,
      .min = 1,

@@ -112,8 +112,11 @@ void gyre__set_mark_live(struct gyre__collection *c);
 /* Takes all but the suspects out of the set, and forgets the suspects' edges; the condemned stay
  * condemned. */
 void gyre__set_keep_suspects(struct gyre__collection *c);
-/* Counts the suspects, and finds out whether any has a finalizer to run, weak references or a clear
- * hook. */
+/* B0 for one suspect: clears its touch mark, and forgets what is known of its edges. */
+void gyre__suspect_clear(struct gyre__collection *c, struct gyre__page *page, uint32_t i,
+                         gyre__header *h);
+/* Counts the suspects, and finds out whether any has a finalizer to run or a clear hook. Beside the
+ * program, does B0 for each. */
 void gyre__set_survey(struct gyre__collection *c);
 /* Counts for each suspect the references to it that suspects hold, and joins the two. The words have
  * neither edges nor components before. Destroyed suspects leave the set: what they still refer to

@@ -72,7 +72,7 @@ static inline bool is_condemned(const void *object, const gyre__header *from,
   return page->side != NULL && gyre__side_is_condemned(page->side[gyre__page_index(page, h)]);
 }
 
-static void dead_clear(gyre__header *h, struct gyre__page *page) {
+static inline void dead_clear(gyre__header *h, struct gyre__page *page) {
   gyre_type *type = gyre__header_type(h);
   void *object = gyre__object_of(h);
   if (type->destroy != NULL) type->destroy(object);
@@ -102,9 +102,10 @@ static void **link_of(gyre__header *h) {
 static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *page, bool clear) {
   gyre__header *first = NULL, *last = NULL;
   uint32_t count = 0;
-  for (uint32_t i = 0; i < page->scan; i++) {
+  char *block = page->start;
+  for (uint32_t i = 0; i < page->scan; i++, block += page->block_size) {
     if (!gyre__side_is_condemned(page->side[i])) continue;
-    gyre__header *h = (gyre__header *)gyre__page_block(page, i);
+    gyre__header *h = (gyre__header *)(void *)block;
     if (clear) dead_clear(h, page);
     dead_bury(h);
     if (first == NULL)

@@ -582,6 +582,17 @@ void gyre__set_keep_suspects(struct gyre__collection *c) {
   }
 }
 
+void gyre__suspect_clear(struct gyre__collection *c, struct gyre__page *page, uint32_t i,
+                         gyre__header *h) {
+  page->side[i] = GYRE__SIDE_MEMBER;
+  c->set.component[(page->side - c->set.side) + i] = 0;
+  /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we are
+   * too careful. */
+  if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
+    /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
+    gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
+}
+
 void gyre__set_survey(struct gyre__collection *c) {
   c->suspects = c->finalizable = 0;
   c->has_clear = false;
@@ -592,6 +603,7 @@ void gyre__set_survey(struct gyre__collection *c) {
       if (!gyre__side_is_suspect(page->side[i])) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
       c->suspects++;
+      if (c->beside) gyre__suspect_clear(c, page, i, h);
       /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
       uint32_t bits = gyre__load_relaxed(&h->bits);
       c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;

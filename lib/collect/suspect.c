@@ -4,21 +4,6 @@
 
 #include "lib/collect/collect.h"
 
-/* ---- B0 ---- */
-
-/* Clears the touch marks, and what is known of the edges. */
-static void suspects_clear(struct gyre__collection *c) {
-  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
-    page->side[i] = GYRE__SIDE_MEMBER;
-    c->set.component[(page->side - c->set.side) + i] = 0;
-    /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we
-     * are too careful. */
-    if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
-      /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
-      gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
-  })
-}
-
 /* ---- B1, B2 ---- */
 
 static void edges_forget(struct gyre__collection *c) {
@@ -192,7 +177,10 @@ static uint64_t lap(uint64_t *since_ns) {
 
 void gyre__suspects_prove(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
-  suspects_clear(c);
+  /* B0. The first time, the survey has done it. */
+  if (c->held) {
+    GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, { gyre__suspect_clear(c, page, i, h); })
+  }
   GYRE_WINDOW("prove/cleared");
   uint32_t closed = c->held ? GYRE__MODE_CLOSED : 0;
   gyre__collection_handshake(c, GYRE__MODE_LOGGING | closed);

@@ -78,10 +78,12 @@ void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void
 void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
                            void *last, uint32_t count) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
+#ifdef GYRE_DEBUG
   for (void *block = first, *next; block != NULL; block = next) {
     next = block != last ? *gyre__link(block, kind) : NULL;
     gyre__debug_block_in(page, block, kind);
   }
+#endif
   if (page->is_large) {
     gyre__large_free(self, page);
   } else if (page_is_ours(self, page)) {
