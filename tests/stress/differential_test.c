@@ -17,7 +17,15 @@
  * at all.
  *
  * GYRE_TEST_SEED chooses the sequence (with one player it is always the same), GYRE_TEST_OPS the
- * steps of a player in a round.
+ * steps of four players in a round, by the player.
+ *
+ * GYRE_TEST_OPERATIONS, a number of steps in all, makes this a run of hours instead of a test:
+ *
+ *     bazel build --config=check //tests/stress:differential_test
+ *     GYRE_TEST_OPERATIONS=100000000 bazel-bin/tests/stress/differential_test
+ *
+ * plays games in one mode after the other, with 2, 8 and 64 threads in turn, until as many steps have
+ * been made in each as its part is, and prints seed, mode, threads, steps and seconds.
  */
 #include <stdio.h>
 #include <string.h>
@@ -25,18 +33,19 @@
 #include "tests/support/support.h"
 
 #define PLAYERS 4
+#define PLAYERS_MAX 64
 #define ROUNDS 3
 #define ROOTS 32
 #define CELLS 4
 #define SLOTS 4
-#define OBJECTS_MAX 65536 /* of a player */
+#define OBJECTS 262144 /* of all players */
 #define NONE 0u
 
 enum kind { PLAIN, FINALIZED, SHARED, ARRAY, LARGE, VISITED, KINDS };
 
 /* How all of them begin. */
 typedef struct thing {
-  uint32_t number; /* 1 + player * OBJECTS_MAX + count */
+  uint32_t number; /* 1 + player * objects_max + count */
   uint32_t kind;
 } thing;
 
@@ -56,12 +65,12 @@ typedef struct bag {
 } bag;
 
 static struct {
-  uint32_t edges[PLAYERS * OBJECTS_MAX + 1][SLOTS];
-  uint8_t kind[PLAYERS * OBJECTS_MAX + 1];
-  uint8_t reachable[PLAYERS * OBJECTS_MAX + 1];
-  gyre__atomic_u8 finalized[PLAYERS * OBJECTS_MAX + 1];
-  gyre__atomic_u8 destroyed[PLAYERS * OBJECTS_MAX + 1];
-  uint32_t board[PLAYERS * CELLS];
+  uint32_t edges[OBJECTS + 1][SLOTS];
+  uint8_t kind[OBJECTS + 1];
+  uint8_t reachable[OBJECTS + 1];
+  gyre__atomic_u8 finalized[OBJECTS + 1];
+  gyre__atomic_u8 destroyed[OBJECTS + 1];
+  uint32_t board[PLAYERS_MAX * CELLS];
 } model;
 
 static struct player {
@@ -70,20 +79,23 @@ static struct player {
   unsigned index;
   struct test_random random;
   thing *roots[ROOTS];
-} players[PLAYERS];
+} players[PLAYERS_MAX];
+/* Of these so many play, with so many objects each. */
+static unsigned player_count;
+static uint32_t objects_max;
 
 static tuple *board;
 
 /* Objects that their finalizers saved. */
 static pthread_mutex_t saved_mutex = PTHREAD_MUTEX_INITIALIZER;
-static thing *saved[PLAYERS * OBJECTS_MAX];
+static thing *saved[OBJECTS];
 static uint32_t saved_count;
 
 /* ---- the kinds ---- */
 
 static void thing_destroy(void *object) {
   uint32_t number = ((thing *)object)->number;
-  TEST_REQUIRE(number >= 1 && number <= PLAYERS * OBJECTS_MAX);
+  TEST_REQUIRE(number >= 1 && number <= OBJECTS);
   /* relaxed: a count. */
   TEST_REQUIRE(gyre__fetch_add_relaxed(&model.destroyed[number], 1) == 0);
 }
@@ -186,7 +198,7 @@ static thing *make(struct player *p) {
              : kind == LARGE ? gyre_new_array(&types[kind], 3 * 3000 + 1)
                              : gyre_new(&types[kind]);
   TEST_REQUIRE(t != NULL);
-  t->number = 1 + p->index * OBJECTS_MAX + p->made++;
+  t->number = 1 + p->index * objects_max + p->made++;
   t->kind = kind;
   model.kind[t->number] = (uint8_t)kind;
   return t;
@@ -203,12 +215,12 @@ static void root_set(struct player *p, thing *t) {
 static thing *root_any(struct player *p) { return p->roots[test_random_below(&p->random, ROOTS)]; }
 
 static uint32_t cell_any(struct player *p) {
-  return test_random_below(&p->random, PLAYERS * CELLS);
+  return test_random_below(&p->random, player_count * CELLS);
 }
 
 static void link_something(struct player *p) {
   thing *from = root_any(p);
-  if (from == NULL || (from->number - 1) / OBJECTS_MAX != p->index) return;
+  if (from == NULL || (from->number - 1) / objects_max != p->index) return;
   uint32_t slot = test_random_below(&p->random, SLOTS);
   if (test_random_below(&p->random, 3) == 0) {
     thing *to = gyre_load(&board->items[cell_any(p)]);
@@ -246,7 +258,7 @@ static void step(struct player *p) {
   case 0:
   case 1:
   case 2:
-    if (p->made < OBJECTS_MAX) root_set(p, make(p));
+    if (p->made < objects_max) root_set(p, make(p));
     break;
   case 3:
   case 4:
@@ -293,7 +305,7 @@ static void *play(void *arg) {
 /* ---- the model's opinion ---- */
 
 static void reach(uint32_t number) {
-  static uint32_t stack[PLAYERS * OBJECTS_MAX + 1];
+  static uint32_t stack[OBJECTS + 1];
   uint32_t depth = 0;
   if (number == NONE || model.reachable[number]) return;
   model.reachable[number] = 1;
@@ -311,16 +323,16 @@ static void reach(uint32_t number) {
 
 static void compare(void) {
   memset(model.reachable, 0, sizeof model.reachable);
-  for (int p = 0; p < PLAYERS; p++)
+  for (unsigned p = 0; p < player_count; p++)
     for (int i = 0; i < ROOTS; i++)
       if (players[p].roots[i] != NULL) reach(players[p].roots[i]->number);
-  for (int i = 0; i < PLAYERS * CELLS; i++)
+  for (unsigned i = 0; i < player_count * CELLS; i++)
     reach(model.board[i]);
   for (uint32_t i = 0; i < saved_count; i++)
     reach(saved[i]->number);
-  for (uint32_t p = 0; p < PLAYERS; p++)
+  for (uint32_t p = 0; p < player_count; p++)
     for (uint32_t i = 0; i < players[p].made; i++) {
-      uint32_t number = 1 + p * OBJECTS_MAX + i;
+      uint32_t number = 1 + p * objects_max + i;
       /* relaxed: the players have been joined. */
       unsigned destroyed = gyre__load_relaxed(&model.destroyed[number]);
       unsigned finalized = gyre__load_relaxed(&model.finalized[number]);
@@ -332,6 +344,28 @@ static void compare(void) {
                   destroyed, finalized);
       fail();
     }
+}
+
+/* From here on nobody but us collects, and what the service thread had left to do is done. */
+static struct {
+  char always[8], cascade[16];
+  int enabled;
+} before_quiet;
+
+static void quiet_begin(void) {
+  TEST_REQUIRE(gyre_option_get("collect_always", before_quiet.always, sizeof before_quiet.always) >
+               0);
+  TEST_REQUIRE(gyre_option_get("cascade", before_quiet.cascade, sizeof before_quiet.cascade) > 0);
+  TEST_REQUIRE(gyre_option_set("collect_always", "0") == 0);
+  TEST_REQUIRE(gyre_option_set("cascade", "thread") == 0);
+  before_quiet.enabled = gyre_gc_disable();
+  gyre_service_stop();
+}
+
+static void quiet_end(void) {
+  TEST_REQUIRE(gyre_option_set("collect_always", before_quiet.always) == 0);
+  TEST_REQUIRE(gyre_option_set("cascade", before_quiet.cascade) == 0);
+  if (before_quiet.enabled) gyre_gc_enable();
 }
 
 /* Finds all garbage; what one collection's finalizers leave, the next one finds. */
@@ -348,30 +382,37 @@ static void drop_saved(void) {
     gyre_release(saved[--saved_count]);
 }
 
+static uint64_t games; /* each has its own random numbers */
+
 static void play_rounds(uint32_t steps, unsigned threads) {
   memset(&model, 0, sizeof model);
   memset(players, 0, sizeof players);
-  board = gyre_new_array(&board_type, PLAYERS * CELLS);
-  for (unsigned p = 0; p < PLAYERS; p++) {
+  player_count = threads;
+  objects_max = OBJECTS / threads;
+  board = gyre_new_array(&board_type, player_count * CELLS);
+  for (unsigned p = 0; p < player_count; p++) {
     players[p].index = p;
-    players[p].random = test_random_new(p + 1);
+    players[p].random = test_random_new(p + 1 + games * PLAYERS_MAX);
   }
   for (int round = 0; round < ROUNDS; round++) {
-    pthread_t running[PLAYERS];
-    for (unsigned p = 0; p < threads; p++) {
+    pthread_t running[PLAYERS_MAX];
+    for (unsigned p = 0; p < player_count; p++) {
       players[p].steps = steps;
       running[p] = test_thread_start(play, &players[p]);
     }
-    for (unsigned p = 0; p < threads; p++)
+    for (unsigned p = 0; p < player_count; p++)
       test_thread_join(running[p]);
+    quiet_begin();
     gyre__heap_check();
     collect_all();
     compare();
     drop_saved();
     collect_all();
     compare();
+    quiet_end();
   }
-  for (int p = 0; p < PLAYERS; p++)
+  quiet_begin();
+  for (unsigned p = 0; p < player_count; p++)
     for (int i = 0; i < ROOTS; i++) {
       gyre_release(players[p].roots[i]);
       players[p].roots[i] = NULL;
@@ -383,28 +424,101 @@ static void play_rounds(uint32_t steps, unsigned threads) {
     collect_all();
   } while (saved_count > 0);
   compare();
+  quiet_end();
 }
 
-static uint32_t steps_of_a_round(void) {
-  return (uint32_t)test_size("GYRE_TEST_OPS", 30000, 6000, 4000);
+/* As many in all, however many they are. */
+static uint32_t steps_of_a_round(unsigned threads) {
+  uint64_t steps = test_size("GYRE_TEST_OPS", 30000, 6000, 4000);
+  return (uint32_t)(threads > PLAYERS ? steps * PLAYERS / threads : steps) + 1;
 }
 
 static void exactly_what_the_model_reaches_lives(void **state) {
   (void)state;
-  play_rounds(steps_of_a_round(), PLAYERS);
+  play_rounds(steps_of_a_round(PLAYERS), PLAYERS);
 }
 
 static void one_player_plays_the_same_game_each_time(void **state) {
   (void)state;
-  play_rounds(steps_of_a_round(), 1);
+  play_rounds(steps_of_a_round(1), 1);
 }
 
 static void exactly_what_the_model_reaches_lives_with_many_collections(void **state) {
   (void)state;
-  play_rounds(steps_of_a_round() / 8 + 1, PLAYERS);
+  play_rounds(steps_of_a_round(PLAYERS) / 8 + 1, PLAYERS);
 }
 
+static void with_2_threads(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(2), 2);
+}
+static void with_8_threads(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(8), 8);
+}
+static void with_64_threads(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(64), 64);
+}
+/* The same with a collection always under way. */
+static void with_2_threads_and_many_collections(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(2) / 8 + 1, 2);
+}
+static void with_8_threads_and_many_collections(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(8) / 8 + 1, 8);
+}
+static void with_64_threads_and_many_collections(void **state) {
+  (void)state;
+  play_rounds(steps_of_a_round(64) / 8 + 1, 64);
+}
+
+/* ---- by hand ---- */
+
+static const char *const long_modes[] = {
+    "gc_mode:concurrent",
+    "gc_mode:stw",
+    "gc_mode:concurrent,collect_always:3",
+    "gc_mode:concurrent,gc_threshold:50/2/1,release_budget:3,yield_seed:7",
+    "gc_mode:concurrent,collect_always:2,slow_paths:1,cascade:service,release_budget:8",
+    "gc_mode:stw,gc_threshold:20/2/1,yield_seed:5",
+};
+#define LONG_MODES (sizeof long_modes / sizeof long_modes[0])
+
+static void long_run(void **state) {
+  (void)state;
+  static const unsigned counts[] = {2, 8, 64};
+  uint64_t all = strtoull(getenv("GYRE_TEST_OPERATIONS"), NULL, 0);
+  uint64_t start = gyre__clock_ns(), done = 0;
+  for (size_t m = 0; m < LONG_MODES; m++)
+    for (int c = 0; c < 3; c++) {
+      uint64_t part = all / (LONG_MODES * 3) + 1, before = done, began = gyre__clock_ns();
+      uint32_t steps = steps_of_a_round(counts[c]);
+      while (done - before < part) {
+        games++;
+        void *options = (void *)(uintptr_t)long_modes[m];
+        test_begin_with(&options);
+        play_rounds(steps, counts[c]);
+        test_end(&options);
+        done += (uint64_t)steps * counts[c] * ROUNDS;
+      }
+      print_message(
+          "seed %llu, %s, %u threads: %llu operations in %.1f s; %llu of %llu in %.1f s\n",
+          (unsigned long long)test_seed(), long_modes[m], counts[c],
+          (unsigned long long)(done - before), (double)(gyre__clock_ns() - began) * 1e-9,
+          (unsigned long long)done, (unsigned long long)all,
+          (double)(gyre__clock_ns() - start) * 1e-9);
+    }
+}
+
+#define CONCURRENT "gc_mode:concurrent,gc_threshold:200"
+#define STW "gc_mode:stw,gc_threshold:200"
+#define CONTINUOUS "gc_mode:concurrent,collect_always:3"
+
 int main(void) {
+  const struct CMUnitTest by_hand[] = {cmocka_unit_test(long_run)};
+  if (getenv("GYRE_TEST_OPERATIONS") != NULL) return cmocka_run_group_tests(by_hand, NULL, NULL);
   const struct CMUnitTest tests[] = {
       TEST(one_player_plays_the_same_game_each_time),
       TEST(exactly_what_the_model_reaches_lives),
@@ -416,6 +530,18 @@ int main(void) {
       TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections, "collect_always:1"),
       TEST_WITH(exactly_what_the_model_reaches_lives_with_many_collections,
                 "collect_always:3,yield_seed:11,release_budget:1"),
+      TEST_WITH(with_2_threads, CONCURRENT),
+      TEST_WITH(with_8_threads, CONCURRENT),
+      TEST_WITH(with_64_threads, CONCURRENT),
+      TEST_WITH(with_2_threads, STW),
+      TEST_WITH(with_8_threads, STW),
+      TEST_WITH(with_64_threads, STW),
+      TEST_WITH(with_2_threads_and_many_collections, CONTINUOUS),
+      TEST_WITH(with_8_threads_and_many_collections, CONTINUOUS),
+      TEST_WITH(with_64_threads_and_many_collections, CONTINUOUS),
+      TEST_WITH(with_8_threads_and_many_collections, CONTINUOUS ",yield_seed:3,release_budget:3"),
+      TEST_WITH(with_8_threads_and_many_collections,
+                CONTINUOUS ",cascade:service,release_budget:5,slow_paths:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
