@@ -10,7 +10,7 @@
 
 #include "tests/support/node.h"
 
-enum { THREADS = 4, MEETINGS = 8, HELD = 16 };
+enum { THREADS = 4, THREADS_MAX = 64, MEETINGS = 8, HELD = 16 };
 #define PATTERN UINT64_C(0x5AFE5AFE00000000)
 #define GONE UINT64_C(0xDEADDEADDEADDEAD)
 
@@ -120,33 +120,64 @@ static void *meets(void *arg) {
   return NULL;
 }
 
-static void every_node_dies_once_whoever_had_it(void **state) {
-  (void)state;
+/* With so many threads at once, who make as many steps in all as others would. `part` of all that. */
+static void hand_over(unsigned count, unsigned part) {
   uint64_t rounds = test_size("GYRE_TEST_ROUNDS", 200, 60, 40);
-  steps = test_size("GYRE_TEST_STEPS", 30000, 10000, 5000);
+  steps = test_size("GYRE_TEST_STEPS", 30000, 10000, 5000) / part;
+  if (count > THREADS) steps = steps * (THREADS + rounds) / (count + rounds);
   node_on_destroy = mark_gone;
   /* relaxed: no other thread is there yet; pairs with make(). */
   gyre__store_relaxed(&made, 0);
   place = gyre_new(&meeting_type);
   TEST_REQUIRE(place != NULL);
-  pthread_t threads[THREADS];
+  pthread_t threads[THREADS_MAX];
   uint64_t stream = 1;
-  for (uintptr_t t = 0; t < THREADS; t++)
+  for (uintptr_t t = 0; t < count; t++)
     threads[t] = test_thread_start(meets, (void *)stream++);
   for (uint64_t i = 0; i < rounds; i++) {
     /* One ends, and another comes: mostly its heir. */
-    test_thread_join(threads[i % THREADS]);
+    test_thread_join(threads[i % count]);
     if (i % 8 == 0) test_check();
-    threads[i % THREADS] = test_thread_start(meets, (void *)stream++);
+    threads[i % count] = test_thread_start(meets, (void *)stream++);
   }
-  for (unsigned t = 0; t < THREADS; t++)
+  for (unsigned t = 0; t < count; t++)
     test_thread_join(threads[t]);
+  /* From here on nobody else collects. */
+  test_option_set("collect_always", "0");
+  test_option_set("gc", "0");
+  gyre_service_stop();
   gyre_release(place);
   while (gyre_gc_collect(2) > 0) {
   }
   test_check();
   /* relaxed: the threads have been joined; pairs with make(). */
   assert_int_equal(nodes_destroyed(), gyre__load_relaxed(&made));
+}
+
+static void every_node_dies_once_whoever_had_it(void **state) {
+  (void)state;
+  hand_over(THREADS, 1);
+}
+
+static void with_2_threads(void **state) {
+  (void)state;
+  hand_over(2, 2);
+}
+static void with_8_threads(void **state) {
+  (void)state;
+  hand_over(8, 2);
+}
+static void with_64_threads(void **state) {
+  (void)state;
+  hand_over(64, 2);
+}
+static void with_8_threads_and_many_collections(void **state) {
+  (void)state;
+  hand_over(8, 8);
+}
+static void with_64_threads_and_many_collections(void **state) {
+  (void)state;
+  hand_over(64, 16);
 }
 
 static void with_seeded_yields(void **state) {
@@ -156,6 +187,10 @@ static void with_seeded_yields(void **state) {
   every_node_dies_once_whoever_had_it(state);
 }
 
+#define CONCURRENT "gc:1,gc_mode:concurrent,gc_threshold:200/3/3"
+#define STW "gc:1,gc_mode:stw,gc_threshold:200/3/3"
+#define CONTINUOUS "gc:1,gc_mode:concurrent,collect_always:3"
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST_WITH(every_node_dies_once_whoever_had_it, "gc:1"),
@@ -164,6 +199,15 @@ int main(void) {
        test_end, (void *)(uintptr_t) "gc:1,collect_always:1"},
       {"with_releases_cut_off_after_each_object", every_node_dies_once_whoever_had_it, nodes_begin,
        test_end, (void *)(uintptr_t) "gc:1,release_budget:1,gc_threshold:50/2/2"},
+      NODE_TEST_WITH(with_2_threads, CONCURRENT),
+      NODE_TEST_WITH(with_8_threads, CONCURRENT),
+      NODE_TEST_WITH(with_64_threads, CONCURRENT),
+      NODE_TEST_WITH(with_2_threads, STW),
+      NODE_TEST_WITH(with_8_threads, STW),
+      NODE_TEST_WITH(with_64_threads, STW),
+      NODE_TEST_WITH(with_2_threads, CONTINUOUS),
+      NODE_TEST_WITH(with_8_threads_and_many_collections, CONTINUOUS),
+      NODE_TEST_WITH(with_64_threads_and_many_collections, CONTINUOUS),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
