@@ -121,6 +121,7 @@ struct gyre__options {
                                           1 in GYRE_DEBUG builds, 0 otherwise */
   gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
   gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */
+  gyre__atomic_u64 yield_us;   /* "yield_us": naps of at most so long beside the yields, 0 off */
   gyre__atomic_u64 slow_paths; /* "slow_paths": 0|1, no thread counts inline; default 0 */
 };
 extern struct gyre__options gyre__options;

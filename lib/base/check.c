@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/base.h"
@@ -49,6 +50,8 @@ void gyre__window_set_hook(gyre__window_hook_fn *hook) {
   gyre__store_release(&window_hook, hook);
 }
 
+/* One time in four the thread gives up its processor; in slow motion it naps one time in sixteen, as if
+ * it had lost it for a while. */
 static void window_maybe_yield(uint64_t seed) {
   uint64_t x = window_random;
   if (x == 0) {
@@ -62,6 +65,10 @@ static void window_maybe_yield(uint64_t seed) {
   x ^= x << 17;
   window_random = x;
   if ((x >> 40) % 4 == 0) (void)sched_yield();
+  uint64_t most_us = gyre__option(yield_us);
+  if (most_us == 0 || (x >> 44) % 16 != 0) return;
+  struct timespec nap = {.tv_nsec = (long)((x >> 20) % (most_us * 1000))};
+  (void)nanosleep(&nap, NULL);
 }
 
 void gyre__window(const char *window) {

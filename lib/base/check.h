@@ -8,9 +8,9 @@
  *   GYRE_CHECK(call)         -DGYRE_CHECKS builds: whole structures, quadratic if need be.
  *
  *   GYRE_WINDOW(name)        -DGYRE_WINDOWS builds: marks a race window. The seeded yield mode
- *                            (option "yield_seed") may give up the processor here; a test may
- *                            install a hook that holds a named window open. Compiles to nothing
- *                            otherwise.
+ *                            (options "yield_seed", "yield_us") may give up the processor or sleep
+ *                            here; a test may install a hook that holds a named window open.
+ *                            Compiles to nothing otherwise.
  *   GYRE_FAULT()             -DGYRE_WINDOWS builds: true when the fault injection (option
  *                            "fail_nth", or gyre__fault_arm) wants this allocation to fail. False
  *                            otherwise.

@@ -45,6 +45,7 @@ struct gyre__options gyre__options = {
     .poison = {ON_IN_DEBUG},
     .fail_nth = {0},
     .yield_seed = {0},
+    .yield_us = {0},
     .slow_paths = {0},
 };
 
@@ -190,6 +191,12 @@ static const struct option options[] = {
      .values = &gyre__options.yield_seed,
      .numbers = 1,
      .max = UINT64_MAX},
+    {.name = "yield_us",
+     .help = "yield_us: 0 to 999999, slow motion: with yield_seed, threads also sleep in race "
+             "windows, each time at most so many microseconds; default 0",
+     .values = &gyre__options.yield_us,
+     .numbers = 1,
+     .max = 999999},
     {.name = "slow_paths",
      .help = "slow_paths: 0|1, counts of threads that attach from now on all take the slow path; "
              "default 0",

@@ -295,7 +295,9 @@ static void end(struct gyre__collection *c) {
 
 static bool collect_beside(struct gyre__collection *c, bool with_young) {
   begin(c, with_young);
+  GYRE_WINDOW("collect/pinned");
   bool enough_memory = find_suspects(c);
+  GYRE_WINDOW("collect/found");
   if (enough_memory && c->suspects > 0) {
     gyre__suspects_prove(c);
     if (c->suspects > 0) {
@@ -305,9 +307,12 @@ static bool collect_beside(struct gyre__collection *c, bool with_young) {
       gyre__suspects_prove(c);
       gyre__dead_unhold_live(c);
     }
+    GYRE_WINDOW("collect/condemned");
     free_condemned(c);
   }
+  GYRE_WINDOW("collect/freed");
   end(c);
+  GYRE_WINDOW("collect/idle");
   return enough_memory && !c->out_of_memory;
 }
 

@@ -59,6 +59,7 @@ static void mode_changed(struct gyre__thread *thread, uint32_t old_word) {
   bool over = gyre__mode_of(thread->mode) == GYRE__MODE_IDLE ||
               gyre__mode_epoch(thread->mode) != gyre__mode_epoch(old_word);
   if (over && self->limbo.first != NULL) {
+    GYRE_WINDOW("limbo/ripe");
     gyre__chain_move(&self->ripe, &self->limbo);
     gyre__thread_request(thread, GYRE__REQ_RELEASE);
   }
