@@ -733,8 +733,8 @@ static void reach_find(struct reach *r) {
       reach_take_up(r);
     if (i == r->n) break;
     gyre__header *h = young->members[i].h;
-    const struct layout *layout = layout_of(young, h);
-    FOR_EACH_SLOT(layout, h, slot, {
+    struct layout layout = *layout_of(young, h); /* others are asked about meanwhile */
+    FOR_EACH_SLOT(&layout, h, slot, {
       /* acquire: as in edges_find(). */
       void *target = gyre__load_acquire(&slot->gyre__ref);
       if (target != NULL) reach_see(r, i, gyre__header_of(target));

@@ -139,9 +139,13 @@ void *gyre_new(gyre_type *type) {
   if (GYRE_UNLIKELY(h == NULL)) return object_new_slow(type, 0);
   body_clear(gyre__object_of(h), type->size);
   count_init_owned(h);
-  header_publish(h, birth | self->birth_bits | (uint64_t)self->heap.thread.base.id << 32);
-  if (type->gyre__kind == GYRE__TRACKED && GYRE_UNLIKELY(!gyre__young_log(self, h)))
-    return log_full(self, h);
+  birth |= (uint64_t)self->heap.thread.base.id << 32;
+  if (type->gyre__kind != GYRE__TRACKED) {
+    header_publish(h, birth);
+    return gyre__object_of(h);
+  }
+  header_publish(h, birth | self->birth_bits);
+  if (GYRE_UNLIKELY(!gyre__young_log(self, h))) return log_full(self, h);
   return gyre__object_of(h);
 }
 
