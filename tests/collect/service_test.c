@@ -240,8 +240,10 @@ static void works_in_the_child(void *arg) {
   gyre_release(ring);
   while (nodes_destroyed() < before + 3)
     make_work();
-  TEST_REQUIRE(test_thread_stats().attached == 2);
-  TEST_AWAIT(service_is_there());
+  if (!TEST_THREAD_SANITIZER) {
+    TEST_REQUIRE(test_thread_stats().attached == 2);
+    TEST_AWAIT(service_is_there());
+  }
   gyre_service_stop();
   TEST_REQUIRE(test_thread_stats().attached == 1);
   drop_work();
@@ -373,13 +375,16 @@ static void counts_deaths_elsewhere(node *n) {
   if (!pthread_equal(pthread_self(), main_thread)) deaths_elsewhere++;
 }
 
+static void *makes_chain(void *length) { return chain_new(&node_type, (size_t)(uintptr_t)length); }
+
 static void the_service_goes_on_with_what_a_budget_cut_off(void **state) {
   (void)state;
+  gyre_thread_attach();
   main_thread = pthread_self();
   deaths_elsewhere = 0;
   node_on_destroy = counts_deaths_elsewhere;
-  node *chain = chain_new(&node_type, 10000);
-  gyre_release(chain);
+  /* Nobody's, so that nobody else is asked to merge. */
+  gyre_release(test_thread_run(makes_chain, (void *)10000));
   GYRE_BLOCKING { TEST_AWAIT(nodes_destroyed() == 10000); }
   gyre_service_stop();
   assert_true(deaths_elsewhere >= 9000);
@@ -557,7 +562,8 @@ static void collect_always_keeps_the_service_busy(void **state) {
   TEST_AWAIT_SAFELY(nodes_destroyed() == 3);
 }
 
-#define WORKING(name) NODE_TEST_WITH(name, "gc:1,gc_mode:concurrent,gc_threshold:100/2/2")
+#define WORKING(name)                                                                              \
+  NODE_TEST_WITH(name, "gc:1,gc_mode:concurrent,gc_threshold:100/2/2,gc_wait_objects:1000")
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -567,7 +573,8 @@ int main(void) {
       WORKING(a_thread_of_the_program_may_be_the_service),
       WORKING(a_child_has_a_service_thread_of_its_own),
       NODE_TEST_WITH(the_thread_sleeps_while_there_is_nothing_to_do,
-                     "gc:1,gc_mode:concurrent,gc_threshold:100/100/2,purge_delay_ms:4294967295"),
+                     "gc:1,gc_mode:concurrent,gc_threshold:100/100/"
+                     "2,gc_wait_objects:5000,purge_delay_ms:4294967295"),
       NODE_TEST_WITH(nobody_waits_for_ever_for_a_collection_that_does_not_end,
                      "gc:1,gc_mode:concurrent,gc_threshold:100/2/2,gc_wait_objects:1000,pace_ms:3"),
       NODE_TEST_WITH(with_a_pace_of_0_nobody_waits,

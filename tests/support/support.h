@@ -157,7 +157,8 @@ struct gyre_heap_stats test_heap_stats(void);
 /* ---- children ---- */
 
 /* Forks; the child calls body(arg), checks the heap and leaves with _exit(0). `body` uses
- * TEST_REQUIRE. */
+ * TEST_REQUIRE. Under ThreadSanitizer, which does not take it that the library starts threads in a
+ * child, the child collects in mode stw. */
 pid_t test_fork(void (*body)(void *), void *arg);
 /* Waits, parked, for a child and returns its wait status: 0 if all went well. */
 int test_child_wait(pid_t child);
