@@ -120,7 +120,7 @@ inline not_referred(v) {
   assert(var[0] != v && var[1] != v);
   n = 0;
   do
-  :: n <= NOBJ -> assert(slot[n] != v || n == v || (n > 0 && HAS(garbage | dying[me] | condemned, n))); n++
+  :: n <= NOBJ -> assert(slot[n] != v || n == v || (n > 0 && HAS(~used | garbage | dying[me] | condemned, n))); n++
   :: else -> n = 0; break
   od
 }
@@ -356,9 +356,9 @@ edge_known:
   /* counts_restore() */
   STEPS(young & marked, SOUND(c); mine[c] = refs[c] - Z; refs[c] = 0);
   /* outside_take() */
-  STEPS(young & ~marked, SOUND(c); w = slot[c]; slot[c] = 0;
+  STEPS(young & ~marked, SOUND(c); w = slot[c];
     if
-    :: w != 0 && !HAS(young & ~marked, w) -> outside[w]++
+    :: w != 0 && !HAS(young & ~marked, w) -> slot[c] = 0; outside[w]++
     :: else
     fi; w = 0);
   PASS;
@@ -366,12 +366,14 @@ edge_known:
   todo = young & ~marked;
   do
   :: atomic { todo != 0 -> w = FIRST(todo); SOUND(w); mine[w] = 0; refs[w] = 0 };
-     atomic {
-       if
-       :: UNSHARED(w) -> not_referred(w); live = live & ~B(w); object_free(w, WAITS_IN_LOOK(w))
-       :: else -> mine[w] = 1; left = left | B(w)
-       fi;
-       todo = todo & ~B(w); w = 0 }
+     if
+     :: atomic { UNSHARED(w) && !HAS(promoted, w) -> not_referred(w); live = live & ~B(w); block_free(w) }
+     :: atomic { UNSHARED(w) && HAS(promoted, w) -> not_referred(w); live = live & ~B(w); slot[w] = 0 };
+        atomic { object_free(w, WAITS_IN_LOOK(w)) }
+     :: atomic { !UNSHARED(w) -> slot[w] = 0 };
+        atomic { mine[w] = 1; left = left | B(w) }
+     fi;
+     atomic { todo = todo & ~B(w); w = 0 }
   :: todo == 0 -> break
   od;
   skip;
@@ -409,7 +411,7 @@ proctype owner(byte me) {
        :: others[k] == Z -> merged = merged & ~B(k); published = published & ~B(k)
        :: else -> assert(!HAS(merged, k))
        fi;
-       used = used | B(k); live = live | B(k); mine[k] = 1; var[0] = k; present = present | B(k);
+       used = used | B(k); live = live | B(k); mine[k] = 1; slot[k] = 0; var[0] = k; present = present | B(k);
        touched = touched & ~B(k);
        if
        :: true
@@ -519,7 +521,7 @@ inline drop_components() {
 inline condemn() {
   assert(!HAS(g, var[0]) && !HAS(g, var[1]) && !HAS(g, hand[0]) && !HAS(g, hand[1]) && !HAS(g, slot[0]));
   assert(!(g & (queued | young | left | waiting | dead | garbage)) && (g & ~(live & used)) == 0);
-  EACH(ALL, assert(HAS(g, c) || !HAS(g, slot[c])); assert(!HAS(g, c) || outside[c] == 0));
+  EACH(ALL, assert(HAS(g | ~used, c) || !HAS(g, slot[c])); assert(!HAS(g, c) || outside[c] == 0));
 #ifdef REACH_CONDEMNED
   assert(!HAS(g, 1) || slot[1] != 2 || slot[2] != 1);
 #endif
