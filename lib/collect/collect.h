@@ -100,6 +100,12 @@ struct gyre__collection {
   char slowest[32];
 };
 
+/* Beside the program, the collector passes a safepoint with each page, so that nobody's grace period
+ * waits for the end of a long phase. What it reads is pinned, not protected by grace periods. */
+GYRE_INLINE void gyre__breathe(const struct gyre__collection *c) {
+  if (c->beside) gyre_safepoint();
+}
+
 /* ---- set.c: in a stopped world, or beside the program, pinned ---- */
 
 /* Fills the set with the pages that hold candidates of the collection's generation, and zeroed side
@@ -147,6 +153,7 @@ void gyre__suspects_prove(struct gyre__collection *c);
   for (size_t gyre__p = 0; gyre__p < (c)->set.page_count; gyre__p++) {                             \
     struct gyre__page *page = (c)->set.pages[gyre__p];                                             \
     if (page == NULL) continue; /* a large one, freed */                                           \
+    gyre__breathe(c);                                                                              \
     for (uint32_t i = 0; i < page->scan; i++) {                                                    \
       if (!test(page->side[i])) continue;                                                          \
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);                                 \

@@ -208,8 +208,8 @@ static void free_pages(struct gyre__collection *c) {
   gyre__store_relaxed(&shared_work.freed_bytes, 0);
   /* release: pairs with share_take(). */
   gyre__store_release(&shared_work.end, c->set.page_count);
-  while (share_take(c->self)) {
-  }
+  while (share_take(c->self))
+    gyre__breathe(c);
   /* seq_cst: before the look at the helpers; pairs with gyre__dead_help(). */
   gyre__store_seq_cst(&shared_work.end, 0);
   GYRE_WINDOW("dead/shared");

@@ -374,6 +374,7 @@ void gyre__set_count_edges(struct gyre__collection *c) {
   edge_queue_start();
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++) {
+    gyre__breathe(c);
     uint64_t members = page_count_edges(c, &layout, c->set.pages[p]);
     c->members += members;
     c->member_bytes += members * gyre__page_usable(c->set.pages[p]);
@@ -426,6 +427,7 @@ void gyre__set_join_suspects(struct gyre__collection *c) {
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
+    gyre__breathe(c);
     for (uint32_t i = 0; i < page->scan; i++) {
       if (!gyre__side_is_suspect(page->side[i])) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
@@ -524,7 +526,7 @@ static void mark_all(struct gyre__collection *c, struct layout *layout, unsigned
     if (mark_queue.count <= rest) break;
     struct gyre__marked m = queue_take();
     if (aging) grow_older(c, m.h);
-    c->survivors++;
+    if (GYRE_UNLIKELY(++c->survivors % 1024 == 0)) gyre__breathe(c);
     references(c, layout, m.h, m.page, mark_see);
   }
 }
@@ -599,6 +601,7 @@ void gyre__set_survey(struct gyre__collection *c) {
   if (c->survivors == c->members) return;
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
+    gyre__breathe(c);
     for (uint32_t i = 0; i < page->scan; i++) {
       if (!gyre__side_is_suspect(page->side[i])) continue;
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);

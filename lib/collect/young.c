@@ -804,13 +804,28 @@ static void look(struct gyre__objects *self) {
   self->young_busy = false;
 }
 
-void gyre__young_look(struct gyre__objects *self, bool always) {
+/* Is it time for a look, with so many entrances noted? */
+static bool may_look(struct gyre__objects *self, uint32_t least) {
   struct gyre__young *young = young_of(self);
-  if (young == NULL || self->young_busy || young->dropped_count == 0) return;
-  if (!always && young->dropped_count < DROPPED_LOOK) return;
-  if (self->heap.thread.mode & GYRE__MODE_CLOSED) return;
-  if (always || young->dropped_after_ns == 0 || gyre__clock_ns() >= young->dropped_after_ns)
-    look(self);
+  if (young == NULL || self->young_busy || young->dropped_count < least) return false;
+  return !(self->heap.thread.mode & GYRE__MODE_CLOSED);
+}
+
+static bool is_affordable(const struct gyre__young *young) {
+  return young->dropped_after_ns == 0 || gyre__clock_ns() >= young->dropped_after_ns;
+}
+
+/* What a thread has noted does not wait until it comes back, if it does. */
+static void leaving(struct gyre__objects *self, bool detach) {
+  if (!may_look(self, 1) || self->heap.thread.is_collecting || self->in_cascade ||
+      !gyre__option(gc))
+    return;
+  if (detach || is_affordable(young_of(self))) look(self);
+}
+
+void gyre__young_look(struct gyre__objects *self, bool always) {
+  if (!may_look(self, always ? 1 : DROPPED_LOOK)) return;
+  if (always || is_affordable(young_of(self))) look(self);
 }
 
 void gyre__young_collect(struct gyre__objects *self, bool always) {
@@ -887,5 +902,6 @@ static void __attribute__((constructor)) young_init(void) {
   gyre__object_hooks.young_promote = promote_all;
   gyre__object_hooks.born_promoted = born_promoted;
   gyre__object_hooks.dropped = dropped;
+  gyre__object_hooks.leaving = leaving;
   gyre__heap_before_reap = before_reap;
 }

@@ -135,6 +135,7 @@ static void leaving(struct gyre__thread *thread, bool detach) {
   struct gyre__objects *self = (struct gyre__objects *)thread;
   /* A thread that ends inside a hook of its own cascade: the loop is not coming back. */
   if (detach) self->in_cascade = self->young_busy = false;
+  if (gyre__object_hooks.leaving) gyre__object_hooks.leaving(self, detach);
   do {
     settle(thread);
     gyre__release_all(self);

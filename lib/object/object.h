@@ -58,6 +58,9 @@ struct gyre__object_hooks {
   void (*young_promote)(struct gyre__objects *slot, bool fresh);
   /* lib/collect: the owner has given up a count of an armed object, which lives. */
   void (*dropped)(struct gyre__objects *self, gyre__header *h);
+  /* lib/collect: the thread is about to detach or park: looks at what it has noted. May run program
+   * code. */
+  void (*leaving)(struct gyre__objects *self, bool detach);
   /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
   void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
   /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken

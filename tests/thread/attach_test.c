@@ -476,7 +476,7 @@ int main(void) {
       NODE_TEST(a_cancellation_waits_until_a_collection_is_over),
       TEST_WITH(threads_that_pass_no_safepoint_collect_when_they_end, "gc_threshold:100/10/10"),
       TEST(objects_of_an_exited_thread_can_be_counted_and_freed),
-      TEST(cycles_of_an_exited_thread_are_collected),
+      TEST_WITH(cycles_of_an_exited_thread_are_collected, "gc:0"),
       TEST(blocks_of_an_exited_thread_can_be_freed_by_another),
       TEST(the_next_thread_owns_the_objects_of_the_one_that_exited),
       TEST(pages_of_exited_threads_are_used_again),
