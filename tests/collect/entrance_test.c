@@ -90,9 +90,10 @@ static void cycles_of_objects_of_many_types_are_found(void **state) {
     t->tag = UINT64_MAX;
     for (int i = 0; i < 40; i++) {
       node *n = node_new(&node_type, UINT64_MAX);
-      gyre_slot_init((GYRE_SLOT(void) *)(void *)&t->items[i], n);
-      gyre_store((GYRE_SLOT(void) *)(void *)&n->next, w);
-      gyre_store((GYRE_SLOT(void) *)(void *)&n->other, t);
+      gyre_slot_store(&t->items[i].gyre__slot, n);
+      gyre_slot_store(&n->next.gyre__slot, w);
+      gyre_slot_store(&n->other.gyre__slot, t);
+      gyre_release(n);
     }
     gyre_store(&w->first, t);
     gyre_store(&w->second, w);
