@@ -843,6 +843,33 @@ static void a_fork_waits_for_the_collection(void **state) {
   stage_end();
 }
 
+/* One that does not end is not waited for for ever: the child gives it up. */
+static void a_fork_in_the_middle_of_a_collection_leaves_a_child_that_collects(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  stage_begin();
+  struct puppet forker;
+  puppet_start(&forker);
+  holder = node_new(&plain_type, 0);
+  gyre_release(gyre_swap(&holder->next, ring_new(&node_type, 3)));
+  static const struct place held[] = {
+      {"prove/cleared", 1}, {"prove/counted", 1}, {"prove/condemning", 1}};
+  for (size_t p = 0; p < 3; p++) {
+    ring_drop(&node_type, 4);
+    collection_begin(held[p].window, held[p].nth);
+    await_window(PARKED);
+    puppet_begin(&forker, forks, NULL);
+    puppet_await(&forker);
+    assert_int_equal(test_child_wait(child), 0);
+    assert_int_equal(collection_end(), 4);
+  }
+  gyre_release(holder);
+  holder = NULL;
+  gyre_gc_collect(2);
+  puppet_stop(&forker);
+  stage_end();
+}
+
 /* ---- helpers ---- */
 
 static struct puppet helper;
@@ -1222,6 +1249,7 @@ int main(void) {
       BESIDE(threads_may_attach_and_exit_wherever_the_collector_is),
       BESIDE(who_wakes_up_while_a_mode_is_published_hands_its_young_objects_over),
       BESIDE(a_fork_waits_for_the_collection),
+      BESIDE(a_fork_in_the_middle_of_a_collection_leaves_a_child_that_collects),
       BESIDE(helpers_free_what_the_collector_has_condemned),
       BESIDE(the_collector_waits_for_its_helpers),
       BESIDE(a_page_in_a_helpers_hands_is_waited_for),
