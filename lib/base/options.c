@@ -135,8 +135,10 @@ static const struct option options[] = {
      .numbers = 1,
      .max = 1},
     {.name = "pace_ms",
-     .help = "pace_ms: 0 to 4294967295, how long a thread's safepoints wait altogether for one "
-             "collection, if the collector is behind; default 100",
+     .help =
+         "pace_ms: 0 to 4294967295, how long a thread's safepoints wait altogether for one "
+         "collection that is behind and held up by another thread, and twenty times as long while "
+         "it makes progress; default 100",
      .values = &gyre__options.pace_ms,
      .numbers = 1,
      .max = UINT32_MAX},

@@ -245,7 +245,9 @@ static bool collect_stopped(struct gyre__collection *c) {
 
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode) {
   uint64_t start = gyre__clock_ns();
+  gyre__service_in_handshake(true);
   gyre__handshake(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | mode);
+  gyre__service_in_handshake(false);
   uint64_t took = gyre__clock_ns() - start;
   if (c->handshakes < GYRE__HANDSHAKES) c->handshake_ns[c->handshakes] = took;
   c->handshakes++;

@@ -243,6 +243,8 @@ void gyre__service_pace(struct gyre__objects *self);
 void gyre__service_close(bool closed);
 /* Ends the service thread, and waits for its end, parked. */
 void gyre__service_stop(void);
+/* The collector begins, or ends, to wait for the threads' answers. */
+void gyre__service_in_handshake(bool on);
 /* A collection has been finished by this thread. */
 void gyre__service_collected(void);
 

@@ -14,9 +14,9 @@
  * Pacing. New memory is what can turn into garbage unseen (generation.c). When twice as much as the
  * bound is waiting, a safepoint first helps: it takes pages of condemned objects from the collection
  * that is under way and frees them. Then it waits, parked, a millisecond at a time, until the
- * collection is over; but altogether not longer than "pace_ms" for each collection. So however long a
- * collection takes, and however slow another thread is to answer its handshakes, no thread is held up
- * by more than that for it; the heap grows instead. Allocations never wait: borrowed pointers live across them, and the handshake that
+ * collection is over: while the collector works, for LONG times "pace_ms" at most for each collection;
+ * while the collector is itself held up, by a thread that does not answer its handshake, for "pace_ms"
+ * at most. Then the heap grows instead. Allocations never wait: borrowed pointers live across them, and the handshake that
  * the collection may be waiting for is the allocating thread's own.
  */
 #include <errno.h>
@@ -32,10 +32,14 @@ static struct {
   gyre__lock lock; /* protects the fields up to `adopted` */
   pthread_t thread;
   bool is_programs;           /* gyre_service_run() */
-  bool closed;                /* gyre_fini() is at work: no thread is started */
   struct gyre__chain adopted; /* cut-off cascades */
   /* Written under the lock. Futex word of who waits for the end. */
   gyre__atomic_u32 state;
+  /* 1: gyre_fini() is at work, and no thread is started. Written under the lock; futex word of the
+   * program's thread on its way out. */
+  gyre__atomic_u32 closed;
+  /* 1: the collector waits for threads to answer. */
+  gyre__atomic_u32 in_handshake;
   /* The thread's slot. */
   gyre__atomic_u32 id;
   /* Counts what was asked: futex word of the service thread. */
@@ -59,6 +63,11 @@ static void state_set(uint32_t state) {
   /* release: pairs with state_of(). */
   gyre__store_release(&service.state, state);
   gyre__futex_wake(&service.state, INT_MAX);
+}
+
+static bool is_closed(void) {
+  /* acquire: pairs with gyre__service_close(). */
+  return gyre__load_acquire(&service.closed) != 0;
 }
 
 static void wake(void) {
@@ -174,7 +183,7 @@ static bool thread_start(void) {
 bool gyre__service_ask(void) {
   if (state_of() == NONE) {
     gyre__lock_take(&service.lock);
-    bool running = state_of() != NONE || (!service.closed && thread_start());
+    bool running = state_of() != NONE || (!is_closed() && thread_start());
     gyre__lock_give(&service.lock);
     if (!running) return false;
   }
@@ -194,7 +203,12 @@ int gyre_service_run(void) {
   gyre__lock_give(&service.lock);
   if (!mine) return -EBUSY;
   serve(self);
+  /* gyre_fini() finds no thread running, until it is through. */
+  gyre_park();
   state_set(NONE);
+  while (is_closed())
+    gyre__futex_wait(&service.closed, 1, UINT64_MAX);
+  gyre_unpark();
   return 0;
 }
 
@@ -222,7 +236,9 @@ void gyre__service_stop(void) {
 
 void gyre__service_close(bool closed) {
   gyre__lock_take(&service.lock);
-  service.closed = closed;
+  /* release: pairs with is_closed(). */
+  gyre__store_release(&service.closed, closed);
+  gyre__futex_wake(&service.closed, INT_MAX);
   gyre__lock_give(&service.lock);
 }
 
@@ -244,6 +260,11 @@ static bool cascade_cut(struct gyre__objects *self, struct gyre__chain *chain) {
 
 /* ---- pacing ---- */
 
+void gyre__service_in_handshake(bool on) {
+  /* relaxed: a hint; pairs with gyre__service_pace(). */
+  gyre__store_relaxed(&service.in_handshake, on);
+}
+
 void gyre__service_collected(void) {
   /* seq_cst: after the figures of what waits are new; pairs with gyre__service_pace(). */
   gyre__fetch_add_seq_cst(&service.finished, 1);
@@ -264,9 +285,11 @@ static bool is_too_far(void) {
 
 static __thread struct {
   bool busy;
-  uint32_t finished;  /* `service.finished` when it waited last */
-  uint64_t waited_ns; /* for the collection that was to come then */
+  uint32_t finished; /* `service.finished` when it waited last */
+  /* For the collection that was to come then: in all, and while the collector was held up. */
+  uint64_t waited_ns, vain_ns;
 } pacing;
+#define LONG 20u
 
 void gyre__service_pace(struct gyre__objects *self) {
   if (!is_too_far() || pacing.busy || is_service(self) || gyre__is_collecting(self)) return;
@@ -279,17 +302,18 @@ void gyre__service_pace(struct gyre__objects *self) {
   uint32_t finished = gyre__load_seq_cst(&service.finished);
   if (pacing.finished != finished) {
     pacing.finished = finished;
-    pacing.waited_ns = 0;
+    pacing.waited_ns = pacing.vain_ns = 0;
   }
   uint64_t most = gyre__option(pace_ms) * 1000000u;
-  if (pacing.waited_ns < most && is_too_far()) {
+  if (pacing.vain_ns < most && pacing.waited_ns < LONG * most && is_too_far()) {
     GYRE_WINDOW("service/pacing");
-    uint64_t rest = most - pacing.waited_ns;
     gyre_park();
-    (void)gyre__futex_wait(&service.finished, finished, rest < WAIT_NS ? rest : WAIT_NS);
+    (void)gyre__futex_wait(&service.finished, finished, WAIT_NS);
     gyre_unpark();
     uint64_t waited = gyre__clock_ns() - now;
     pacing.waited_ns += waited;
+    /* relaxed: a hint. */
+    if (gyre__load_relaxed(&service.in_handshake)) pacing.vain_ns += waited;
     gyre__stats_paced(waited, true);
   }
   pacing.busy = false;
@@ -306,6 +330,7 @@ void gyre__service_fork_child(void) {
   gyre__store_relaxed(&service.state, NONE);
   gyre__store_relaxed(&service.id, 0);
   gyre__store_relaxed(&service.sleeping, 0);
+  gyre__store_relaxed(&service.closed, 0);
   pacing.busy = false;
 }
 

@@ -657,6 +657,7 @@ static void step(struct gyre__objects *self) {
   size_t slots = 0;
   self->young_busy = true;
   uint32_t n = members_find(self, &p, &slots);
+  GYRE_WINDOW("young/members");
   log_set_length(self, 0);
   uint32_t others = edges_find(self, n);
   struct remains r = separate(self, n, others);

@@ -52,7 +52,9 @@ GYRE_INLINE uint32_t gyre__shared_of(int32_t count, uint32_t state) {
 
 /* The flag, if an object in this state can have it: one with an owner. */
 GYRE_INLINE uint32_t gyre__published_in(uint32_t shared) {
-  _Static_assert((GYRE__MERGED & 2) && (GYRE__IMMORTAL_STATE & 2) && !(GYRE__QUEUED & 2), "states");
+  _Static_assert((GYRE__MERGED & 2) != 0 && (GYRE__IMMORTAL_STATE & 2) != 0 &&
+                     (GYRE__QUEUED & 2) == 0,
+                 "states");
   return (~shared & 2) << 1;
 }
 
