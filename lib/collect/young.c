@@ -225,6 +225,9 @@ static void log_compact(struct gyre__objects *self) {
 struct promotion {
   uint64_t objects, bytes;
   uint8_t gc;
+  /* The object promoted last, and its page. */
+  uintptr_t last;
+  struct gyre__page *page;
   bool blind; /* some of them may be garbage already, or become it unnoticed by this thread */
 };
 
@@ -246,10 +249,14 @@ static void promote(struct gyre__objects *self, gyre__header *h, struct promotio
     /* acq_rel: as above; fails if another thread, which counts it too, is destroying it. */
     if (!is_young_byte(gc) || !gyre__cas_strong_acq_rel(&h->gc, &gc, p->gc)) return;
   }
-  struct gyre__page *page = gyre__page_of(h);
-  gyre__page_has_promoted(page);
+  /* Neighbours share a page. */
+  if (((uintptr_t)h ^ p->last) >> GYRE__SMALL_PAGE_SHIFT != 0) {
+    p->last = (uintptr_t)h;
+    p->page = gyre__page_of(h);
+    gyre__page_has_promoted(p->page);
+  }
   p->objects++;
-  p->bytes += page->block_size;
+  p->bytes += p->page->block_size;
 }
 
 static void promote_log(struct gyre__objects *self, struct promotion *p) {

@@ -293,10 +293,10 @@ static GYRE_NOINLINE void release_any(gyre__header *h) {
  * an object of which there is nothing to take apart. */
 void gyre__release_slow(void *object) {
   gyre__header *h = gyre__header_of(object);
-  if (release_own_count(h)) return;
   /* relaxed: "mine" is never stale, and the count is ours alone. */
-  if (gyre__load_relaxed(&h->owner) != gyre__bias || gyre__load_relaxed(&h->local) != 1) {
-    release_any(h);
+  uint32_t local = gyre__load_relaxed(&h->local);
+  if (GYRE_UNLIKELY(local != 1 || gyre__load_relaxed(&h->owner) != gyre__bias)) {
+    if (local == 1 || !release_own_count(h)) release_any(h);
     return;
   }
   /* relaxed: as in release_owned(). */
