@@ -44,6 +44,8 @@ void *gyre__os_map(size_t size, size_t alignment);
 /* Like gyre__os_map with MAP_NORESERVE, for tables that are mostly never touched. */
 void *gyre__os_reserve(size_t size);
 void gyre__os_unmap(void *address, size_t size);
+/* Has the system commit the pages now, all at once, which is cheaper than one by one; if it can. */
+void gyre__os_populate(void *address, size_t size);
 /* Gives the pages' memory back; the range stays mapped and reads as zeroes (MADV_DONTNEED). */
 void gyre__os_purge(void *address, size_t size);
 /* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old

@@ -90,6 +90,14 @@ void gyre__os_unmap(void *address, size_t size) {
   if (result != 0) gyre__os_purge(address, size);
 }
 
+void gyre__os_populate(void *address, size_t size) {
+#ifdef MADV_POPULATE_WRITE
+  (void)madvise(address, whole_os_pages(size), MADV_POPULATE_WRITE); /* Linux 5.14 */
+#else
+  (void)address, (void)size;
+#endif
+}
+
 void gyre__os_purge(void *address, size_t size) {
   while (madvise(address, size, MADV_DONTNEED) != 0)
     GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size,

@@ -119,8 +119,17 @@ void gyre__set_mark_live(struct gyre__collection *c);
  * condemned. */
 void gyre__set_keep_suspects(struct gyre__collection *c);
 /* B0 for one suspect: clears its touch mark, and forgets what is known of its edges. */
-void gyre__suspect_clear(struct gyre__collection *c, struct gyre__page *page, uint32_t i,
-                         gyre__header *h);
+GYRE_INLINE void gyre__suspect_clear(struct gyre__collection *c, struct gyre__page *page,
+                                     uint32_t i, gyre__header *h) {
+  page->side[i] = GYRE__SIDE_MEMBER;
+  c->set.component[(page->side - c->set.side) + i] = 0;
+  /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we are
+   * too careful. */
+  if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
+    /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
+    gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
+}
+
 /* Counts the suspects, and finds out whether any has a finalizer to run or a clear hook. Beside the
  * program, does B0 for each. */
 void gyre__set_survey(struct gyre__collection *c);
@@ -132,9 +141,25 @@ void gyre__set_join_suspects(struct gyre__collection *c);
 uint32_t *gyre__component_of(struct gyre__collection *c, const struct gyre__page *page,
                              uint32_t index);
 /* Has a member counts that do not come from edges? */
-bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side);
+GYRE_INLINE bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h,
+                                          uint32_t side) {
+  /* relaxed: see the head of set.c; suspect.c says what makes the counts exact. */
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  uint32_t state = gyre__state_of(shared);
+  if (state == GYRE__IMMORTAL_STATE || state == GYRE__QUEUED) return true;
+  /* relaxed: as above. 0 where there is no owner. */
+  int64_t count = gyre__count_of(shared) + (int64_t)gyre__load_relaxed(&h->local);
+  if (c->held) count -= GYRE__HOLD;
+  if (count != (int64_t)(side & GYRE__SIDE_EDGES)) return true;
+  /* relaxed: who locked it holds a count. */
+  bool locked = gyre__load_relaxed(&h->bits) & GYRE__BIT_LOCKED;
+  return GYRE_UNLIKELY(locked) && gyre__header_type(h)->visit != NULL;
+}
 /* Has its count fallen to 0 before? */
-bool gyre__is_destroyed(gyre__header *h);
+GYRE_INLINE bool gyre__is_destroyed(gyre__header *h) {
+  /* relaxed: set before the last handshake or stop, or by a thread that touches it. */
+  return gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD;
+}
 /* Takes the pages out of the set and gives its memory back. */
 void gyre__set_drop(struct gyre__collection *c);
 

@@ -72,16 +72,24 @@ static inline bool is_condemned(const void *object, const gyre__header *from,
   return page->side != NULL && gyre__side_is_condemned(page->side[gyre__page_index(page, h)]);
 }
 
-static inline void dead_clear(gyre__header *h, struct gyre__page *page) {
-  gyre_type *type = gyre__header_type(h);
+static inline void slot_clear(gyre_slot *slot, const gyre__header *h,
+                              const struct gyre__page *page) {
+  /* relaxed: nobody else can reach the object. */
+  void *target = gyre__load_relaxed(&slot->gyre__ref);
+  if (target != NULL && !is_condemned(target, h, page)) gyre_release(target);
+}
+
+/* `type`: the type of the object before, and then this one's; neighbours are often of one. */
+static inline void dead_clear(gyre__header *h, struct gyre__page *page, const gyre_type **type,
+                              uint32_t *id) {
+  if (gyre__header_type_id(h) != *id) {
+    *id = gyre__header_type_id(h);
+    *type = gyre__type(*id);
+  }
   void *object = gyre__object_of(h);
-  if (type->destroy != NULL) type->destroy(object);
-  if (type->clear != NULL) type->clear(object);
-  GYRE__FOR_EACH_SLOT(type, h, page, slot, {
-    /* relaxed: nobody else can reach the object. */
-    void *target = gyre__load_relaxed(&slot->gyre__ref);
-    if (target != NULL && !is_condemned(target, h, page)) gyre_release(target);
-  });
+  if (GYRE_UNLIKELY((*type)->destroy != NULL)) (*type)->destroy(object);
+  if (GYRE_UNLIKELY((*type)->clear != NULL)) (*type)->clear(object);
+  GYRE__FOR_EACH_SLOT(*type, h, page, slot, { slot_clear(slot, h, page); });
 }
 
 /* Leaves the header of a freed object as birth wants to find it. */
@@ -101,12 +109,13 @@ static void **link_of(gyre__header *h) {
 /* The condemned of one page, linked, given back at once. Returns how many bytes. */
 static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *page, bool clear) {
   gyre__header *first = NULL, *last = NULL;
-  uint32_t count = 0;
+  const gyre_type *type = NULL;
+  uint32_t id = 0, count = 0;
   char *block = page->start;
   for (uint32_t i = 0; i < page->scan; i++, block += page->block_size) {
     if (!gyre__side_is_condemned(page->side[i])) continue;
     gyre__header *h = (gyre__header *)(void *)block;
-    if (clear) dead_clear(h, page);
+    if (clear) dead_clear(h, page, &type, &id);
     dead_bury(h);
     if (first == NULL)
       first = h;
@@ -123,9 +132,11 @@ static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *pa
 }
 
 static void page_clear_dead(struct gyre__page *page) {
+  const gyre_type *type = NULL;
+  uint32_t id = 0;
   for (uint32_t i = 0; i < page->scan; i++)
     if (gyre__side_is_condemned(page->side[i]))
-      dead_clear((gyre__header *)gyre__page_block(page, i), page);
+      dead_clear((gyre__header *)gyre__page_block(page, i), page, &type, &id);
 }
 
 /* What there is to share: pages whose condemned can be freed by anybody, one by one. */

@@ -88,16 +88,6 @@ static int visit_reference(void *object, void *arg) {
   return 0;
 }
 
-static bool is_locked(gyre__header *h) {
-  /* relaxed: who locked it holds a count; see the head of the file. */
-  return gyre__load_relaxed(&h->bits) & GYRE__BIT_LOCKED;
-}
-
-bool gyre__is_destroyed(gyre__header *h) {
-  /* relaxed: set before the last handshake or stop, or by a thread that touches it. */
-  return gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD;
-}
-
 static void visit(struct gyre__collection *c, const gyre_type *type, gyre__header *h,
                   struct gyre__page *page, reference_fn *fn) {
   if (!gyre__lock_try_quietly(h)) return;
@@ -238,7 +228,10 @@ static bool buffer_reserve(struct buffer *buffer, size_t bytes) {
 static bool buffer_zero(struct buffer *buffer, size_t bytes) {
   bool fresh = bytes > buffer->bytes;
   if (!buffer_reserve(buffer, bytes)) return false;
-  if (!fresh) memset(buffer->memory, 0, bytes);
+  if (fresh)
+    gyre__os_populate(buffer->memory, bytes);
+  else
+    memset(buffer->memory, 0, bytes);
   return true;
 }
 
@@ -444,23 +437,6 @@ void gyre__set_join_suspects(struct gyre__collection *c) {
 
 /* ---- marking ---- */
 
-static inline bool has_outside_counts(const struct gyre__collection *c, gyre__header *h,
-                                      uint32_t side) {
-  /* relaxed: see the head of the file; suspect.c says what makes the counts exact. */
-  uint32_t shared = gyre__load_relaxed(&h->shared);
-  uint32_t state = gyre__state_of(shared);
-  if (state == GYRE__IMMORTAL_STATE || state == GYRE__QUEUED) return true;
-  /* relaxed: as above. 0 where there is no owner. */
-  int64_t count = gyre__count_of(shared) + (int64_t)gyre__load_relaxed(&h->local);
-  if (c->held) count -= GYRE__HOLD;
-  if (count != (int64_t)(side & GYRE__SIDE_EDGES)) return true;
-  return GYRE_UNLIKELY(is_locked(h)) && gyre__header_type(h)->visit != NULL;
-}
-
-bool gyre__has_outside_counts(const struct gyre__collection *c, gyre__header *h, uint32_t side) {
-  return has_outside_counts(c, h, side);
-}
-
 static inline void stack_push(struct gyre__collection *c, struct gyre__marked m) {
   if (GYRE_UNLIKELY(c->set.stack_count == GYRE__MARK_STACK)) {
     m.page->side[gyre__page_index(m.page, m.h)] |= GYRE__SIDE_PENDING;
@@ -539,7 +515,7 @@ static void page_mark_roots(struct gyre__collection *c, struct layout *layout,
   for (uint32_t i = 0; i < end; i++, block += block_size) {
     if (!gyre__side_is_suspect(side[i])) continue;
     gyre__header *h = (gyre__header *)(void *)block;
-    if (!has_outside_counts(c, h, side[i])) continue;
+    if (!gyre__has_outside_counts(c, h, side[i])) continue;
     side[i] |= GYRE__SIDE_LIVE;
     queue_put(c, (struct gyre__marked){h, page});
     mark_all(c, layout, MARK_QUEUE / 2);
@@ -584,21 +560,13 @@ void gyre__set_keep_suspects(struct gyre__collection *c) {
   }
 }
 
-void gyre__suspect_clear(struct gyre__collection *c, struct gyre__page *page, uint32_t i,
-                         gyre__header *h) {
-  page->side[i] = GYRE__SIDE_MEMBER;
-  c->set.component[(page->side - c->set.side) + i] = 0;
-  /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then we are
-   * too careful. */
-  if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
-    /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
-    gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
-}
-
 void gyre__set_survey(struct gyre__collection *c) {
   c->suspects = c->finalizable = 0;
   c->has_clear = false;
+  uint32_t last = 0; /* the type looked at last */
   if (c->survivors == c->members) return;
+  if (c->beside && c->members - c->survivors > c->set.blocks / 2)
+    gyre__os_populate(c->set.component, c->set.blocks * sizeof(uint32_t));
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
     gyre__breathe(c);
@@ -610,6 +578,8 @@ void gyre__set_survey(struct gyre__collection *c) {
       /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
       uint32_t bits = gyre__load_relaxed(&h->bits);
       c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;
+      if (gyre__header_type_id(h) == last) continue;
+      last = gyre__header_type_id(h);
       c->has_clear |= gyre__header_type(h)->clear != NULL;
     }
   }

@@ -31,10 +31,10 @@ static void drop_components_with_outside_counts(struct gyre__collection *c) {
 /* ---- B3 ---- */
 
 /* Is there more to be done for the object's component than to free it? */
-static bool is_special(gyre__header *h) {
+static bool is_special(const struct gyre__collection *c, gyre__header *h) {
   /* relaxed: set by whoever held a count, before the last handshake, or the object is touched. */
   return gyre__load_relaxed(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_FINALIZE) ||
-         gyre__header_type(h)->clear != NULL;
+         (c->has_clear && gyre__header_type(h)->clear != NULL);
 }
 
 static bool is_touched(gyre__header *h) {
@@ -47,8 +47,8 @@ static bool is_touched(gyre__header *h) {
 static bool components_mark(struct gyre__collection *c) {
   bool any = false;
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
-    uint32_t flags =
-        (is_touched(h) ? GYRE__COMPONENT_LIVE : 0) | (is_special(h) ? GYRE__COMPONENT_SPECIAL : 0);
+    uint32_t flags = (is_touched(h) ? GYRE__COMPONENT_LIVE : 0) |
+                     (is_special(c, h) ? GYRE__COMPONENT_SPECIAL : 0);
     if (GYRE_LIKELY(flags == 0)) continue;
     *gyre__component_of(c, page, i) |= flags;
     any = true;
