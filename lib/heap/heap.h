@@ -138,9 +138,10 @@ struct gyre__heap {
   struct gyre__page *empty[GYRE__KINDS - 1][GYRE__SIZE_CLASSES];
   /* Those with free pages come first. */
   struct gyre__segment *segments, *segments_last;
-  size_t empty_count;  /* pages in `empty` */
-  uint64_t tick_ns;    /* when we last looked for pages to purge */
-  uint32_t slow_count; /* slow allocations, modulo 2^32 */
+  size_t empty_count;       /* pages in `empty` */
+  uint64_t empty_oldest_ns; /* none of them has been empty for longer than since then */
+  uint64_t tick_ns;         /* when we last looked for pages to purge */
+  uint32_t slow_count;      /* slow allocations, modulo 2^32 */
   bool in_oom_handler;
   struct gyre__deferred grace_node; /* purges when empty pages may go */
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */

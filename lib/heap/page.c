@@ -296,7 +296,7 @@ static void page_put_away(struct gyre__heap *heap, struct gyre__page *page) {
   struct gyre__page **list = empty_list(heap, (enum gyre__kind)page->kind, page->size_class);
   page->next = *list;
   *list = page;
-  heap->empty_count++;
+  if (heap->empty_count++ == 0) heap->empty_oldest_ns = page->empty_since_ns;
   gyre__figure_add(&heap->cached_bytes, gyre__page_bytes(page));
 }
 
@@ -335,8 +335,9 @@ static bool page_is_queued(struct gyre__page *page) {
   return gyre__load_acquire(&page->merge_mask) != 0;
 }
 
-/* As gyre__page_reap() for one list. */
-static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns) {
+/* As gyre__page_reap() for one list; lowers *oldest_ns to the oldest that stays. */
+static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint64_t cutoff_ns,
+                          uint64_t *oldest_ns) {
   uint64_t waits = 0;
   while (*at != NULL) {
     struct gyre__page *page = *at;
@@ -347,6 +348,7 @@ static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint6
       page_free_whole(heap, page);
     } else {
       if (old && page->empty_ticket > waits) waits = page->empty_ticket;
+      if (page->empty_since_ns < *oldest_ns) *oldest_ns = page->empty_since_ns;
       at = &page->next;
     }
   }
@@ -354,14 +356,17 @@ static uint64_t reap_list(struct gyre__heap *heap, struct gyre__page **at, uint6
 }
 
 uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns) {
-  uint64_t waits = 0;
-  if (heap->empty_count == 0 || gyre__heap_is_pinned()) return 0;
+  uint64_t waits = 0, oldest_ns = UINT64_MAX;
+  /* Thousands of pages may have become empty a moment ago: they are not looked through. */
+  if (heap->empty_count == 0 || heap->empty_oldest_ns > cutoff_ns || gyre__heap_is_pinned())
+    return 0;
   if (gyre__heap_before_reap) gyre__heap_before_reap(heap);
   for (unsigned kind = 0; kind < GYRE__KINDS - 1; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
-      uint64_t ticket = reap_list(heap, &heap->empty[kind][size_class], cutoff_ns);
+      uint64_t ticket = reap_list(heap, &heap->empty[kind][size_class], cutoff_ns, &oldest_ns);
       if (ticket > waits) waits = ticket;
     }
+  heap->empty_oldest_ns = oldest_ns;
   return waits;
 }
 
