@@ -418,21 +418,15 @@ static inline void join_see(struct gyre__collection *c, gyre__header *h, const g
 
 void gyre__set_join_suspects(struct gyre__collection *c) {
   struct layout layout = {0};
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    gyre__breathe(c);
-    for (uint32_t i = 0; i < page->scan; i++) {
-      if (!gyre__side_is_suspect(page->side[i])) continue;
-      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      if (GYRE_UNLIKELY(gyre__is_destroyed(h))) {
-        page->side[i] |= GYRE__SIDE_LIVE;
-        continue;
-      }
-      if (c->set.component != NULL)
-        join_root = component_find(c->set.component, (uint32_t)(page->side - c->set.side) + i);
-      references(c, &layout, h, page, join_see);
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    if (GYRE_UNLIKELY(gyre__is_destroyed(h))) {
+      page->side[i] |= GYRE__SIDE_LIVE;
+      continue;
     }
-  }
+    if (c->set.component != NULL)
+      join_root = component_find(c->set.component, (uint32_t)(page->side - c->set.side) + i);
+    references(c, &layout, h, page, join_see);
+  })
 }
 
 /* ---- marking ---- */
@@ -567,20 +561,13 @@ void gyre__set_survey(struct gyre__collection *c) {
   if (c->survivors == c->members) return;
   if (c->beside && c->members - c->survivors > c->set.blocks / 2)
     gyre__os_populate(c->set.component, c->set.blocks * sizeof(uint32_t));
-  for (size_t p = 0; p < c->set.page_count; p++) {
-    struct gyre__page *page = c->set.pages[p];
-    gyre__breathe(c);
-    for (uint32_t i = 0; i < page->scan; i++) {
-      if (!gyre__side_is_suspect(page->side[i])) continue;
-      gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      c->suspects++;
-      if (c->beside) gyre__suspect_clear(c, page, i, h);
-      /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
-      uint32_t bits = gyre__load_relaxed(&h->bits);
-      c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;
-      if (gyre__header_type_id(h) == last) continue;
-      last = gyre__header_type_id(h);
-      c->has_clear |= gyre__header_type(h)->clear != NULL;
-    }
-  }
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    c->suspects++;
+    if (c->beside) gyre__suspect_clear(c, page, i, h);
+    /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
+    c->finalizable += (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
+    if (gyre__header_type_id(h) == last) continue;
+    last = gyre__header_type_id(h);
+    c->has_clear |= gyre__header_type(h)->clear != NULL;
+  })
 }
