@@ -129,7 +129,7 @@ ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
   gyre__service_close(true);
-  gyre__service_stop();
+  gyre_service_stop();
   if (another_runs(&self->heap.thread)) {
     gyre__service_close(false);
     return -EBUSY;

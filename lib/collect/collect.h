@@ -266,8 +266,6 @@ bool gyre__service_ask(void);
 void gyre__service_pace(struct gyre__objects *self);
 /* While closed, no service thread is started: whoever asks collects himself. */
 void gyre__service_close(bool closed);
-/* Ends the service thread, and waits for its end, parked. */
-void gyre__service_stop(void);
 /* The collector begins, or ends, to wait for the threads' answers. */
 void gyre__service_in_handshake(bool on);
 /* A collection has been finished by this thread. */

@@ -212,7 +212,7 @@ int gyre_service_run(void) {
   return 0;
 }
 
-void gyre__service_stop(void) {
+void gyre_service_stop(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_current();
   if (is_service(self)) return;
   gyre__lock_take(&service.lock);
@@ -241,8 +241,6 @@ void gyre__service_close(bool closed) {
   gyre__futex_wake(&service.closed, INT_MAX);
   gyre__lock_give(&service.lock);
 }
-
-void gyre_service_stop(void) { gyre__service_stop(); }
 
 /* ---- cascades ---- */
 

@@ -12,12 +12,12 @@
  * lib/object/refcount.h), and that have no weak reference, no finalizer to run, no `visit` function,
  * and no flag that lets gyre_try_retain() at them.
  *
- *   1. For each v in Y: refs(v) = its local count. It is kept in a table, and the object's local word
+ *   1. For each v in Y: keep its local count in a table, beside refs(v) = 0. The object's local word
  *      holds the number of its entry, marked (GYRE__LOCAL_MARK), so that a reference leads to it.
- *   2. Read each slot of each member once. For a reference to a member take one off its refs, and
+ *   2. Read each slot of each member once. For a reference to a member add one to its refs, and
  *      remember the edge.
- *   3. Mark every member whose refs are not 0 or that is published by now, and all that is reachable
- *      from there along the remembered edges.
+ *   3. Mark every member whose refs are not its local count or that is published by now, and all that
+ *      is reachable from there along the remembered edges.
  *   4. What is not marked is garbage. Its references to objects outside are collected; then each of
  *      its objects dies as any object does, by a look at its shared word after its local count is 0;
  *      then the references to outside are released, which may run program code. All others are
@@ -29,12 +29,12 @@
  * gives it a weak reference or makes it immortal. Suppose v is not marked.
  *
  *   "References stay": the flag was clear at t(v), so nobody but us had removed a reference to v from
- *   any slot: each edge that was taken off in 2 was still there. (Slots are read with acquire: a
+ *   any slot: each edge that was counted in 2 was still there. (Slots are read with acquire: a
  *   thread that removed one before, and put it elsewhere where we have seen it, has published v
  *   before that, and we see the flag.)
  *   "Counts are exact": only we change local counts, and the shared word is 0 as long as the flag is
- *   clear. So refs(v) = 0 means that at t(v) all references to v were in slots of members that 2 saw.
- *   None of these members is marked, since marking follows just the edges that were taken off.
+ *   clear. So refs(v) = its local count means that at t(v) all references to v were in slots of
+ *   members that 2 saw. None of these members is marked, since marking follows just the edges counted.
  *
  * So unmarked objects are referred to by unmarked ones only, and no thread holds a count of one. To
  * get one, U would need a slot of an object that it reaches without it, and there is none; a weak
@@ -42,7 +42,7 @@
  * a slot long ago and counts only now finds that the slot has changed and takes its count back; that
  * is why v dies like any object, with a look at the shared word. A reference that U put into two
  * slots one after the other may be seen twice; then it was published in between, and refs may be
- * negative: such a member is marked. What a thread hands over by a variable or a queue stays counted
+ * more than the local count: such a member is marked. What a thread hands over by a variable or a queue stays counted
  * in our local count, and keeps the object alive whatever U does with it.
  *
  * One rule is the program's (gyre/object.h): who gives its last counted reference away does not use

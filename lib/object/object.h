@@ -224,7 +224,7 @@ GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
 /* Marks the object as touched, unless nobody could ask: a leaf. For threads in LOGGING mode. */
 GYRE_INLINE void gyre__touch(gyre__header *h) {
   /* relaxed: a mark that is there already is as good as a new one: the collector cleared it before
-   * this thread's mode became LOGGING, which orders the two; pairs with gyre__touch_clear(). */
+   * this thread's mode became LOGGING, which orders the two; pairs with gyre__suspect_clear(). */
   uint32_t bits = gyre__load_relaxed(&h->bits);
   if ((bits & (GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED)) != GYRE__BIT_COMPLEX) return;
   /* relaxed: the collector looks after this thread's next handshake, which orders it. */
