@@ -369,23 +369,11 @@ void gyre_unpark(void) {
   gyre_safepoint();
 }
 
-void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
-  if (gyre__lock_try(lock)) return;
-  if (self == NULL || self->park_depth > 0) {
-    gyre__lock_take(lock);
-    return;
-  }
+bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t timeout_ns) {
+  if (gyre__lock_try(lock)) return true;
   /* Who holds the lock may stop the world, so we must not wait for it running. On the way back we
    * may wait, holding the lock, for a world that somebody else stopped: who stops it never wants
    * this lock meanwhile. */
-  leave(self, GYRE__SLOT_PARKED);
-  gyre__lock_take(lock);
-  self->park_depth = 0;
-  gyre__thread_enter(self, GYRE__SLOT_PARKED);
-}
-
-bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t timeout_ns) {
-  if (gyre__lock_try(lock)) return true;
   bool park = self != NULL && self->park_depth == 0;
   if (park) leave(self, GYRE__SLOT_PARKED);
   bool taken = gyre__lock_take_for(lock, timeout_ns);
@@ -394,6 +382,10 @@ bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t
     gyre__thread_enter(self, GYRE__SLOT_PARKED);
   }
   return taken;
+}
+
+void gyre__lock_parked(struct gyre__thread *self, gyre__lock *lock) {
+  (void)gyre__lock_parked_for(self, lock, UINT64_MAX);
 }
 
 /* ---- safepoints ---- */
