@@ -34,6 +34,8 @@ size_t gyre__os_page_size(void);
 /* The memory limit of the container (cgroup v2 or v1) that the process runs in, in bytes; 0 if there
  * is none. */
 uint64_t gyre__os_memory_limit(void);
+/* A number that another process does not know. */
+uint64_t gyre__os_random(void);
 /* The calling thread's processor time in nanoseconds. */
 uint64_t gyre__os_thread_cpu_ns(void);
 

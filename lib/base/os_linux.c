@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -27,6 +28,16 @@ uint64_t gyre__os_thread_cpu_ns(void) {
   struct timespec now;
   (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+uint64_t gyre__os_random(void) {
+  /* The kernel leaves 16 random bytes for the C library: half of them are the stack protector's. */
+  uint64_t word = gyre__clock_ns();
+  const char *bytes = (const char *)(uintptr_t)getauxval(AT_RANDOM);
+  uint64_t given = 0;
+  if (bytes != NULL) memcpy(&given, bytes + sizeof given, sizeof given);
+  word = (word ^ given) * UINT64_C(0x9E3779B97F4A7C15);
+  return word ^ word >> 32;
 }
 
 /* ---- memory ---- */

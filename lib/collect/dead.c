@@ -102,10 +102,6 @@ static void dead_bury(gyre__header *h) {
   gyre__store_relaxed(&h->gc, 0);
 }
 
-static void **link_of(gyre__header *h) {
-  return (void **)(void *)((char *)h + GYRE__LINK_OFFSET(GYRE__TRACKED));
-}
-
 /* The condemned of one page, linked, given back at once. Returns how many bytes. */
 static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *page, bool clear) {
   gyre__header *first = NULL, *last = NULL;
@@ -120,13 +116,12 @@ static uint64_t page_free_dead(struct gyre__objects *self, struct gyre__page *pa
     if (first == NULL)
       first = h;
     else
-      *link_of(last) = h;
+      gyre__link_set(last, GYRE__TRACKED, h);
     last = h;
     count++;
   }
   if (count == 0) return 0;
   uint64_t bytes = (uint64_t)count * page->block_size;
-  *link_of(last) = NULL;
   gyre__heap_free_chain(&self->heap, page, first, last, count);
   return bytes;
 }

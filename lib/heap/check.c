@@ -12,7 +12,7 @@
  * tail or holds a block twice is longer than the page has blocks. */
 static uint32_t check_list(struct gyre__heap *heap, struct gyre__page *page, void *block) {
   uint32_t count = 0;
-  for (; block != NULL; block = *gyre__link(block, (enum gyre__kind)page->kind)) {
+  for (; block != NULL; block = gyre__link_get(block, (enum gyre__kind)page->kind)) {
     HELD((char *)block >= page->start, page);
     uint32_t index = gyre__page_index(page, block);
     HELD(index < page->capacity && gyre__page_block(page, index) == block, page);
@@ -23,15 +23,19 @@ static uint32_t check_list(struct gyre__heap *heap, struct gyre__page *page, voi
 }
 
 static void check_blocks(struct gyre__heap *heap, struct gyre__page *page) {
-  /* acquire: the blocks' links; pairs with the compare-exchange in gyre__page_free_remote(). */
-  uint64_t remote = gyre__load_acquire(&page->remote) & ~GYRE__REMOTE_TELL;
-  uint32_t given_back = check_list(heap, page, (void *)(uintptr_t)remote);
+  uint32_t given_back = check_list(heap, page, gyre__page_remote(page));
   HELD(page->capacity <= page->reserved, page);
   /* relaxed: nobody else changes it now. */
   HELD(gyre__load_relaxed(&page->objects_end) == (page->kind != GYRE__RAW ? page->capacity : 0),
        page);
-  HELD(given_back <= page->used, page);
-  HELD(check_list(heap, page, page->free) + page->used == page->capacity, page);
+  HELD(given_back <= gyre__page_used(page), page);
+  HELD(check_list(heap, page, page->free) + gyre__page_used(page) == page->capacity, page);
+  HELD(!page->full || page->used == 1, page);
+  uint64_t sum = 0;
+  for (void *block = page->free; block != NULL;
+       block = gyre__link_get(block, (enum gyre__kind)page->kind))
+    sum += (uintptr_t)block;
+  HELD(page->sum_is_off || page->sum == sum, page);
 }
 
 /* ---- pages ---- */
@@ -54,11 +58,11 @@ static void check_page_in_use(struct gyre__heap *heap, struct gyre__page *page) 
   HELD(page->side == NULL || gyre__heap_is_pinned(), page);
   check_blocks(heap, page);
   if (page->state == GYRE__PAGE_EMPTY) {
-    HELD(page->kind != GYRE__RAW && page->used == 0 && !page->in_pool, page);
+    HELD(page->kind != GYRE__RAW && page->used == 0 && !page->full && !page->in_pool, page);
     HELD(empty_has(heap, page), page);
     return;
   }
-  HELD(page->in_pool == !page->slow_free, page);
+  HELD(page->in_pool == !page->full, page);
   HELD(page->in_pool == pool_has(heap, page), page);
   HELD(page->in_pool || (page->free == NULL && page->capacity == page->reserved), page);
   /* "One push": a full page hears of the next block that others free. */
@@ -82,6 +86,18 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
   return page->state != GYRE__PAGE_FREE || dirty ? (size_t)1 << segment->page_shift : 0;
 }
 
+/* What is ready counts as used. */
+static void check_ready(struct gyre__heap *heap) {
+  for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
+      for (void *block = heap->ready[kind][size_class]; block != NULL;
+           block = gyre__link_get(block, (enum gyre__kind)kind)) {
+        struct gyre__page *page = gyre__page_of(block);
+        HELD(page->segment->owner == heap && page->state == GYRE__PAGE_USED, page);
+        HELD(page->kind == kind && page->size_class == size_class, page);
+      }
+}
+
 /* ---- the heap ---- */
 
 /* "Free first", the table, and the list's links. Returns the bytes in pages. */
@@ -89,7 +105,7 @@ static size_t check_segments(struct gyre__heap *heap) {
   size_t committed = 0;
   struct gyre__segment *prev = NULL;
   for (struct gyre__segment *segment = heap->segments; segment != NULL; segment = segment->next) {
-    HELD(segment->owner == heap && segment->owner_id == heap->thread.base.id, segment);
+    HELD(segment->owner == heap, segment);
     HELD(segment->prev == prev, segment);
     HELD(gyre__segment_of(segment->base) == segment, segment);
     HELD(prev == NULL || prev->free_pages != 0 || segment->free_pages == 0, segment);
@@ -116,5 +132,6 @@ void gyre__heap_check_slot(struct gyre__heap *heap) {
   /* relaxed: nobody else changes it now. */
   HELD(committed == gyre__load_relaxed(&heap->committed_bytes), NULL);
   HELD(gyre__load_relaxed(&heap->cached_bytes) <= committed, NULL);
+  check_ready(heap);
   check_large(heap);
 }

@@ -26,7 +26,8 @@ void gyre__debug_block_made(void *block, enum gyre__kind kind) {
   *mark_of(block, kind) = mark_for(block);
 }
 
-void gyre__debug_block_out(const struct gyre__page *page, void *block) {
+void gyre__debug_block_out(void *block) {
+  const struct gyre__page *page = gyre__page_of(block);
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   if (!page->is_large) {
     GYRE_REQUIRE(*mark_of(block, kind) == mark_for(block),

@@ -12,32 +12,39 @@
 void (*gyre__heap_before_refill)(struct gyre__heap *self);
 void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 
-static void *page_take_block(struct gyre__page *page, enum gyre__kind kind) {
-  void *block = page->free;
-  page->free = *gyre__link(block, kind);
-  page->used++;
-  gyre__debug_block_out(page, block);
-  return block;
+/* Makes blocks of the pool ready without taking another page. False if it has none. */
+static bool pool_refill(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  /* Whatever was called before this may have freed a block of a full page. */
+  if (self->ready[kind][size_class] != NULL) return true;
+  struct gyre__page *page = gyre__page_find(self, kind, size_class);
+  if (page != NULL) gyre__page_make_ready(self, page);
+  return page != NULL;
+}
+
+/* The same with another page. */
+static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  struct gyre__page *page = gyre__page_add(self, kind, size_class);
+  if (page != NULL) gyre__page_make_ready(self, page);
+  return page != NULL;
 }
 
 void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
-  struct gyre__page *page = gyre__page_find(self, kind, size_class);
-  if (page == NULL && gyre__heap_before_refill != NULL) {
+  bool is_ready = pool_refill(self, kind, size_class);
+  if (!is_ready && gyre__heap_before_refill != NULL) {
     gyre__heap_before_refill(self);
-    page = gyre__page_find(self, kind, size_class);
+    is_ready = pool_refill(self, kind, size_class);
   }
   unsigned step = 0;
-  while (page == NULL) {
-    page = gyre__page_add(self, kind, size_class);
-    if (page != NULL) break;
+  while (!is_ready) {
+    if (pool_grow(self, kind, size_class)) break;
     if (!gyre__memory_make_room(self, gyre__class_size(size_class), &step)) {
       errno = ENOMEM;
       return NULL;
     }
-    page = gyre__page_find(self, kind, size_class);
+    is_ready = pool_refill(self, kind, size_class);
   }
-  return page_take_block(page, kind);
+  return gyre__heap_take(&self->ready[kind][size_class], kind);
 }
 
 void *gyre__heap_alloc_fault(void) {
@@ -50,9 +57,20 @@ void *gyre__heap_alloc_large(struct gyre__heap *self, enum gyre__kind kind, size
   return gyre__large_alloc(self, kind, size, alignment, kind != GYRE__RAW);
 }
 
-/* ---- freeing ---- */
+_Noreturn void gyre__heap_corrupted(const void *block) {
+  gyre__die(__FILE__, __LINE__,
+            "corrupted: block %p of %u bytes was freed twice, or written to after it was freed",
+            block, gyre__page_of(block)->block_size);
+}
 
-void gyre__heap_page_emptied(struct gyre__heap *self, struct gyre__page *page) {
+/* ---- pages ---- */
+
+void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page) {
+  if (page->full) {
+    if (gyre__page_keep_full(self, page)) return;
+    gyre__page_unfull(self, page);
+    if (--page->used != 0) return;
+  }
   /* The last page of its pool stays, whatever it was the last of. */
   if (GYRE_LIKELY(page->in_pool && page->prev == NULL && page->next == NULL)) return;
   gyre__page_retire(self, page);
@@ -64,14 +82,71 @@ static bool page_is_ours(const struct gyre__heap *self, const struct gyre__page 
   return gyre__load_relaxed(&page->owner) == self->thread.base.id;
 }
 
+/* ---- batches ----
+ *
+ * A block of another slot's page is not sent home at once: the line that the owner looks at for such
+ * blocks would go back and forth for each. It waits with its neighbours, in a table that has a place for
+ * each page that was freed into lately (pages that hash to one place push each other out), until there
+ * are some KiB of them, or the thread parks, ends, purges, or looks after its heap for another reason.
+ * One atomic operation sends them all, and the owner need not look at any of them (page.c). (snmalloc
+ * gathers by owner, and since version 0.7 by page too.) What a thread holds back is bounded by
+ * GYRE__BATCHES times BATCH_BYTES, or one block each.
+ */
+#define BATCH_BYTES 4096u
+
+static struct gyre__batch *batch_of(struct gyre__heap *self, const struct gyre__page *page) {
+  uint32_t hash = (uint32_t)((uintptr_t)page / sizeof *page) * UINT32_C(0x9E3779B1);
+  return &self->batches[hash >> 27];
+}
+_Static_assert(GYRE__BATCHES == 1 << (32 - 27), "batch_of()");
+
+static void batch_send(struct gyre__heap *self, struct gyre__batch *batch) {
+  struct gyre__page *page = batch->page;
+  batch->page = NULL;
+  self->batched--;
+  gyre__page_free_remote(page, batch->first, batch->last, batch->count);
+}
+
+static void batch_start(struct gyre__heap *self, struct gyre__batch *batch, struct gyre__page *page,
+                        void *block) {
+  uint32_t room = BATCH_BYTES / page->block_size;
+  gyre__link_set(block, (enum gyre__kind)page->kind, NULL);
+  *batch = (struct gyre__batch){page, block, block, 1, room};
+  self->batched++;
+  if (room <= 1) batch_send(self, batch);
+}
+
+static void batch_add(struct gyre__heap *self, struct gyre__page *page, void *block) {
+  struct gyre__batch *batch = batch_of(self, page);
+  if (GYRE_UNLIKELY(batch->page != page)) {
+    if (batch->page != NULL) batch_send(self, batch);
+    batch_start(self, batch, page, block);
+    return;
+  }
+  gyre__link_set(block, (enum gyre__kind)page->kind, batch->first);
+  batch->first = block;
+  if (GYRE_UNLIKELY(++batch->count >= batch->room)) batch_send(self, batch);
+}
+
+void gyre__heap_send(struct gyre__heap *self) {
+  if (GYRE_LIKELY(self->batched == 0)) return;
+  for (unsigned i = 0; i < GYRE__BATCHES; i++)
+    if (self->batches[i].page != NULL) batch_send(self, &self->batches[i]);
+}
+
+/* ---- freeing ---- */
+
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block) {
   if (page->is_large) {
     gyre__large_free(self, page);
   } else if (page_is_ours(self, page)) {
-    if (page->slow_free) gyre__page_unfull(self, page);
     gyre__heap_free_local(self, page, block, (enum gyre__kind)page->kind);
+  } else if (self->thread.base.id != 0 && &self->thread.base == gyre__self) {
+    batch_add(self, page, block);
   } else {
-    gyre__page_free_remote(page, block, block);
+    /* A thread that is not attached, or one that stands in for another, which it leaves as it is. */
+    gyre__link_set(block, (enum gyre__kind)page->kind, NULL);
+    gyre__page_free_remote(page, block, block, 1);
   }
 }
 
@@ -80,20 +155,21 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
   enum gyre__kind kind = (enum gyre__kind)page->kind;
 #ifdef GYRE_DEBUG
   for (void *block = first, *next; block != NULL; block = next) {
-    next = block != last ? *gyre__link(block, kind) : NULL;
+    next = block != last ? gyre__link_get(block, kind) : NULL;
     gyre__debug_block_in(page, block, kind);
   }
 #endif
   if (page->is_large) {
     gyre__large_free(self, page);
   } else if (page_is_ours(self, page)) {
-    if (page->slow_free) gyre__page_unfull(self, page);
-    *gyre__link(last, kind) = page->free;
+    if (page->full) gyre__page_unfull(self, page);
+    gyre__link_set(last, kind, page->free);
     page->free = first;
+    page->sum_is_off = 1;
     page->used -= count;
-    if (page->used == 0) gyre__heap_page_emptied(self, page);
+    if (page->used == 0) gyre__heap_page_idle(self, page);
   } else {
-    gyre__page_free_remote(page, first, last);
+    gyre__page_free_remote(page, first, last, count);
   }
 }
 
@@ -129,12 +205,16 @@ bool gyre__heap_is_pinned(void) { return !gyre__heap_pin_is_over(gyre__heap_pin_
 
 /* ---- hooks ---- */
 
+uint64_t gyre__link_key;
+
+/* A slot's memory is zero, which is how an empty heap begins. The first slot is made before there is any
+ * block, under a lock that every later one takes. */
 static void heap_init(struct gyre__thread *slot) {
-  struct gyre__heap *heap = (struct gyre__heap *)slot;
-  for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
-    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      heap->pool[kind][size_class] = &gyre__page_none;
+  (void)slot;
+  if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
 }
+
+static void heap_idling(struct gyre__thread *self) { gyre__heap_send((struct gyre__heap *)self); }
 
 /* Slots whose large_lock is held for the fork. */
 static uint32_t fork_slots;
@@ -172,6 +252,7 @@ static void fork_child(void) {
 static void __attribute__((constructor(101))) heap_setup(void) {
   gyre__thread_hooks.slot_init[0] = heap_init;
   gyre__thread_hooks.heap_leaving = gyre__purge_leaving;
+  gyre__thread_hooks.heap_idling = heap_idling;
   gyre__thread_hooks.heap = gyre__purge_at_safepoint;
   gyre__thread_hooks.fork_prepare[0] = fork_prepare;
   gyre__thread_hooks.fork_parent[0] = fork_parent;

@@ -34,8 +34,30 @@ enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
 #define GYRE__MEDIUM_PAGE_SHIFT 19 /* classes up to 64 KiB */
 
 /* Where the link of a free block lies: past the header in object pages, so that the header's shared
- * word stays as the last object left it. */
+ * word stays as the last object left it.
+ *
+ * A link is the next block's address, exclusive-or gyre__link_key: a program that writes to a block it
+ * has freed, or beyond the end of its neighbour, does not choose where the next block comes from (the
+ * idea is glibc's "safe linking"). The key's highest bit is set, and no address's is, so every link has
+ * it. Whoever takes a block off a list clears its link; so a block that was freed twice comes up a
+ * second time without one. That is found when it does, not when it is freed: a free that looked at the
+ * block would have to wait for its cache line, which costs a fifth when blocks are freed at random in
+ * a large heap. A page that seems empty because of such a free is found out by page->sum. */
 #define GYRE__LINK_OFFSET(kind) ((kind) == GYRE__RAW ? 0u : (unsigned)GYRE_HEADER_SIZE)
+#define GYRE__LINK_BIT (UINT64_C(1) << 63)
+typedef uint64_t __attribute__((may_alias)) gyre__link_word;
+/* Made when the first slot is; constant from then on. */
+extern uint64_t gyre__link_key;
+
+GYRE_INLINE gyre__link_word *gyre__link_at(const void *block, enum gyre__kind kind) {
+  return (gyre__link_word *)(void *)((uintptr_t)block + GYRE__LINK_OFFSET(kind));
+}
+GYRE_INLINE void *gyre__link_get(const void *block, enum gyre__kind kind) {
+  return (void *)(uintptr_t)(*gyre__link_at(block, kind) ^ gyre__link_key);
+}
+GYRE_INLINE void gyre__link_set(void *block, enum gyre__kind kind, const void *next) {
+  *gyre__link_at(block, kind) = (uintptr_t)next ^ gyre__link_key;
+}
 
 struct gyre__segment;
 
@@ -44,23 +66,25 @@ struct gyre__segment;
  * a large block need not.) */
 struct __attribute__((aligned(16))) gyre__page {
   /* -- the slot's thread, or whoever has the slot taken, or the collector in a stopped world -- */
-  void *free;        /* blocks free for allocation, linked at GYRE__LINK_OFFSET */
-  uint32_t used;     /* blocks handed out and not found free again; remote frees not found count */
-  uint32_t capacity; /* blocks that were ever linked; the rest of the page is untouched */
-  uint32_t counted;  /* of `used`, what the heap's statistics know of */
-  /* Set to 1 when a free must take the slow path: the page is full and its pool does not know it,
-   * or it is large. */
-  uint8_t slow_free;
+  void *free; /* blocks that came back, linked at GYRE__LINK_OFFSET */
+  /* Blocks handed out, on the pool's ready list, or freed by others and not found yet. In a full page
+   * 1 instead: it counts the frees until something has to be done. gyre__page_used(). */
+  uint32_t used;
+  uint32_t capacity;   /* blocks that were ever linked; the rest of the page is untouched */
+  uint32_t counted;    /* of the blocks used, what the heap's statistics know of */
+  uint8_t full;        /* all blocks are used, and the pool does not know the page */
   uint8_t in_pool;     /* linked into its pool's list; full pages are not */
   uint8_t state;       /* enum gyre__page_state */
   uint8_t dirty;       /* the memory beyond `capacity` may not be zero */
+  uint8_t sum_is_off;  /* the sum below is not known */
   uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
   struct gyre__page *next, *prev; /* the pool's list; empty pages: the heap's empty list, by next */
   /* Grace period after which it may change its kind. Large: the pin that must be over before its
    * memory may go. */
   uint64_t empty_ticket;
+  uint64_t sum; /* of the addresses of the blocks on the free list */
   /* -- constant while the page is in use -- */
-  gyre__atomic_u32 owner; /* slot id */
+  gyre__atomic_u32 owner; /* slot id; large: 0, so that no thread takes the block for a pool's */
   uint32_t block_size;    /* large: at most UINT32_MAX */
   uint32_t reserved;      /* blocks that fit */
   uint8_t kind;
@@ -77,10 +101,9 @@ struct __attribute__((aligned(16))) gyre__page {
   /* Object pages: blocks that may hold objects, which is `capacity`; 0 when the page is not in use
    * or raw. While it is not 0, the constants above are. */
   gyre__atomic_u32 objects_end;
-  uint64_t unused_;
   /* -- atomic -- */
-  /* Blocks freed by other threads, linked as above; or, when there are none, GYRE__REMOTE_TELL if
-   * the owner wants to be told of the next one. lib/heap/page.c. */
+  /* Blocks freed by other threads, linked as above: how many they are, and the first one's number; or,
+   * when there are none, GYRE__REMOTE_TELL if the owner wants to be told of the next. lib/heap/page.c. */
   gyre__atomic_u64 remote;
   /* Merge queue (lib/object): bit i: a block in the i-th 64th of the page is queued for a merge.
    * Who changes it from 0 pushes the page onto the owner's stack. */
@@ -88,7 +111,8 @@ struct __attribute__((aligned(16))) gyre__page {
   struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
-  uint64_t unused2_[4];
+  uint64_t unused2_[3];
+  uint32_t large_owner; /* large tracked blocks: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
    */
@@ -106,13 +130,23 @@ enum gyre__page_state {
 };
 #define GYRE__REMOTE_TELL UINT64_C(1)
 
+/* Blocks of one page of another slot, gathered to be sent in one go: heap.c. */
+struct gyre__batch {
+  struct gyre__page *page; /* NULL: empty */
+  void *first, *last;
+  uint32_t count, room; /* how many more fit */
+};
+#define GYRE__BATCHES 32
+
 struct gyre__segment {
   /* -- constant while the segment is mapped -- */
   char *base;
   uint32_t page_shift;
   uint32_t page_count;
-  uint32_t owner_id;
   struct gyre__heap *owner;
+  /* The same if its pages are small ones, else NULL: a free compares it with the thread's own heap, and
+   * learns both at once. */
+  struct gyre__heap *small_owner;
   /* -- the slot's thread, or whoever has the slot taken -- */
   uint64_t free_pages;               /* bit i: pages[i] is free */
   uint64_t dirty_pages;              /* bit i: it is free, and its memory has not been given back */
@@ -123,16 +157,24 @@ struct gyre__segment {
   gyre__atomic_u64 promoted_pages;
   /* -- under metadata_lock -- */
   size_t list_index; /* where gyre__segment_list() has it */
-  uint64_t unused_[6];
+  uint64_t unused_[5];
   struct gyre__page pages[];
 };
 
 /* A slot's heap. Owner-only unless it says otherwise. */
 struct gyre__heap {
   struct gyre__thread thread;
-  /* The page each pool allocates from: head of its list; never NULL (gyre__page_none when empty,
-   * whose free list is empty for ever). */
+  /* What each pool hands out next: a list of blocks, of the page at the head of its pool and, before
+   * them, of full pages. NULL when it has run dry, and always in the stand-in of threads that are not
+   * attached. (mimalloc and snmalloc keep such lists too.) */
+  void *ready[GYRE__KINDS][GYRE__SIZE_CLASSES];
+  /* The pages of each pool that have free blocks or may have, the one that `ready` came from first. */
   struct gyre__page *pool[GYRE__KINDS][GYRE__SIZE_CLASSES];
+  /* Of blocks of full pages on the ready lists: how many there are at most, and what comes after them. */
+  struct gyre__strays {
+    uint32_t count;
+    void *rest;
+  } strays[GYRE__KINDS][GYRE__SIZE_CLASSES];
   /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and
    * class. */
   struct gyre__page *empty[GYRE__KINDS - 1][GYRE__SIZE_CLASSES];
@@ -142,9 +184,12 @@ struct gyre__heap {
   uint64_t empty_oldest_ns; /* none of them has been empty for longer than since then */
   uint64_t tick_ns;         /* when we last looked for pages to purge */
   uint32_t slow_count;      /* slow allocations, modulo 2^32 */
+  uint32_t batched;         /* batches below that are not empty */
   bool in_oom_handler;
   struct gyre__deferred grace_node; /* purges when empty pages may go */
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
+  /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
+  struct gyre__batch batches[GYRE__BATCHES];
   /* Large tracked objects of this slot. */
   gyre__lock large_lock;
   struct gyre__page *large;
@@ -167,8 +212,6 @@ struct gyre__heap {
 _Static_assert(sizeof(struct gyre__segment) == 128, "pages begin at a cache line");
 _Static_assert(sizeof(struct gyre__page) == 256, "a shift finds a page, and its lines are whole");
 _Static_assert(sizeof(struct gyre__heap) <= GYRE__SLOT_BYTES, "a slot has room for its heap");
-
-extern struct gyre__page gyre__page_none;
 
 /* Bits of an address that a program may get from the system. */
 #if defined(__x86_64__)
@@ -230,12 +273,10 @@ GYRE_INLINE struct gyre__heap *gyre__heap_self(void) {
 
 /* Debug builds look at every block that comes and goes: lib/heap/debug.c. */
 #ifdef GYRE_DEBUG
-void gyre__debug_block_out(const struct gyre__page *page, void *block);
+void gyre__debug_block_out(void *block);
 void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind);
 #else
-GYRE_INLINE void gyre__debug_block_out(const struct gyre__page *page, void *block) {
-  (void)page, (void)block;
-}
+GYRE_INLINE void gyre__debug_block_out(void *block) { (void)block; }
 GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block,
                                       enum gyre__kind kind) {
   (void)page, (void)block, (void)kind;
@@ -252,48 +293,58 @@ void *gyre__heap_alloc_large(struct gyre__heap *self, enum gyre__kind kind, size
 /* NULL with errno ENOMEM, for fault injection. */
 void *gyre__heap_alloc_fault(void);
 
+/* The block has no link, though it is on a free list. */
+_Noreturn void gyre__heap_corrupted(const void *block);
+
+/* Takes the first block of a list that has one. Objects are cleared by their makers. */
+GYRE_INLINE void *gyre__heap_take(void **list, enum gyre__kind kind) {
+  void *block = *list;
+  void *next = gyre__link_get(block, kind);
+  if (GYRE_UNLIKELY((intptr_t)next < 0)) gyre__heap_corrupted(block);
+  *list = next;
+  if (kind == GYRE__RAW) *gyre__link_at(block, kind) = 0;
+  gyre__debug_block_out(block);
+  return block;
+}
+
 /* A block of a size class; NULL with errno ENOMEM. Object kinds: of at least 32 bytes (the link
  * lies past the header); the header's shared word is as the last object left it (0 in fresh
  * memory), everything else is undefined. `self` is attached. Never a safepoint. */
 GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind,
                                    unsigned size_class) {
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
-  struct gyre__page *page = self->pool[kind][size_class];
-  char *block = (char *)page->free;
-  if (GYRE_LIKELY(block != NULL)) {
-    page->free = *(void **)(void *)(block + GYRE__LINK_OFFSET(kind));
-    page->used++;
-    gyre__debug_block_out(page, block);
-    return block;
-  }
-  return gyre__heap_alloc_slow(self, kind, size_class);
+  void **ready = &self->ready[kind][size_class];
+  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__heap_alloc_slow(self, kind, size_class);
+  return gyre__heap_take(ready, kind);
 }
 
 /* The same for an object kind, with kind and class as the index of the pool (kind *
  * GYRE__SIZE_CLASSES + class), if the pool has a block at hand; otherwise NULL, and the caller goes
  * on to gyre__heap_alloc(). */
 GYRE_INLINE void *gyre__heap_pop(struct gyre__heap *self, unsigned pool) {
-  struct gyre__page *page = (&self->pool[0][0])[pool];
-  char *block = (char *)page->free;
-  if (GYRE_UNLIKELY(block == NULL) || GYRE_FAULT_IS_ARMED()) return NULL;
-  page->free = *(void **)(void *)(block + GYRE_HEADER_SIZE);
-  page->used++;
-  gyre__debug_block_out(page, block);
-  return block;
+  void **ready = &(&self->ready[0][0])[pool];
+  if (GYRE_UNLIKELY(*ready == NULL) || GYRE_FAULT_IS_ARMED()) return NULL;
+  return gyre__heap_take(ready, GYRE__TRACKED);
 }
 
-/* Gives back a block that the fast path cannot: another slot's, a full page's, a large one. */
+/* Gives back a block that the fast path cannot: another slot's, or a large one. */
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block);
 
-/* The page's last block came back. */
-void gyre__heap_page_emptied(struct gyre__heap *self, struct gyre__page *page);
+/* The page's last block came back, or a block of a full page. */
+void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page);
+
+/* How many of the page's blocks are not on its free list. */
+GYRE_INLINE uint32_t gyre__page_used(const struct gyre__page *page) {
+  return page->full ? page->reserved : page->used;
+}
 
 /* Puts a block onto its page's free list: the owner's path. */
 GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__page *page,
                                        void *block, enum gyre__kind kind) {
-  *(void **)(void *)((char *)block + GYRE__LINK_OFFSET(kind)) = page->free;
+  gyre__link_set(block, kind, page->free);
   page->free = block;
-  if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_emptied(self, page);
+  page->sum += (uintptr_t)block;
+  if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_idle(self, page);
 }
 
 /* Gives a block back, from any thread. For object kinds the caller has left the header's gc byte 0
@@ -305,7 +356,7 @@ GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *pag
   gyre__debug_block_in(page, block, kind);
   /* relaxed: our own id is never stale: a page changes hands only with its segment, when no block
    * of it is left; pairs with the store in segment_new(). */
-  if (GYRE_LIKELY(gyre__load_relaxed(&page->owner) == self->thread.base.id && !page->slow_free))
+  if (GYRE_LIKELY(gyre__load_relaxed(&page->owner) == self->thread.base.id))
     gyre__heap_free_local(self, page, block, kind);
   else
     gyre__heap_free_slow(self, page, block);
@@ -318,9 +369,8 @@ void gyre__heap_unpin(void);
 /* Is one under way? */
 bool gyre__heap_is_pinned(void);
 
-/* Frees the garbage of a page in one go: `count` blocks linked from first to last at
- * GYRE__LINK_OFFSET, all of this page. Any thread. One atomic operation if the page is another
- * slot's. */
+/* Frees the garbage of a page in one go: `count` blocks linked from first to last by gyre__link_set(),
+ * all of this page. Any thread. One atomic operation if the page is another slot's. */
 void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
                            void *last, uint32_t count);
 

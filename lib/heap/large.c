@@ -114,9 +114,7 @@ static void list_add(struct gyre__heap *owner, struct gyre__page *page) {
 }
 
 static void list_remove(struct gyre__page *page) {
-  /* relaxed: constant; pairs with the store in page_make(). */
-  struct gyre__heap *owner =
-      (struct gyre__heap *)gyre__thread_slot(gyre__load_relaxed(&page->owner));
+  struct gyre__heap *owner = (struct gyre__heap *)gyre__thread_slot(page->large_owner);
   gyre__lock_take(&owner->large_lock);
   if (page->large_next != NULL) page->large_next->large_prev = page->large_prev;
   if (page->large_prev != NULL)
@@ -148,11 +146,8 @@ static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kin
   page->large_backend = (uint8_t)backend;
   page->kind = (uint8_t)kind;
   page->state = GYRE__PAGE_USED;
-  page->slow_free = 1;
   page->used = page->capacity = page->reserved = 1;
-  /* relaxed: before the block is handed out; pairs with the loads in gyre__heap_free() and
-   * list_remove(). */
-  gyre__store_relaxed(&page->owner, self->thread.base.id);
+  page->large_owner = self->thread.base.id;
   /* relaxed: before the page is on the list, whose lock orders it. */
   if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
   page_place(page, base, bytes, size);
@@ -179,7 +174,7 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
   count_in(bytes);
   struct gyre__page *page = page_make(self, kind, backend, base, bytes, size, alignment);
   if (kind == GYRE__TRACKED) list_add(self, page);
-  if (!zero) gyre__debug_block_out(page, page->start);
+  if (!zero) gyre__debug_block_out(page->start);
   return page->start;
 }
 

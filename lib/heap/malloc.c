@@ -1,52 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* The raw functions of gyre/heap.h. Fast paths first: a class, a pool, a block; everything else is
- * a call. */
+/* The raw functions of gyre/heap.h. The fast paths are in raw.h; everything else is a call. */
 #include <errno.h>
 #include <string.h>
 
 #include "lib/heap/page.h"
+#include "lib/heap/raw.h"
 
 #define ALIGNMENT_MAX ((size_t)1 << 30)
 
-/* The heap of a thread's handle; a stand-in with id 0 has none. */
-static struct gyre__heap *heap_of(gyre_thread *self) { return (struct gyre__heap *)(void *)self; }
-
-static bool heap_is_attached(const struct gyre__heap *heap) { return heap->thread.base.id != 0; }
-
 static struct gyre__heap *heap_given(gyre_thread *self) {
   GYRE_ASSERT(self == gyre__self && self->id != 0);
-  return heap_of(self);
+  return gyre__raw_heap(self);
 }
 
 /* ---- allocating ---- */
 
-/* Attaches the thread; NULL with errno ENOMEM. */
-static struct gyre__heap *heap_attach(void) {
-  struct gyre__heap *heap = gyre__heap_self();
+/* The heap of the calling thread, which is attached if need be; NULL with errno ENOMEM. */
+static struct gyre__heap *heap_attached(struct gyre__heap *heap) {
+  if (GYRE_LIKELY(heap->thread.base.id != 0)) return heap;
+  heap = gyre__heap_self();
   if (heap == NULL) errno = ENOMEM;
   return heap;
 }
 
-static GYRE_NOINLINE void *malloc_slow(struct gyre__heap *heap, size_t size) {
-  if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+void *gyre__raw_malloc_slow(struct gyre__heap *heap, size_t size) {
+  heap = heap_attached(heap);
+  if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
-}
-
-GYRE_INLINE void *heap_malloc(struct gyre__heap *heap, size_t size) {
-  if (GYRE_LIKELY(size <= GYRE__CLASS_MAX && heap_is_attached(heap)))
-    return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
-  return malloc_slow(heap, size);
 }
 
 static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
   if (bytes > GYRE__CLASS_MAX) {
-    if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+    heap = heap_attached(heap);
+    if (heap == NULL) return NULL;
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void *block = heap_malloc(heap, bytes);
+  void *block = gyre__raw_malloc(heap, bytes);
   if (block != NULL) memset(block, 0, bytes);
   return block;
 }
@@ -65,8 +57,9 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
     errno = EINVAL;
     return NULL;
   }
-  if (alignment <= 16) return heap_malloc(heap, size);
-  if (!heap_is_attached(heap) && (heap = heap_attach()) == NULL) return NULL;
+  if (alignment <= 16) return gyre__raw_malloc(heap, size);
+  heap = heap_attached(heap);
+  if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
   return gyre__heap_alloc(heap, GYRE__RAW, aligned_class(size, alignment));
@@ -74,26 +67,17 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
 
 /* ---- freeing ---- */
 
-static GYRE_NOINLINE void free_large(struct gyre__heap *heap, void *block) {
-  GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
-               "invalid pointer: %p is not a block of this library", block);
-  gyre__large_free(heap, (struct gyre__page *)block - 1);
-}
-
-/* A thread that is not attached frees like a stranger: its id is nobody's. */
-GYRE_INLINE void heap_free(struct gyre__heap *heap, void *block) {
-  struct gyre__segment *segment = gyre__segment_of(block);
-  if (GYRE_UNLIKELY(segment == NULL)) {
-    if (block != NULL) free_large(heap, block);
+void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment, void *block) {
+  if (segment == NULL) {
+    if (block == NULL) return;
+    GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
+                 "invalid pointer: %p is not a block of this library", block);
+    gyre__large_free(heap, (struct gyre__page *)block - 1);
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
   gyre__debug_block_in(page, block, GYRE__RAW);
-  /* The segment's copy of the owner: one line for all its pages. */
-  if (GYRE_LIKELY(segment->owner_id == heap->thread.base.id && !page->slow_free))
-    gyre__heap_free_local(heap, page, block, GYRE__RAW);
-  else
-    gyre__heap_free_slow(heap, page, block);
+  gyre__heap_free_slow(heap, page, block);
 }
 
 /* ---- changing sizes ---- */
@@ -104,16 +88,16 @@ static bool size_fits(size_t size, size_t usable) {
 }
 
 static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
-  void *moved = heap_malloc(heap, size);
+  void *moved = gyre__raw_malloc(heap, size);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
-  heap_free(heap_of(gyre__self), block);
+  gyre__raw_free(gyre__raw_heap(gyre__self), block);
   return moved;
 }
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
-  if (block == NULL) return heap_malloc(heap, size);
+  if (block == NULL) return gyre__raw_malloc(heap, size);
   struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   size_t usable = gyre__page_usable(page);
@@ -127,26 +111,26 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
 
 /* ---- the public functions ---- */
 
-void *gyre_malloc(size_t size) { return heap_malloc(heap_of(gyre__self), size); }
+void *gyre_malloc(size_t size) { return gyre__raw_malloc(gyre__raw_heap(gyre__self), size); }
 
-void gyre_free(void *block) { heap_free(heap_of(gyre__self), block); }
+void gyre_free(void *block) { gyre__raw_free(gyre__raw_heap(gyre__self), block); }
 
 void *gyre_calloc(size_t count, size_t size) {
-  return heap_calloc(heap_of(gyre__self), count, size);
+  return heap_calloc(gyre__raw_heap(gyre__self), count, size);
 }
 
 void *gyre_realloc(void *block, size_t size) {
-  return heap_realloc(heap_of(gyre__self), block, size);
+  return heap_realloc(gyre__raw_heap(gyre__self), block, size);
 }
 
 void *gyre_aligned_alloc(size_t alignment, size_t size) {
-  return heap_aligned_alloc(heap_of(gyre__self), alignment, size);
+  return heap_aligned_alloc(gyre__raw_heap(gyre__self), alignment, size);
 }
 
 void gyre_free_sized(void *block, size_t size) {
   GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
   (void)size;
-  heap_free(heap_of(gyre__self), block);
+  gyre__raw_free(gyre__raw_heap(gyre__self), block);
 }
 
 size_t gyre_usable_size(const void *block) {
@@ -154,7 +138,7 @@ size_t gyre_usable_size(const void *block) {
 }
 
 void *gyre_thread_malloc(gyre_thread *self, size_t size) {
-  return heap_malloc(heap_given(self), size);
+  return gyre__raw_malloc(heap_given(self), size);
 }
 
 void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size) {
@@ -169,10 +153,10 @@ void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size
   return heap_aligned_alloc(heap_given(self), alignment, size);
 }
 
-void gyre_thread_free(gyre_thread *self, void *block) { heap_free(heap_given(self), block); }
+void gyre_thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }
 
 void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size) {
   GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
   (void)size;
-  heap_free(heap_given(self), block);
+  gyre__raw_free(heap_given(self), block);
 }

@@ -11,9 +11,15 @@
  *      +---- grace --- EMPTY -+---+        (object pages only)
  *
  * A pool is a list of pages that have a free block, or may have: some were freed by other threads,
- * or some have never been linked. Full pages are on no list; their first free links them again. The
- * last page of a pool stays in it when it empties, so that a program that allocates and frees one
- * block in turn does not take a page and give it back each time.
+ * or some have never been linked. Full pages are on no list; a free in one links it again, or is handed
+ * out next (gyre__page_keep_full()). The last page of a pool stays in it when it empties, so that a
+ * program that allocates and frees one block in turn does not take a page and give it back each time.
+ *
+ * Two lists. A block that comes back goes to its page's free list. Blocks are handed out from the pool's
+ * ready list; when that has run dry, the free list of the first page becomes the ready list, whole. So
+ * an allocation touches the heap and the block, a free the block and its page; neither counts what
+ * the other does, and a page is empty when all its blocks are on its own list. (The two lists are
+ * mimalloc's and snmalloc's.)
  *
  * Blocks are linked into a free list some 4 KiB at a time, so that memory nobody asked for stays
  * untouched.
@@ -25,7 +31,9 @@
  * or lose its memory, only after a grace period. When a page changes, its memory is dirty: then
  * linking a block of an object page zeroes its header.
  *
- * Frees by other threads. page->remote is 0, or GYRE__REMOTE_TELL, or a list of blocks:
+ * Frees by other threads come in batches (heap.c). page->remote is 0, or GYRE__REMOTE_TELL, or a list of
+ * blocks, of which it says the first and how many they are, so that the owner takes the list without
+ * looking at a block:
  *
  *          owner: page is full                other: free (must push the page onto heap->news)
  *     0 -------------------------> TELL ---------------------------------------------------> list
@@ -45,14 +53,13 @@
 
 #define EXTEND_BYTES 4096u
 
-struct gyre__page gyre__page_none;
-
 /* ---- figures ---- */
 
 void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
-  size_t change = (size_t)page->used - page->counted;
+  uint32_t used = gyre__page_used(page);
+  size_t change = (size_t)used - page->counted;
   if (change == 0) return;
-  page->counted = page->used;
+  page->counted = used;
   gyre__figure_add(&heap->live_blocks, change);
   gyre__figure_add(&heap->live_bytes, change * page->block_size);
 }
@@ -63,27 +70,19 @@ static struct gyre__page **pool_of(struct gyre__heap *heap, const struct gyre__p
   return &heap->pool[page->kind][page->size_class];
 }
 
-static struct gyre__page *pool_first(struct gyre__page *const *pool) {
-  return *pool != &gyre__page_none ? *pool : NULL;
-}
-
-static void pool_set_first(struct gyre__page **pool, struct gyre__page *page) {
-  *pool = page != NULL ? page : &gyre__page_none;
-}
-
 static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
   struct gyre__page **pool = pool_of(heap, page);
-  struct gyre__page *first = pool_first(pool);
+  struct gyre__page *first = *pool;
   page->prev = NULL;
   page->next = first;
   if (first != NULL) first->prev = page;
   page->in_pool = 1;
-  pool_set_first(pool, page);
+  *pool = page;
 }
 
 /* Behind the head: what the pool allocates from at the moment stays in the cache. */
 static void pool_put_second(struct gyre__heap *heap, struct gyre__page *page) {
-  struct gyre__page *first = pool_first(pool_of(heap, page));
+  struct gyre__page *first = *pool_of(heap, page);
   if (first == NULL) {
     pool_put_first(heap, page);
     return;
@@ -100,7 +99,7 @@ static void pool_remove(struct gyre__heap *heap, struct gyre__page *page) {
   if (page->prev != NULL)
     page->prev->next = page->next;
   else
-    pool_set_first(pool_of(heap, page), page->next);
+    *pool_of(heap, page) = page->next;
   page->next = page->prev = NULL;
   page->in_pool = 0;
 }
@@ -122,18 +121,36 @@ static void news_push(struct gyre__heap *owner, struct gyre__page *page) {
   } while (!gyre__cas_weak_release(&owner->news, &head, (void *)page));
 }
 
-void gyre__page_free_remote(struct gyre__page *page, void *first, void *last) {
+/* The states of page->remote, above. Blocks have numbers up to 4,096. */
+#define REMOTE_FIRST_SHIFT 1
+#define REMOTE_COUNT_SHIFT 32
+
+static uint64_t remote_list(uint32_t first, uint64_t count) {
+  return count << REMOTE_COUNT_SHIFT | (uint64_t)first << REMOTE_FIRST_SHIFT;
+}
+
+static uint32_t remote_count(uint64_t remote) { return (uint32_t)(remote >> REMOTE_COUNT_SHIFT); }
+
+/* The first block of a list; NULL if there is none. */
+static void *remote_first(const struct gyre__page *page, uint64_t remote) {
+  if (remote_count(remote) == 0) return NULL;
+  return gyre__page_block(page, (uint32_t)remote >> REMOTE_FIRST_SHIFT);
+}
+
+void gyre__page_free_remote(struct gyre__page *page, void *first, void *last, uint32_t count) {
   struct gyre__heap *owner = page->segment->owner;
-  void **link = gyre__link(last, (enum gyre__kind)page->kind);
+  enum gyre__kind kind = (enum gyre__kind)page->kind;
+  uint32_t index = gyre__page_index(page, first);
   /* relaxed: the compare-exchange decides. */
   uint64_t old = gyre__load_relaxed(&page->remote);
   do {
-    *link = (void *)(uintptr_t)(old & ~GYRE__REMOTE_TELL);
+    gyre__link_set(last, kind, remote_first(page, old));
     GYRE_WINDOW("heap/free_remote");
     /* acq_rel: releases the blocks to the owner, whose exchange in page_collect() acquires them;
      * acquires, if TELL was set, that the owner has heard the last news of this page
      * (page_mark_full()), so that news_next is ours to write. */
-  } while (!gyre__cas_weak_acq_rel(&page->remote, &old, (uint64_t)(uintptr_t)first));
+  } while (!gyre__cas_weak_acq_rel(&page->remote, &old,
+                                   remote_list(index, (uint64_t)remote_count(old) + count)));
   /* Without TELL the page may be gone by now: its owner may have found the block. With it, the page
    * stays until the owner has heard. */
   if (old == GYRE__REMOTE_TELL) {
@@ -142,23 +159,42 @@ void gyre__page_free_remote(struct gyre__page *page, void *first, void *last) {
   }
 }
 
-/* Moves what others have freed to the free list. True if there was any. */
+void *gyre__page_remote(struct gyre__page *page) {
+  /* acquire: the blocks' links; pairs with the compare-exchange in gyre__page_free_remote(). */
+  return remote_first(page, gyre__load_acquire(&page->remote));
+}
+
+static bool page_has_remote(struct gyre__page *page) {
+  /* relaxed: a look whether an exchange is worth it; if a block arrives after it and the page is full,
+   * its freer or one before it has yet to push the page. Pairs with gyre__page_free_remote(). */
+  return remote_count(gyre__load_relaxed(&page->remote)) != 0;
+}
+
+/* The last block of a list. */
+static void *list_last(void *block, enum gyre__kind kind) {
+  for (void *next; (next = gyre__link_get(block, kind)) != NULL; block = next) {
+  }
+  return block;
+}
+
+/* Moves what others have freed to the free list of a page that is not marked full. True if there was
+ * any. The blocks are not touched, as a rule: they may be in another processor's cache. */
 static bool page_collect(struct gyre__page *page) {
-  /* relaxed: a look whether the exchange is worth it; pairs with gyre__page_free_remote(). */
-  if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) == 0) return false;
+  if (!page_has_remote(page)) return false;
   /* acquire: the blocks, their links and all their last users did with them; pairs with the
    * compare-exchange in gyre__page_free_remote(). Only the owner takes the list away, so it is not
-   * 0 or TELL now. */
-  void *first = (void *)(uintptr_t)gyre__exchange_acquire(&page->remote, 0);
-  enum gyre__kind kind = (enum gyre__kind)page->kind;
-  uint32_t count = 1;
-  void *last = first;
-  for (void *next; (next = *gyre__link(last, kind)) != NULL; last = next)
-    count++;
+   * empty now. */
+  uint64_t remote = gyre__exchange_acquire(&page->remote, 0);
+  uint32_t count = remote_count(remote);
   GYRE_REQUIRE(count <= page->used, "double free: %u blocks came back to a page with %u in use",
                count, page->used);
-  *gyre__link(last, kind) = page->free;
+  void *first = remote_first(page, remote);
+  if (page->free != NULL) {
+    enum gyre__kind kind = (enum gyre__kind)page->kind;
+    gyre__link_set(list_last(first, kind), kind, page->free);
+  }
   page->free = first;
+  page->sum_is_off = 1;
   page->used -= count;
   return true;
 }
@@ -168,39 +204,117 @@ static bool page_collect(struct gyre__page *page) {
 /* Takes a page without free blocks off its pool's list. False if others have freed some meanwhile.
  */
 static bool page_mark_full(struct gyre__heap *heap, struct gyre__page *page) {
+  GYRE_ASSERT(page->used == page->reserved);
   if (!page->awaits_news) {
     uint64_t expected = 0;
     /* acq_rel: releases that news_next has been read; pairs with gyre__page_free_remote(). */
     if (!gyre__cas_strong_acq_rel(&page->remote, &expected, GYRE__REMOTE_TELL)) return false;
     page->awaits_news = 1;
-    /* relaxed: if a block arrives after this look, its freer or one before it has yet to push the
-     * page. */
-  } else if ((gyre__load_relaxed(&page->remote) & ~GYRE__REMOTE_TELL) != 0) {
+  } else if (page_has_remote(page)) {
     return false;
   }
   if (page->in_pool) pool_remove(heap, page);
-  page->slow_free = 1;
   gyre__page_account(heap, page);
+  page->full = 1;
+  page->used = 1;
   return true;
 }
 
+/* A page marked full is an ordinary one again, on no list. */
+static void page_unmark_full(struct gyre__page *page) {
+  GYRE_ASSERT(page->full && !page->in_pool && page->state == GYRE__PAGE_USED);
+  page->full = 0;
+  page->used = page->reserved;
+}
+
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page) {
-  GYRE_ASSERT(page->slow_free && !page->in_pool && page->state == GYRE__PAGE_USED);
-  page->slow_free = 0;
+  page_unmark_full(page);
   pool_put_second(heap, page);
 }
 
 /* Looks for blocks that others freed in a page in use and moves it to where it belongs then. */
 static void page_look(struct gyre__heap *heap, struct gyre__page *page) {
-  while (page_collect(page) || page->slow_free) {
-    if (page->free != NULL) {
-      if (page->slow_free) gyre__page_unfull(heap, page);
-      break;
-    }
-    if (page_mark_full(heap, page)) break;
+  if (page->full) {
+    /* What it waits for may have been heard of; then it must wait anew. */
+    page_unmark_full(page);
+    while (!page_collect(page))
+      if (page_mark_full(heap, page)) return;
+    pool_put_second(heap, page);
+  } else {
+    (void)page_collect(page);
   }
   gyre__page_account(heap, page);
 }
+
+/* ---- ready ---- */
+
+/* The free list of the page is empty now. */
+static void free_forget(struct gyre__page *page) {
+  page->free = NULL;
+  page->sum = 0;
+  page->sum_is_off = 0;
+}
+
+void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page) {
+  void **ready = &heap->ready[page->kind][page->size_class];
+  GYRE_ASSERT(*ready == NULL && page == *pool_of(heap, page));
+  heap->strays[page->kind][page->size_class].count = 0;
+  *ready = page->free;
+  page->used = page->capacity;
+  free_forget(page);
+}
+
+/* In a heap that stays as large as it is, most pages are full, and a page that gets a block back loses
+ * it to one of the next allocations. It would leave the full ones and join them again each time; and the
+ * block that came back, which is in the cache, would be the last to be handed out. So some of these
+ * blocks go straight to the ready list. */
+#define STRAY_BYTES 4096u
+#define STRAYS_MOST 64u
+
+bool gyre__page_keep_full(struct gyre__heap *heap, struct gyre__page *page) {
+  void **ready = &heap->ready[page->kind][page->size_class];
+  struct gyre__strays *strays = &heap->strays[page->kind][page->size_class];
+  if (strays->rest == *ready) strays->count = 0; /* those before have been handed out */
+  if (strays->count == 0) strays->rest = *ready;
+  if (strays->count >= STRAYS_MOST || strays->count * page->block_size > STRAY_BYTES) return false;
+  strays->count++;
+  gyre__link_set(page->free, (enum gyre__kind)page->kind, *ready);
+  *ready = page->free;
+  page->used = 1;
+  free_forget(page);
+  return true;
+}
+
+/* Puts what one pool has ready back onto the free lists of its pages. */
+static void ready_put_back(struct gyre__heap *heap, void **ready, enum gyre__kind kind) {
+  for (void *block = *ready, *next; block != NULL; block = next) {
+    next = gyre__link_get(block, kind);
+    struct gyre__page *page = gyre__page_of(block);
+    if (page->full) gyre__page_unfull(heap, page);
+    gyre__link_set(block, kind, page->free);
+    page->free = block;
+    page->sum += (uintptr_t)block;
+    page->used--;
+  }
+  *ready = NULL;
+}
+
+void gyre__page_put_back(struct gyre__heap *heap) {
+  for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
+      ready_put_back(heap, &heap->ready[kind][size_class], (enum gyre__kind)kind);
+}
+
+uint32_t gyre__page_ready(const struct gyre__heap *heap, enum gyre__kind kind,
+                          unsigned size_class) {
+  uint32_t count = 0;
+  for (void *block = heap->ready[kind][size_class]; block != NULL;
+       block = gyre__link_get(block, kind))
+    count++;
+  return count;
+}
+
+/* ---- news ---- */
 
 void gyre__page_hear_news(struct gyre__heap *heap) {
   /* relaxed: a look whether the exchange is worth it; pairs with news_push(). */
@@ -220,6 +334,12 @@ void gyre__page_hear_news(struct gyre__heap *heap) {
 
 /* ---- making blocks ---- */
 
+/* The sum of the addresses of `count` blocks from a number on. */
+static uint64_t sum_of_blocks(const struct gyre__page *page, uint32_t from, uint64_t count) {
+  return count * (uintptr_t)gyre__page_block(page, from) +
+         count * (count - 1) / 2 * page->block_size;
+}
+
 /* Links some more of the page's memory. False if all of it is linked. */
 static bool page_extend(struct gyre__page *page) {
   uint32_t rest = page->reserved - page->capacity;
@@ -234,10 +354,11 @@ static bool page_extend(struct gyre__page *page) {
     void *block = gyre__page_block(page, i);
     if (zero_headers) memset(block, 0, GYRE_HEADER_SIZE);
     gyre__debug_block_made(block, kind);
-    *gyre__link(block, kind) = next;
+    gyre__link_set(block, kind, next);
     next = block;
   }
   page->free = next;
+  page->sum += sum_of_blocks(page, page->capacity, count);
   page->capacity += count;
   /* release: the blocks' headers and the page's constants; pairs with gather() in
    * lib/collect/set.c. */
@@ -258,9 +379,9 @@ static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned si
   page->block_size = (uint32_t)block_size;
   page->reserved = (uint32_t)(gyre__page_bytes(page) / block_size);
   page->reciprocal = ((UINT64_C(1) << 32) + block_size - 1) / block_size;
-  page->free = NULL;
+  free_forget(page);
   page->capacity = page->used = page->counted = 0;
-  page->slow_free = 0;
+  page->full = 0;
   page->state = GYRE__PAGE_USED;
 }
 
@@ -274,7 +395,7 @@ static struct gyre__page **empty_list(struct gyre__heap *heap, enum gyre__kind k
 static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   GYRE_ASSERT(page->used == 0 && !page->in_pool);
   page->state = GYRE__PAGE_FREE;
-  page->free = NULL;
+  free_forget(page);
   page->capacity = 0;
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
@@ -283,8 +404,10 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
 
 /* Puts an empty page away even if it is the last of its pool. */
 static void page_put_away(struct gyre__heap *heap, struct gyre__page *page) {
+  GYRE_REQUIRE(page->sum_is_off || page->sum == sum_of_blocks(page, 0, page->capacity),
+               "double free: a page of blocks of %u bytes at %p is empty without all of them",
+               page->block_size, (void *)page->start);
   if (page->in_pool) pool_remove(heap, page);
-  page->slow_free = 0;
   gyre__page_account(heap, page);
   page->empty_since_ns = gyre__clock_ns();
   if (page->kind == GYRE__RAW) {
@@ -301,12 +424,12 @@ static void page_put_away(struct gyre__heap *heap, struct gyre__page *page) {
 }
 
 void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page) {
-  bool last = page->in_pool ? page->prev == NULL && page->next == NULL
-                            : *pool_of(heap, page) == &gyre__page_none;
+  bool last =
+      page->in_pool ? page->prev == NULL && page->next == NULL : *pool_of(heap, page) == NULL;
   if (!last)
     page_put_away(heap, page);
   else if (!page->in_pool)
-    gyre__page_unfull(heap, page);
+    pool_put_first(heap, page);
 }
 
 static void empty_removed(struct gyre__heap *heap, struct gyre__page *page) {
@@ -371,6 +494,7 @@ uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns) {
 }
 
 void gyre__page_collect_all(struct gyre__heap *heap) {
+  gyre__page_put_back(heap);
   gyre__page_hear_news(heap);
   for (struct gyre__segment *segment = heap->segments, *next; segment != NULL; segment = next) {
     next = segment->next; /* giving a page back moves its segment to the front */
@@ -390,7 +514,7 @@ void gyre__page_collect_all(struct gyre__heap *heap) {
 static struct gyre__page *pool_search(struct gyre__heap *heap, struct gyre__page *const *pool,
                                       struct gyre__page **more) {
   struct gyre__page *next;
-  for (struct gyre__page *page = pool_first(pool); page != NULL; page = next) {
+  for (struct gyre__page *page = *pool; page != NULL; page = next) {
     next = page->next;
     if (page->free == NULL && !page_collect(page)) {
       if (page->capacity < page->reserved) {

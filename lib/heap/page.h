@@ -6,10 +6,6 @@
 
 #include "lib/heap/heap.h"
 
-GYRE_INLINE void **gyre__link(void *block, enum gyre__kind kind) {
-  return (void **)(void *)((char *)block + GYRE__LINK_OFFSET(kind));
-}
-
 GYRE_INLINE size_t gyre__page_bytes(const struct gyre__page *page) {
   return (size_t)1 << page->segment->page_shift;
 }
@@ -64,18 +60,30 @@ void gyre__segment_fork_child(void);
 /* ---- page.c ---- */
 
 /* A page of the pool with a free block, now at the head of its list; NULL if all its pages are
- * full. */
+ * full. The pool's ready list is empty. */
 struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
                                    unsigned size_class);
 /* As above with another page for the pool; NULL if there is no memory for one. */
 struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,
                                   unsigned size_class);
-/* A block of this slot came back to a full page. */
+/* A block of this slot came back, or is about to, to a full page. */
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page);
+/* Makes the page's free blocks the ready list of its pool, which is empty. */
+void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page);
+/* The block that just came back to a full page, its only free one, becomes ready; the page stays full.
+ * False if too many have done so. */
+bool gyre__page_keep_full(struct gyre__heap *heap, struct gyre__page *page);
+/* Puts what the pools have ready back onto the free lists. */
+void gyre__page_put_back(struct gyre__heap *heap);
+/* How many blocks of this class are ready. */
+uint32_t gyre__page_ready(const struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
 /* The page has no block out any more: puts it away, unless it is the last of its pool. */
 void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page);
-/* Another slot's blocks, linked from first to last. Any thread, attached or not. Lock-free. */
-void gyre__page_free_remote(struct gyre__page *page, void *first, void *last);
+/* The first of the blocks that others freed, NULL if there is none. Nobody frees meanwhile. */
+void *gyre__page_remote(struct gyre__page *page);
+/* `count` blocks of another slot, linked from first to last. Any thread, attached or not. Lock-free.
+ */
+void gyre__page_free_remote(struct gyre__page *page, void *first, void *last, uint32_t count);
 /* Looks for blocks that others freed in all pages, and puts away every page that is empty. */
 void gyre__page_collect_all(struct gyre__heap *heap);
 /* Looks through the pages that others have pushed onto heap->news. */
@@ -87,8 +95,11 @@ uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns);
 /* Brings the heap's figures up to date with the page. */
 void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page);
 
-/* ---- heap.c; any thread ---- */
+/* ---- heap.c ---- */
 
+/* Sends the blocks that this thread has gathered to the heaps that own them. */
+void gyre__heap_send(struct gyre__heap *self);
+/* Any thread: */
 /* The number of the collection begun last, and whether that, and all before, are over. */
 uint64_t gyre__heap_pin_number(void);
 bool gyre__heap_pin_is_over(uint64_t number);

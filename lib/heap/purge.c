@@ -61,6 +61,7 @@ static void grace_over(struct gyre__thread *runner, struct gyre__deferred *node)
 }
 
 void gyre__purge_heap(struct gyre__heap *heap) {
+  gyre__heap_send(heap);
   gyre__page_collect_all(heap);
   purge_older(heap, gyre__clock_ns());
 }
@@ -88,6 +89,7 @@ void gyre__purge_tick(struct gyre__heap *heap) {
   uint64_t delay = delay_ns();
   if (now - heap->tick_ns < delay / 4) return;
   heap->tick_ns = now;
+  gyre__heap_send(heap);
   /* relaxed: our own figure. */
   if (gyre__load_relaxed(&heap->cached_bytes) != 0) purge_older(heap, cutoff_at(now));
   /* relaxed: a hint; pairs with purge_idle(). */
@@ -179,6 +181,7 @@ int gyre_purge(void) {
 void gyre__purge_at_safepoint(struct gyre__thread *self) {
   struct gyre__heap *heap = (struct gyre__heap *)self;
   uint64_t now = gyre__clock_ns();
+  gyre__heap_send(heap);
   if (!join_round(heap)) purge_older(heap, cutoff_at(now));
   purge_idle(heap, now);
 }

@@ -195,7 +195,7 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   }
   segment->page_count = (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift);
   segment->owner = heap;
-  segment->owner_id = heap->thread.base.id;
+  segment->small_owner = page_shift == GYRE__SMALL_PAGE_SHIFT ? heap : NULL;
   segment->free_pages = all_pages(segment);
   if (!list_add(segment)) {
     gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);

@@ -22,6 +22,13 @@ GYRE_INLINE unsigned gyre__size_class(size_t size) {
   return 8u + (high - 7u) * 4u + (unsigned)((s >> (high - 2u)) & 3u);
 }
 
+/* The same, by a table, for sizes up to GYRE__CLASS_TABLE_MAX. */
+#define GYRE__CLASS_TABLE_MAX ((size_t)1024)
+extern const uint8_t gyre__class_table[GYRE__CLASS_TABLE_MAX / 16 + 1];
+GYRE_INLINE unsigned gyre__size_class_small(size_t size) {
+  return gyre__class_table[(size + 15) >> 4];
+}
+
 /* The block size of a class. */
 GYRE_INLINE size_t gyre__class_size(unsigned size_class) {
   if (size_class < 8) return ((size_t)size_class + 1) << 4;

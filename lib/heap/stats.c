@@ -4,16 +4,28 @@
 
 #include "lib/heap/page.h"
 
+/* Takes off what the pools have ready: those blocks are counted as used. */
+static void ready_figures(const struct gyre__heap *heap, struct gyre_heap_stats *sum) {
+  for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
+      uint32_t count = gyre__page_ready(heap, (enum gyre__kind)kind, size_class);
+      sum->live_blocks -= count;
+      sum->live_bytes -= count * gyre__class_size(size_class);
+    }
+}
+
 /* What a heap knows of itself; exact if it is ours or can be taken for a moment. */
 static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
                          struct gyre_heap_stats *sum) {
   /* relaxed: statistics, all of them. */
   if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
   bool taken = heap != self && gyre__thread_try_take(&heap->thread);
-  if (taken || heap == self)
+  if (taken || heap == self) {
+    ready_figures(heap, sum);
     for (struct gyre__segment *segment = heap->segments; segment != NULL; segment = segment->next)
       for (uint32_t i = 0; i < segment->page_count; i++)
         gyre__page_account(heap, &segment->pages[i]);
+  }
   /* relaxed: as above. */
   sum->cached_bytes += gyre__load_relaxed(&heap->cached_bytes);
   sum->live_blocks += gyre__load_relaxed(&heap->live_blocks);

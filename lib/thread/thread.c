@@ -107,6 +107,7 @@ static void state_wait(struct gyre__thread *slot, uint32_t state, uint64_t timeo
 }
 
 void gyre__thread_idle(struct gyre__thread *self, uint32_t idle) {
+  if (gyre__thread_hooks.heap_idling) gyre__thread_hooks.heap_idling(self);
   GYRE_WINDOW("thread/idle");
   state_set(self, idle);
   GYRE_WINDOW("thread/idled");

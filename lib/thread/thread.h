@@ -117,6 +117,8 @@ struct gyre__thread_hooks {
    * code. Object first, then heap. */
   void (*leaving)(struct gyre__thread *self, bool detach);
   void (*heap_leaving)(struct gyre__thread *self, bool detach);
+  /* The thread is about to be idle and does nothing else before. Runs no program code. */
+  void (*heap_idling)(struct gyre__thread *self);
   /* Is there anything in the slot's merge queue? seq_cst: see gyre_park(). */
   bool (*has_unsettled)(struct gyre__thread *slot);
   /* Requests, served at safepoints. */

@@ -179,7 +179,7 @@ static void *free_as_chain(void *arg) {
   void *last = parcel->blocks[0];
   uint32_t count = 1;
   while (gyre__page_of(parcel->blocks[count]) == page) {
-    *(void **)last = parcel->blocks[count];
+    gyre__link_set(last, GYRE__RAW, parcel->blocks[count]);
     last = parcel->blocks[count++];
   }
   gyre__heap_free_chain(gyre__heap_self(), page, parcel->blocks[0], last, count);

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/base/base.h"
+#include "lib/heap/page.h"
 #include "tests/support/window.h"
 
 /* ---- the build ---- */
@@ -280,6 +280,8 @@ int test_begin_with(void **state) {
 }
 
 void test_check(void) { gyre__heap_check(); }
+
+void test_reuse_last(void) { gyre__page_put_back(gyre__heap_self()); }
 
 int test_end(void **state) {
   (void)state;

@@ -154,6 +154,10 @@ void *test_thread_run(void *(*body)(void *), void *arg);
 struct gyre_thread_stats test_thread_stats(void);
 struct gyre_heap_stats test_heap_stats(void);
 
+/* From now on until it allocates, the calling thread's next block of a size is the one of that size that
+ * it frees last. */
+void test_reuse_last(void);
+
 /* ---- children ---- */
 
 /* Forks; the child calls body(arg), checks the heap and leaves with _exit(0). `body` uses

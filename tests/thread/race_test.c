@@ -511,6 +511,7 @@ static void takes_and_drops(void *arg) {
 }
 
 static void takes_drops_and_reuses(void *arg) {
+  test_reuse_last();
   takes_and_drops(arg);
   TEST_REQUIRE(nodes_destroyed() == 1);
   scene.reused = node_new(&node_type, 2);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The fast paths of the raw functions: the thread's own heap, a block, and to free one, its page. */
+#ifndef GYRE_LIB_HEAP_RAW_H
+#define GYRE_LIB_HEAP_RAW_H
+
+#include "lib/heap/heap.h"
+
+/* The heap of a thread's handle; that of the stand-in with id 0 is empty and owns nothing. */
+GYRE_INLINE struct gyre__heap *gyre__raw_heap(gyre_thread *self) {
+  return (struct gyre__heap *)(void *)self;
+}
+
+/* Attaches the thread if need be. */
+void *gyre__raw_malloc_slow(struct gyre__heap *heap, size_t size);
+
+/* A block of at least `size` bytes; NULL with errno ENOMEM. */
+GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
+  if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
+    return gyre__raw_malloc_slow(heap, size);
+  void **ready = &heap->ready[GYRE__RAW][gyre__size_class_small(size)];
+  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(heap, size);
+  return gyre__heap_take(ready, GYRE__RAW);
+}
+
+/* What is not the thread's own, or not in a small page; NULL. */
+void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment, void *block);
+
+/* A thread that is not attached frees like a stranger: its heap owns no segment. */
+GYRE_INLINE void gyre__raw_free(struct gyre__heap *heap, void *block) {
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE_UNLIKELY(segment == NULL) || GYRE_UNLIKELY(segment->small_owner != heap)) {
+    gyre__raw_free_slow(heap, segment, block);
+    return;
+  }
+  size_t offset = (uintptr_t)block & (GYRE__SEGMENT_SIZE - 1);
+  struct gyre__page *page = &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
+  gyre__debug_block_in(page, block, GYRE__RAW);
+  gyre__heap_free_local(heap, page, block, GYRE__RAW);
+}
+
+#endif
