@@ -48,8 +48,14 @@ void *gyre__os_reserve(size_t size);
 void gyre__os_unmap(void *address, size_t size);
 /* Has the system commit the pages now, all at once, which is cheaper than one by one; if it can. */
 void gyre__os_populate(void *address, size_t size);
-/* Gives the pages' memory back; the range stays mapped and reads as zeroes (MADV_DONTNEED). */
-void gyre__os_purge(void *address, size_t size);
+/* Gives the pages' memory back; the range stays mapped. True if it reads as zeroes from now on
+ * (MADV_DONTNEED); false if the system takes it when it needs it (option "purge", MADV_FREE). */
+bool gyre__os_purge(void *address, size_t size);
+/* Tells the system what option "thp" says about huge pages for a mapping. */
+void gyre__os_huge_pages(void *address, size_t size);
+/* Moves the memory of `size` bytes to another mapping, which then has it in place of its own (mremap); the
+ * old range reads as zeroes. False if the system cannot. */
+bool gyre__os_move(void *from, size_t size, void *to);
 /* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old
  * mapping then stays. */
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size);
@@ -99,9 +105,18 @@ void gyre__lock_reset(gyre__lock *lock);
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
 enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
-enum gyre__large_backend { GYRE__LARGE_SYSTEM, GYRE__LARGE_JEMALLOC, GYRE__LARGE_MMAP };
+enum gyre__large_backend {
+  GYRE__LARGE_SPANS,
+  GYRE__LARGE_SYSTEM,
+  GYRE__LARGE_JEMALLOC,
+  GYRE__LARGE_MMAP
+};
+enum gyre__thp { GYRE__THP_DEFAULT, GYRE__THP_ALWAYS, GYRE__THP_NEVER };
+enum gyre__purge { GYRE__PURGE_DONTNEED, GYRE__PURGE_FREE };
 struct gyre__options {
-  gyre__atomic_u64 large;              /* "large": system|jemalloc|mmap, default system */
+  gyre__atomic_u64 large;              /* "large": spans|system|jemalloc|mmap, default spans */
+  gyre__atomic_u64 thp;                /* "thp": default|always|never, default default */
+  gyre__atomic_u64 purge;              /* "purge": dontneed|free, default dontneed */
   gyre__atomic_u64 limit;              /* "limit": bytes, k M G suffixes, 0 none (default 0) */
   gyre__atomic_u64 purge_delay_ms;     /* "purge_delay_ms": default 1000; 0 at once */
   gyre__atomic_u64 alloc_is_safepoint; /* "alloc_is_safepoint": 0|1, default 0 */

@@ -24,7 +24,9 @@
 #endif
 
 struct gyre__options gyre__options = {
-    .large = {GYRE__LARGE_SYSTEM},
+    .large = {GYRE__LARGE_SPANS},
+    .thp = {GYRE__THP_DEFAULT},
+    .purge = {GYRE__PURGE_DONTNEED},
     .limit = {0},
     .purge_delay_ms = {1000},
     .alloc_is_safepoint = {0},
@@ -61,16 +63,26 @@ struct option {
   gyre__atomic_u64 *values; /* `numbers` of them */
   unsigned numbers;
   uint64_t min, max;
-  const char *words[4]; /* instead of numbers: the value is the index */
+  const char *words[5]; /* instead of numbers: the value is the index */
 };
 
 static const struct option options[] = {
     {.name = "large",
      .help =
-         "large: system|jemalloc|mmap, where blocks beyond 64 KiB come from (jemalloc: only in a "
-         "program linked with it); default system",
+         "large: spans|system|jemalloc|mmap, where blocks beyond 64 KiB come from: our own spans, "
+         "malloc(), jemalloc (only in a program linked with it), or a mapping each; default spans",
      .values = &gyre__options.large,
-     .words = {"system", "jemalloc", "mmap"}},
+     .words = {"spans", "system", "jemalloc", "mmap"}},
+    {.name = "thp",
+     .help = "thp: default|always|never, whether the heap's memory is to be in transparent huge "
+             "pages; default is the system's setting",
+     .values = &gyre__options.thp,
+     .words = {"default", "always", "never"}},
+    {.name = "purge",
+     .help = "purge: dontneed|free, whether memory that is given back goes at once (MADV_DONTNEED) "
+             "or when the system needs it (MADV_FREE); default dontneed",
+     .values = &gyre__options.purge,
+     .words = {"dontneed", "free"}},
     {.name = "limit",
      .help =
          "limit: bytes with suffix k, M or G, the most the heap takes from the system, 0 for no "

@@ -98,7 +98,7 @@ void *gyre__os_reserve(size_t size) {
 void gyre__os_unmap(void *address, size_t size) {
   int result = munmap(address, whole_os_pages(size));
   /* The kernel may be unable to split a mapping (too many of them): the memory at least can go. */
-  if (result != 0) gyre__os_purge(address, size);
+  if (result != 0) (void)gyre__os_purge(address, size);
 }
 
 void gyre__os_populate(void *address, size_t size) {
@@ -109,10 +109,31 @@ void gyre__os_populate(void *address, size_t size) {
 #endif
 }
 
-void gyre__os_purge(void *address, size_t size) {
+void gyre__os_huge_pages(void *address, size_t size) {
+  uint64_t thp = gyre__option(thp);
+  if (thp == GYRE__THP_DEFAULT) return;
+  /* A kernel without huge pages has nothing to be told. */
+  (void)madvise(address, size, thp == GYRE__THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+bool gyre__os_purge(void *address, size_t size) {
+  if (gyre__option(purge) == GYRE__PURGE_FREE && madvise(address, size, MADV_FREE) == 0)
+    return false;
   while (madvise(address, size, MADV_DONTNEED) != 0)
     GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size,
                  address, strerror(errno));
+  return true;
+}
+
+bool gyre__os_move(void *from, size_t size, void *to) {
+#ifdef MREMAP_DONTUNMAP
+  size = whole_os_pages(size);
+  int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP; /* Linux 5.7 */
+  return mremap(from, size, size, flags, to) != MAP_FAILED;
+#else
+  (void)from, (void)size, (void)to;
+  return false;
+#endif
 }
 
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {

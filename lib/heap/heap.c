@@ -138,7 +138,7 @@ void gyre__heap_send(struct gyre__heap *self) {
 
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block) {
   if (page->is_large) {
-    gyre__large_free(self, page);
+    gyre__large_free(self, page, block);
   } else if (page_is_ours(self, page)) {
     gyre__heap_free_local(self, page, block, (enum gyre__kind)page->kind);
   } else if (self->thread.base.id != 0 && &self->thread.base == gyre__self) {
@@ -160,7 +160,7 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
   }
 #endif
   if (page->is_large) {
-    gyre__large_free(self, page);
+    gyre__large_free(self, page, first);
   } else if (page_is_ours(self, page)) {
     if (page->full) gyre__page_unfull(self, page);
     gyre__link_set(last, kind, page->free);
@@ -228,6 +228,7 @@ static void fork_prepare(void) {
   for (uint32_t id = 1; id <= fork_slots; id++)
     gyre__lock_take(&heap_of(id)->large_lock);
   gyre__large_fork_prepare();
+  gyre__reserve_fork_prepare();
   gyre__memory_fork_prepare();
   gyre__segment_fork_prepare();
 }
@@ -235,6 +236,7 @@ static void fork_prepare(void) {
 static void fork_parent(void) {
   gyre__segment_fork_parent();
   gyre__memory_fork_parent();
+  gyre__reserve_fork_parent();
   gyre__large_fork_parent();
   for (uint32_t id = 1; id <= fork_slots; id++)
     gyre__lock_give(&heap_of(id)->large_lock);
@@ -243,6 +245,7 @@ static void fork_parent(void) {
 static void fork_child(void) {
   gyre__segment_fork_child();
   gyre__memory_fork_child();
+  gyre__reserve_fork_child();
   gyre__large_fork_child();
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++)
     gyre__lock_reset(&heap_of(id)->large_lock);

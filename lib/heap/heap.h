@@ -14,8 +14,10 @@
  * kind is used for another kind or size, or given back to the system, only after a grace period in
  * which it was empty.
  *
- * A block beyond the largest class is *large*: it comes from the large backend with a struct
- * gyre__page of its own right before it (a page with one block), and its address is in no segment.
+ * A block beyond the largest class is *large*, a page with one block. It is a span of 64-KiB slices in
+ * a segment of a slot's own for such blocks, or, if it is *huge*, a segment of its own that may be of
+ * many times the usual size (span.c, large.c). From the other backends it comes with a struct gyre__page
+ * right before it, and its address is in no segment.
  */
 #ifndef GYRE_LIB_HEAP_HEAP_H
 #define GYRE_LIB_HEAP_HEAP_H
@@ -78,6 +80,8 @@ struct __attribute__((aligned(16))) gyre__page {
   uint8_t dirty;       /* the memory beyond `capacity` may not be zero */
   uint8_t sum_is_off;  /* the sum below is not known */
   uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
+  uint8_t span;        /* large, in a span: its slices */
+  uint8_t grows;       /* large, in a span: one of heap->growing */
   struct gyre__page *next, *prev; /* the pool's list; empty pages: the heap's empty list, by next */
   /* Grace period after which it may change its kind. Large: the pin that must be over before its
    * memory may go. */
@@ -138,26 +142,39 @@ struct gyre__batch {
 };
 #define GYRE__BATCHES 32
 
+enum gyre__shape {
+  GYRE__SHAPE_SMALL,  /* pages of 64 KiB */
+  GYRE__SHAPE_MEDIUM, /* pages of 512 KiB */
+  GYRE__SHAPE_SPANS,  /* slices of 64 KiB */
+  GYRE__SHAPE_HUGE,   /* one block */
+  GYRE__SHAPES
+};
+
 struct gyre__segment {
   /* -- constant while the segment is mapped -- */
   char *base;
+  uint32_t shape; /* enum gyre__shape */
   uint32_t page_shift;
   uint32_t page_count;
   struct gyre__heap *owner;
   /* The same if its pages are small ones, else NULL: a free compares it with the thread's own heap, and
    * learns both at once. */
   struct gyre__heap *small_owner;
-  /* -- the slot's thread, or whoever has the slot taken -- */
+  /* -- the slot's thread, or whoever has the slot taken; spans: under its large_lock -- */
   uint64_t free_pages;               /* bit i: pages[i] is free */
   uint64_t dirty_pages;              /* bit i: it is free, and its memory has not been given back */
-  struct gyre__segment *next, *prev; /* heap->segments */
+  uint64_t junk_pages;               /* bit i: its memory may not be zero */
+  struct gyre__segment *next, *prev; /* heap->segments, heap->spans */
   /* -- atomic -- */
   /* Bit i: pages[i] may hold objects of generation 1. Set by whoever promotes one, cleared by the
    * collector when it takes the page for a collection. */
   gyre__atomic_u64 promoted_pages;
   /* -- under metadata_lock -- */
   size_t list_index; /* where gyre__segment_list() has it */
-  uint64_t unused_[5];
+  /* -- spans: under the slot's large_lock -- */
+  uint64_t old_pages; /* of the dirty pages, those that were so at aged_ns */
+  uint64_t aged_ns;
+  uint64_t unused_[1];
   struct gyre__page pages[];
 };
 
@@ -190,9 +207,13 @@ struct gyre__heap {
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
   struct gyre__batch batches[GYRE__BATCHES];
-  /* Large tracked objects of this slot. */
+  /* Large tracked objects of this slot, and what span.c keeps. Any thread, under the lock. */
   gyre__lock large_lock;
+  uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;
+  struct gyre__segment *spans;
+  gyre__atomic_size span_blocks, span_bytes; /* read without the lock by statistics */
+  gyre__atomic_size span_dirty_bytes;        /* likewise: in free slices */
   /* -- atomic -- */
   /* Written by the slot's thread, read by statistics and those who look for memory. */
   gyre__atomic_size mapped_bytes;    /* of this slot's segments */
@@ -379,8 +400,8 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
 size_t gyre__segment_list(struct gyre__segment **out, size_t max);
 /* An object in the page was promoted to generation 1. Any thread. */
 GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
+  if (page->is_large) return; /* the slot's list has them all */
   struct gyre__segment *segment = page->segment;
-  if (segment == NULL) return; /* large: the slot's list has them all */
   uint64_t bit = UINT64_C(1) << (page - segment->pages);
   /* relaxed: a set bit that the collector is just clearing may be taken for one that stays; the
    * object is then found by the next full collection. Pairs with gather() in lib/collect/set.c. */

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Large blocks: what is beyond the largest class comes from a backend, one by one.
+/* Large blocks: what is beyond the largest class comes one by one from a backend (option "large").
+ *
+ * Our own: up to 2 MiB a span (span.c); beyond that the block is *huge* and has a segment of its own,
+ * a run of the reserve (reserve.c). Their pages are found like all others.
+ *
+ * From the other backends:
  *
  *     large_base            start (what the program holds)
  *     |  (padding)  | page | block ...                |
  *     |<--------------- large_bytes ----------------->|
  *
  * Right before the block lies a page of its own, so that gyre__page_of() finds it without a table.
- * Which backend a block came from is written there: the option may change while blocks live.
- * Padding is there only for alignments beyond 16.
+ * Padding is there only for alignments beyond 16. Which backend a block came from is written in its page:
+ * the option may change while blocks live.
  *
  * Raw blocks go back at once. Object blocks wait for a grace period, because a late reader may
  * still look at the header. Tracked ones are on their owner's list, for the collector.
@@ -40,7 +45,7 @@ bool gyre__large_backend_is_available(uint64_t backend) {
 static enum gyre__large_backend backend_now(void) {
   uint64_t backend = gyre__option(large);
   return gyre__large_backend_is_available(backend) ? (enum gyre__large_backend)backend
-                                                   : GYRE__LARGE_SYSTEM;
+                                                   : GYRE__LARGE_SPANS;
 }
 
 static size_t backend_bytes(enum gyre__large_backend backend, size_t bytes) {
@@ -55,6 +60,7 @@ static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool 
     return mallocx(bytes, zero ? JEMALLOC_ZERO : 0);
   case GYRE__LARGE_MMAP:
     return gyre__os_map(bytes, gyre__os_page_size());
+  case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
     break;
   }
@@ -69,6 +75,7 @@ static void backend_free(enum gyre__large_backend backend, void *base, size_t by
   case GYRE__LARGE_MMAP:
     gyre__os_unmap(base, bytes);
     return;
+  case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
     free(base);
   }
@@ -81,6 +88,7 @@ static void *backend_resize(enum gyre__large_backend backend, void *base, size_t
     return rallocx(base, bytes, 0);
   case GYRE__LARGE_MMAP:
     return gyre__os_remap(base, old_bytes, bytes);
+  case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
     break;
   }
@@ -89,6 +97,7 @@ static void *backend_resize(enum gyre__large_backend backend, void *base, size_t
 
 /* ---- figures ---- */
 
+/* Of huge blocks and those of other backends; span.c counts its own. */
 static void count_in(size_t bytes) {
   /* relaxed: statistics. */
   gyre__fetch_add_relaxed(&gyre__memory.large_bytes, bytes);
@@ -99,7 +108,18 @@ static void count_out(size_t bytes) {
   /* relaxed: statistics. */
   gyre__fetch_sub_relaxed(&gyre__memory.large_bytes, bytes);
   gyre__fetch_sub_relaxed(&gyre__memory.large_blocks, 1);
-  gyre__memory_uncharge(bytes);
+}
+
+/* bytes may be negative. */
+static void count_change(size_t bytes) {
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.large_bytes, bytes);
+}
+
+/* Address space that is not in segments. */
+static void count_mapped(size_t bytes) {
+  /* relaxed: statistics; the change may be negative. */
+  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, bytes);
 }
 
 /* ---- the owner's list ---- */
@@ -126,22 +146,11 @@ static void list_remove(struct gyre__page *page) {
 
 /* ---- making, resizing, freeing ---- */
 
-/* Where the block lies, and how large it is. */
-static void page_place(struct gyre__page *page, void *base, size_t bytes, size_t usable) {
-  page->start = (char *)(page + 1);
-  page->large_base = base;
-  page->large_bytes = bytes;
-  page->large_usable = usable;
-  page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
-}
+static size_t large_size(size_t size) { return size == 0 ? 16 : (size + 15) & ~(size_t)15; }
 
-static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kind,
-                                    enum gyre__large_backend backend, char *base, size_t bytes,
-                                    size_t size, size_t alignment) {
-  uintptr_t block =
-      ((uintptr_t)base + sizeof(struct gyre__page) + alignment - 1) & ~(uintptr_t)(alignment - 1);
-  struct gyre__page *page = (struct gyre__page *)block - 1;
-  memset(page, 0, sizeof *page);
+/* What all large pages have in common; page->start is set. */
+static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyre__kind kind,
+                      enum gyre__large_backend backend) {
   page->is_large = LARGE_LIVE;
   page->large_backend = (uint8_t)backend;
   page->kind = (uint8_t)kind;
@@ -150,66 +159,251 @@ static struct gyre__page *page_make(struct gyre__heap *self, enum gyre__kind kin
   page->large_owner = self->thread.base.id;
   /* relaxed: before the page is on the list, whose lock orders it. */
   if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
-  page_place(page, base, bytes, size);
+}
+
+static void page_set_size(struct gyre__page *page, size_t usable) {
+  page->large_usable = usable;
+  page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
+}
+
+static size_t whole_os_pages(size_t size) {
+  size_t mask = gyre__os_page_size() - 1;
+  return (size + mask) & ~mask;
+}
+
+/* ---- huge blocks ---- */
+
+static size_t granules_for(size_t size) {
+  return (size + GYRE__SEGMENT_SIZE - 1) >> GYRE__SEGMENT_SHIFT;
+}
+
+/* Of the run, `bytes` are to be committed. False if that is over the limit. */
+static bool run_charge(struct gyre__run *run, size_t bytes) {
+  if (bytes <= run->charged) return true;
+  if (!gyre__memory_charge(bytes - run->charged)) return false;
+  run->charged = bytes;
+  return true;
+}
+
+static struct gyre__page *huge_take(struct gyre__heap *self, size_t size, size_t alignment) {
+  struct gyre__run run;
+  if (!gyre__reserve_take(granules_for(size), alignment, &run)) return NULL;
+  struct gyre__segment *segment = NULL;
+  if (run_charge(&run, whole_os_pages(size)))
+    segment = gyre__segment_make(self, GYRE__SHAPE_HUGE, run.base);
+  if (segment == NULL) {
+    gyre__reserve_give(&run);
+    return NULL;
+  }
+  struct gyre__page *page = &segment->pages[0];
+  page->segment = segment;
+  page->start = run.base;
+  page->large_base = run.base;
+  page->large_bytes = run.charged;
+  page->dirty = run.dirty;
+  count_in(run.charged);
+  return page;
+}
+
+/* The run behind a huge block of this size. */
+static struct gyre__run huge_run(const struct gyre__page *page) {
+  return (struct gyre__run){page->large_base, granules_for(page->large_usable), page->large_bytes,
+                            true};
+}
+
+static void huge_give(struct gyre__page *page) {
+  struct gyre__run run = huge_run(page);
+  count_out(run.charged);
+  gyre__segment_unmake(page->segment);
+  gyre__reserve_give(&run);
+}
+
+static void huge_charged(struct gyre__page *page, size_t charged) {
+  count_change(charged - page->large_bytes);
+  page->large_bytes = charged;
+}
+
+/* Gives back the granules behind the size, or takes those that follow, if they are free. */
+static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
+  struct gyre__run run = huge_run(page);
+  size_t granules = granules_for(size);
+  char *end = run.base + run.granules * GYRE__SEGMENT_SIZE;
+  if (granules < run.granules) {
+    size_t kept = granules * GYRE__SEGMENT_SIZE;
+    struct gyre__run rest = {run.base + kept, run.granules - granules,
+                             run.charged > kept ? run.charged - kept : 0, true};
+    huge_charged(page, run.charged - rest.charged);
+    gyre__reserve_give(&rest);
+    return true;
+  }
+  size_t more = 0;
+  if (granules > run.granules && !gyre__reserve_take_at(end, granules - run.granules, &more))
+    return false;
+  run.charged += more;
+  if (!run_charge(&run, whole_os_pages(size))) {
+    struct gyre__run rest = {end, granules - run.granules, more, true};
+    if (rest.granules != 0) gyre__reserve_give(&rest);
+    return false;
+  }
+  huge_charged(page, run.charged);
+  return true;
+}
+
+/* Moves a huge block's memory, not its contents, to a larger run. */
+static struct gyre__page *huge_move(struct gyre__heap *self, struct gyre__page *page, size_t size) {
+  size_t old = whole_os_pages(page->large_usable);
+  struct gyre__page *moved = huge_take(self, size, 16);
+  if (moved == NULL) return NULL;
+  if (gyre__os_move(page->start, old, moved->start)) {
+    gyre__memory_uncharge(page->large_bytes);
+    huge_charged(page, 0);
+  } else {
+    /* Mappings that the kernel has not joined, or an old kernel. */
+    memcpy(moved->start, page->start, page->large_usable);
+  }
+  page_init(moved, self, GYRE__RAW, GYRE__LARGE_SPANS);
+  huge_give(page);
+  return moved;
+}
+
+/* ---- making, resizing, freeing ---- */
+
+static struct gyre__page *foreign_take(struct gyre__heap *self, enum gyre__large_backend backend,
+                                       size_t size, size_t alignment, bool zero, bool *over_limit) {
+  (void)self;
+  size_t padding = alignment > 16 ? alignment : 0;
+  size_t bytes = backend_bytes(backend, sizeof(struct gyre__page) + padding + size);
+  if (!gyre__memory_charge(bytes)) {
+    *over_limit = true;
+    return NULL;
+  }
+  char *base = backend_alloc(backend, bytes, zero);
+  if (base == NULL) {
+    gyre__memory_uncharge(bytes);
+    return NULL;
+  }
+  count_in(bytes);
+  count_mapped(bytes);
+  uintptr_t block =
+      ((uintptr_t)base + sizeof(struct gyre__page) + alignment - 1) & ~(uintptr_t)(alignment - 1);
+  struct gyre__page *page = (struct gyre__page *)block - 1;
+  memset(page, 0, sizeof *page);
+  page->start = (char *)(page + 1);
+  page->large_base = base;
+  page->large_bytes = bytes;
+  return page;
+}
+
+/* One attempt. */
+static struct gyre__page *page_take(struct gyre__heap *self, enum gyre__large_backend backend,
+                                    size_t size, size_t alignment, bool zero) {
+  bool over_limit = false;
+  if (backend != GYRE__LARGE_SPANS)
+    return foreign_take(self, backend, size, alignment, zero, &over_limit);
+  struct gyre__page *page = size <= GYRE__SPAN_MAX && alignment <= GYRE__SPAN_MAX
+                                ? gyre__span_take(self, size, alignment, false, &over_limit)
+                                : huge_take(self, size, alignment);
+  if (page != NULL && zero && page->dirty) {
+    /* A large piece is had anew for less than it is cleared for. */
+    size_t bytes = whole_os_pages(size);
+    if (size < ((size_t)1 << 20) || !gyre__os_purge(page->start, bytes))
+      memset(page->start, 0, size);
+  }
   return page;
 }
 
 void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,
                         size_t alignment, bool zero) {
   if (GYRE_FAULT() || size > LARGE_MAX) return gyre__heap_alloc_fault();
-  size = (size + 15) & ~(size_t)15;
+  if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
+  size = large_size(size);
   enum gyre__large_backend backend = backend_now();
-  size_t padding = alignment > 16 ? alignment : 0;
-  size_t bytes = backend_bytes(backend, sizeof(struct gyre__page) + padding + size);
-  char *base = NULL;
+  struct gyre__page *page;
   unsigned step = 0;
-  for (;;) {
-    if (gyre__memory_charge(bytes)) {
-      base = backend_alloc(backend, bytes, zero);
-      if (base != NULL) break;
-      gyre__memory_uncharge(bytes);
-    }
+  while ((page = page_take(self, backend, size, alignment, zero)) == NULL)
     if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
-  }
-  count_in(bytes);
-  struct gyre__page *page = page_make(self, kind, backend, base, bytes, size, alignment);
+  page_init(page, self, kind, backend);
+  page_set_size(page, size);
   if (kind == GYRE__TRACKED) list_add(self, page);
   if (!zero) gyre__debug_block_out(page->start);
   return page->start;
 }
 
-void *gyre__large_resize(struct gyre__page *page, size_t size) {
+void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size) {
+  bool over_limit = false;
+  if (backend_now() != GYRE__LARGE_SPANS || GYRE_FAULT()) return NULL;
+  size = large_size(size);
+  struct gyre__page *page = gyre__span_take(self, size, 16, true, &over_limit);
+  if (page == NULL) return NULL;
+  page_init(page, self, GYRE__RAW, GYRE__LARGE_SPANS);
+  page_set_size(page, size);
+  gyre__debug_block_out(page->start);
+  return page->start;
+}
+
+static struct gyre__page *foreign_resize(struct gyre__page *page, size_t size) {
   char *base = page->large_base;
-  if (size > LARGE_MAX || base != (char *)page) return NULL;
+  if (base != (char *)page || size <= GYRE__CLASS_MAX) return NULL;
   enum gyre__large_backend backend = (enum gyre__large_backend)page->large_backend;
-  size = (size + 15) & ~(size_t)15;
   size_t old_bytes = page->large_bytes;
   size_t bytes = backend_bytes(backend, sizeof(struct gyre__page) + size);
-  if (bytes == old_bytes) {
-    page_place(page, base, bytes, size);
-    return page->start;
-  }
+  if (bytes == old_bytes) return page;
   size_t growth = bytes > old_bytes ? bytes - old_bytes : 0;
   if (GYRE_FAULT() || (growth != 0 && !gyre__memory_charge(growth))) return NULL;
-  void *moved = backend_resize(backend, base, old_bytes, bytes);
-  if (moved == NULL) {
+  page = backend_resize(backend, base, old_bytes, bytes);
+  if (page == NULL) {
     gyre__memory_uncharge(growth);
     return NULL;
   }
   if (growth == 0) gyre__memory_uncharge(old_bytes - bytes);
-  /* relaxed: statistics; the change may be negative. */
-  gyre__fetch_add_relaxed(&gyre__memory.large_bytes, bytes - old_bytes);
-  page = moved;
-  page_place(page, moved, bytes, size);
+  count_change(bytes - old_bytes);
+  count_mapped(bytes - old_bytes);
+  page->start = (char *)(page + 1);
+  page->large_base = page;
+  page->large_bytes = bytes;
+  return page;
+}
+
+static bool is_huge(const struct gyre__page *page) {
+  return page->segment != NULL && page->segment->shape == GYRE__SHAPE_HUGE;
+}
+
+void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_t size) {
+  if (size > LARGE_MAX) return NULL;
+  size = large_size(size);
+  if (page->segment == NULL) {
+    page = foreign_resize(page, size);
+    if (page == NULL) return NULL;
+  } else if (is_huge(page)) {
+    /* What is not huge any more has its place among the spans. */
+    if (size <= GYRE__SPAN_MAX) return NULL;
+    if (!huge_resize_in_place(page, size)) {
+      if (GYRE_FAULT() || self->thread.base.id == 0 || (page = huge_move(self, page, size)) == NULL)
+        return NULL;
+    }
+  } else {
+    if (size > GYRE__SPAN_MAX || (size <= GYRE__CLASS_MAX && !page->grows) ||
+        !gyre__span_resize(page, size))
+      return NULL;
+  }
+  page_set_size(page, size);
   return page->start;
 }
 
 static void page_give(struct gyre__page *page) {
-  enum gyre__large_backend backend = (enum gyre__large_backend)page->large_backend;
-  size_t bytes = page->large_bytes;
   page->is_large = LARGE_FREED;
-  backend_free(backend, page->large_base, bytes);
-  count_out(bytes);
+  if (is_huge(page)) {
+    huge_give(page);
+  } else if (page->segment != NULL) {
+    gyre__span_give(page);
+  } else {
+    enum gyre__large_backend backend = (enum gyre__large_backend)page->large_backend;
+    size_t bytes = page->large_bytes;
+    backend_free(backend, page->large_base, bytes);
+    count_out(bytes);
+    count_mapped(-bytes);
+    gyre__memory_uncharge(bytes);
+  }
 }
 
 /* Dead object blocks whose grace period is over, but not the collection in which they died. A page is
@@ -248,10 +442,10 @@ void gyre__large_fork_prepare(void) { gyre__lock_take(&waiting_lock); }
 void gyre__large_fork_parent(void) { gyre__lock_give(&waiting_lock); }
 void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
-void gyre__large_free(struct gyre__heap *self, struct gyre__page *page) {
-  GYRE_REQUIRE(page->is_large != LARGE_FREED, "double free: %p", (void *)(page + 1));
-  GYRE_REQUIRE(page->is_large == LARGE_LIVE && page->start == (char *)(page + 1),
-               "invalid pointer: %p is not a block of this library", (void *)(page + 1));
+void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
+  GYRE_REQUIRE(page->is_large != LARGE_FREED, "double free: %p", block);
+  GYRE_REQUIRE(page->is_large == LARGE_LIVE && page->start == (char *)block,
+               "invalid pointer: %p is not a block of this library", block);
   if (page->kind == GYRE__RAW) {
     page_give(page);
     return;

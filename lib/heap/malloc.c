@@ -72,7 +72,13 @@ void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment,
     if (block == NULL) return;
     GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
                  "invalid pointer: %p is not a block of this library", block);
-    gyre__large_free(heap, (struct gyre__page *)block - 1);
+    gyre__large_free(heap, (struct gyre__page *)block - 1, block);
+    return;
+  }
+  if (segment->shape >= GYRE__SHAPE_SPANS) {
+    struct gyre__page *first = &segment->pages[0];
+    bool is_huge = segment->shape == GYRE__SHAPE_HUGE;
+    gyre__large_free(heap, is_huge ? first : gyre__segment_page(segment, block), block);
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
@@ -87,8 +93,14 @@ static bool size_fits(size_t size, size_t usable) {
   return size <= usable && (size >= usable / 2 || usable == gyre__class_size(0));
 }
 
+/* From this size on, a block that realloc() enlarges is given room to grow, if there is some to spare. */
+#define GROWS_FROM 512
+
 static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
-  void *moved = gyre__raw_malloc(heap, size);
+  void *moved = NULL;
+  if (size > usable && size >= GROWS_FROM && size <= GYRE__SPAN_MAX && heap->thread.base.id != 0)
+    moved = gyre__large_alloc_growing(heap, size);
+  if (moved == NULL) moved = gyre__raw_malloc(heap, size);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
@@ -102,7 +114,7 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   size_t usable = gyre__page_usable(page);
   if (page->is_large) {
-    void *resized = size > GYRE__CLASS_MAX ? gyre__large_resize(page, size) : NULL;
+    void *resized = gyre__large_resize(heap, page, size);
     if (resized != NULL) return resized;
   }
   if (size_fits(size, usable)) return block;

@@ -90,6 +90,8 @@ bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step
   }
   if (!again) again = ask_program(size);
   self->in_oom_handler = false;
+  /* What was freed may have left its memory with a heap. */
+  if (again) gyre__purge_heap(self);
   return again;
 }
 

@@ -22,8 +22,9 @@ extern struct gyre__memory {
   gyre__atomic_size mapped_bytes;
   gyre__atomic_size committed_bytes; /* compared with the limit */
   gyre__atomic_size purged_bytes;    /* since the start */
-  gyre__atomic_size large_bytes;
+  gyre__atomic_size large_bytes;     /* huge blocks, and those from other backends */
   gyre__atomic_size large_blocks;
+  gyre__atomic_size reserve_bytes; /* committed, but in the reserve */
 } gyre__memory;
 
 /* Counts memory that is about to be used; false, and nothing is counted, if it would be over the
@@ -45,11 +46,25 @@ void gyre__memory_fork_child(void);
  * none, or with *over_limit true. Its memory is zero unless page->dirty. */
 struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t page_shift,
                                            bool *over_limit);
+/* A run of address space in granules of GYRE__SEGMENT_SIZE. */
+struct gyre__run {
+  char *base;
+  size_t granules;
+  size_t charged; /* bytes of it that count as committed */
+  bool dirty;     /* its memory may not be zero */
+};
+/* Zeroed metadata for memory of that shape, in gyre__segment_table; NULL if there is no memory. Any
+ * thread, and so are all functions on it for the shapes other than small and medium. */
+struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__shape shape,
+                                         char *base);
+void gyre__segment_unmake(struct gyre__segment *segment);
 /* Maps another segment. False if the system has no memory. */
 bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift);
 /* Gives a page back to its segment, as it is; page->empty_since_ns says since when it has been
  * empty. */
 void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page);
+/* Gives the memory of these free pages back to the system. */
+void gyre__segment_purge_pages(struct gyre__segment *segment, uint64_t pages);
 /* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system,
  * and unmaps segments of which nothing is left. */
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
@@ -128,16 +143,49 @@ void gyre__purge_others(struct gyre__heap *self);
 void gyre__purge_at_safepoint(struct gyre__thread *self);
 void gyre__purge_leaving(struct gyre__thread *self, bool detach);
 
+/* ---- reserve.c; any thread ---- */
+
+/* A run of that many granules, from the reserve or the system. False if there is no memory. */
+bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out);
+/* The granules right at `base`, if the reserve has them; *charged as in struct gyre__run. */
+bool gyre__reserve_take_at(char *base, size_t granules, size_t *charged);
+/* Keeps the run until it is purged. */
+void gyre__reserve_give(const struct gyre__run *run);
+/* Unmaps what has been here since the cutoff or longer (UINT64_MAX: all). */
+void gyre__reserve_purge(uint64_t cutoff_ns);
+void gyre__reserve_fork_prepare(void);
+void gyre__reserve_fork_parent(void);
+void gyre__reserve_fork_child(void);
+
+/* ---- span.c; any thread ---- */
+
+#define GYRE__SLICE_SHIFT 16
+#define GYRE__SPAN_MAX ((size_t)2 << 20)
+
+/* The page of a span of the heap's that holds `size` bytes, counted as committed, its memory dirty or
+ * not. `grows`: the block is expected to grow; NULL if too many are already, or if there is no memory or
+ * *over_limit. */
+struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
+                                   bool grows, bool *over_limit);
+void gyre__span_give(struct gyre__page *page);
+/* Changes the span's slices to what `size` bytes need; false if the neighbours are in the way. */
+bool gyre__span_resize(struct gyre__page *page, size_t size);
+/* Gives the memory of slices that have been free since the cutoff or longer (UINT64_MAX: of all) back
+ * to the system, and segments of which nothing is left to the reserve. */
+void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
+
 /* ---- large.c; any thread ---- */
 
 /* As gyre__heap_alloc_large(); `zero`: raw blocks are zeroed too. */
 void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,
                         size_t alignment, bool zero);
 /* `self` may be the stand-in for raw blocks. */
-void gyre__large_free(struct gyre__heap *self, struct gyre__page *page);
-/* Changes a raw large block's size, keeping its contents, to another large size; NULL if that
- * cannot be done without allocating anew. */
-void *gyre__large_resize(struct gyre__page *page, size_t size);
+void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block);
+/* A raw block that will grow: NULL if this is not the time. */
+void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size);
+/* Changes a raw large block's size, keeping its contents; NULL if that cannot be done without allocating
+ * anew. */
+void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_t size);
 bool gyre__large_backend_is_available(uint64_t backend);
 /* A collection has ended. */
 void gyre__large_pin_is_over(void);

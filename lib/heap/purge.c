@@ -41,6 +41,8 @@ static uint64_t cutoff_at(uint64_t now) {
 static void grace_over(struct gyre__thread *runner, struct gyre__deferred *node);
 
 static void purge_older(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  gyre__span_purge(heap, cutoff_ns);
+  gyre__reserve_purge(cutoff_ns);
   uint64_t waits = gyre__page_reap(heap, cutoff_ns);
   gyre__segment_purge(heap, cutoff_ns);
   if (waits == 0) return;
@@ -64,6 +66,16 @@ void gyre__purge_heap(struct gyre__heap *heap) {
   gyre__heap_send(heap);
   gyre__page_collect_all(heap);
   purge_older(heap, gyre__clock_ns());
+  gyre__span_purge(heap, UINT64_MAX);
+  gyre__reserve_purge(UINT64_MAX);
+}
+
+/* Does the heap keep memory that nothing is in? For the slot's thread; a hint for others. */
+static bool heap_keeps(struct gyre__heap *heap) {
+  /* relaxed: figures; what is there is looked at by who may. */
+  return gyre__load_relaxed(&heap->cached_bytes) != 0 ||
+         gyre__load_relaxed(&heap->span_dirty_bytes) != 0 ||
+         gyre__load_relaxed(&gyre__memory.reserve_bytes) != 0;
 }
 
 static uint32_t round_new(void) {
@@ -90,8 +102,7 @@ void gyre__purge_tick(struct gyre__heap *heap) {
   if (now - heap->tick_ns < delay / 4) return;
   heap->tick_ns = now;
   gyre__heap_send(heap);
-  /* relaxed: our own figure. */
-  if (gyre__load_relaxed(&heap->cached_bytes) != 0) purge_older(heap, cutoff_at(now));
+  if (heap_keeps(heap)) purge_older(heap, cutoff_at(now));
   /* relaxed: a hint; pairs with purge_idle(). */
   if (now - gyre__load_relaxed(&idle_looked_ns) >= delay / 2)
     gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
@@ -105,12 +116,12 @@ static bool purge_all_idle(struct gyre__heap *self, uint64_t now) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
-    /* relaxed: a hint; what is there is looked at with the slot taken. */
-    if (heap == self || gyre__load_relaxed(&heap->cached_bytes) == 0) continue;
+    if (heap == self || !heap_keeps(heap)) continue;
+    /* Spans are anybody's, whatever the thread does. */
+    gyre__span_purge(heap, cutoff_at(now));
     if (!gyre__thread_try_take(&heap->thread)) continue;
     purge_older(heap, cutoff_at(now));
-    /* relaxed: taken, so ours. */
-    more |= gyre__load_relaxed(&heap->cached_bytes) != 0;
+    more |= heap_keeps(heap);
     gyre__thread_give_back(&heap->thread);
   }
   return more;
@@ -139,6 +150,7 @@ static void spread_round(struct gyre__heap *self, uint32_t round,
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
+    if (heap != self) gyre__span_purge(heap, UINT64_MAX);
     /* relaxed: a heap that maps its first segment just now has nothing to purge. */
     if (heap == self || gyre__load_relaxed(&heap->mapped_bytes) == 0) continue;
     /* relaxed: a hint that saves asking twice; pairs with join_round(). */
@@ -190,6 +202,5 @@ void gyre__purge_leaving(struct gyre__thread *self, bool detach) {
   struct gyre__heap *heap = (struct gyre__heap *)self;
   if (join_round(heap)) return;
   (void)detach;
-  /* relaxed: our own figure. */
-  if (gyre__load_relaxed(&heap->cached_bytes) != 0) gyre__purge_tick(heap);
+  if (heap_keeps(heap)) gyre__purge_tick(heap);
 }

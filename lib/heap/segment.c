@@ -39,13 +39,12 @@ gyre__atomic_ptr gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SE
 /* ---- metadata ---- */
 
 #define CHUNK_BYTES ((size_t)1 << 20)
-enum { SHAPE_SMALL, SHAPE_MEDIUM, SHAPES };
 
 static gyre__lock metadata_lock;
 /* Under the lock: the rest of the present chunk, and pieces to use again, linked by next. */
 static char *chunk;
 static size_t chunk_left;
-static struct gyre__segment *pieces[SHAPES];
+static struct gyre__segment *pieces[GYRE__SHAPES];
 
 /* All segments, in no order. Under the lock. */
 static struct gyre__segment **list;
@@ -93,22 +92,25 @@ size_t gyre__segment_list(struct gyre__segment **out, size_t max) {
   return count;
 }
 
-static int shape_of(uint32_t page_shift) {
-  return page_shift == GYRE__SMALL_PAGE_SHIFT ? SHAPE_SMALL : SHAPE_MEDIUM;
+static uint32_t page_shift_of(enum gyre__shape shape) {
+  return shape == GYRE__SHAPE_MEDIUM ? GYRE__MEDIUM_PAGE_SHIFT : GYRE__SMALL_PAGE_SHIFT;
 }
 
-static size_t metadata_bytes(uint32_t page_shift) {
-  return sizeof(struct gyre__segment) +
-         (GYRE__SEGMENT_SIZE >> page_shift) * sizeof(struct gyre__page);
+static uint32_t page_count_of(enum gyre__shape shape) {
+  return shape == GYRE__SHAPE_HUGE ? 1 : (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift_of(shape));
+}
+
+static size_t metadata_bytes(enum gyre__shape shape) {
+  return sizeof(struct gyre__segment) + page_count_of(shape) * sizeof(struct gyre__page);
 }
 
 /* Zeroed metadata, or NULL. */
-static struct gyre__segment *metadata_take(uint32_t page_shift) {
-  size_t size = metadata_bytes(page_shift);
+static struct gyre__segment *metadata_take(enum gyre__shape shape) {
+  size_t size = metadata_bytes(shape);
   gyre__lock_take(&metadata_lock);
-  struct gyre__segment *segment = pieces[shape_of(page_shift)];
+  struct gyre__segment *segment = pieces[shape];
   if (segment != NULL) {
-    pieces[shape_of(page_shift)] = segment->next;
+    pieces[shape] = segment->next;
     gyre__lock_give(&metadata_lock);
     memset(segment, 0, size);
     return segment;
@@ -130,10 +132,9 @@ static struct gyre__segment *metadata_take(uint32_t page_shift) {
 }
 
 static void metadata_give(struct gyre__segment *segment) {
-  int shape = shape_of(segment->page_shift);
   gyre__lock_take(&metadata_lock);
-  segment->next = pieces[shape];
-  pieces[shape] = segment;
+  segment->next = pieces[segment->shape];
+  pieces[segment->shape] = segment;
   gyre__lock_give(&metadata_lock);
 }
 
@@ -184,25 +185,40 @@ static void segment_publish(const struct gyre__segment *segment, void *entry) {
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
-bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
-  struct gyre__segment *segment = metadata_take(page_shift);
-  if (segment == NULL) return false;
-  segment->page_shift = page_shift;
-  segment->base = gyre__os_map(GYRE__SEGMENT_SIZE, GYRE__SEGMENT_SIZE);
-  if (segment->base == NULL) {
-    metadata_give(segment);
-    return false;
-  }
-  segment->page_count = (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift);
+struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__shape shape,
+                                         char *base) {
+  struct gyre__segment *segment = metadata_take(shape);
+  if (segment == NULL) return NULL;
+  segment->base = base;
+  segment->shape = shape;
+  segment->page_shift = page_shift_of(shape);
+  segment->page_count = page_count_of(shape);
   segment->owner = heap;
-  segment->small_owner = page_shift == GYRE__SMALL_PAGE_SHIFT ? heap : NULL;
+  segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
   segment->free_pages = all_pages(segment);
-  if (!list_add(segment)) {
-    gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
-    metadata_give(segment);
+  segment_publish(segment, segment);
+  return segment;
+}
+
+void gyre__segment_unmake(struct gyre__segment *segment) {
+  segment_publish(segment, NULL);
+  metadata_give(segment);
+}
+
+bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
+  char *base = gyre__os_map(GYRE__SEGMENT_SIZE, GYRE__SEGMENT_SIZE);
+  if (base == NULL) return false;
+  gyre__os_huge_pages(base, GYRE__SEGMENT_SIZE);
+  struct gyre__segment *segment = gyre__segment_make(
+      heap, page_shift == GYRE__SMALL_PAGE_SHIFT ? GYRE__SHAPE_SMALL : GYRE__SHAPE_MEDIUM, base);
+  if (segment != NULL && !list_add(segment)) {
+    gyre__segment_unmake(segment);
+    segment = NULL;
+  }
+  if (segment == NULL) {
+    gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
     return false;
   }
-  segment_publish(segment, segment);
   list_put_first(heap, segment);
   gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */
@@ -228,12 +244,12 @@ static bool segment_call_off_news(struct gyre__segment *segment) {
 static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment) {
   list_remove(heap, segment);
   list_drop(segment);
-  segment_publish(segment, NULL);
-  gyre__os_unmap(segment->base, GYRE__SEGMENT_SIZE);
+  char *base = segment->base;
+  gyre__segment_unmake(segment);
+  gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
   gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */
   gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, GYRE__SEGMENT_SIZE);
-  metadata_give(segment);
 }
 
 /* ---- pages ---- */
@@ -269,7 +285,7 @@ struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t pag
       gyre__figure_add(&heap->cached_bytes, -bytes);
     }
     struct gyre__page *page = page_init_in_segment(heap, segment, index);
-    page->dirty = dirty != 0;
+    page->dirty = (segment->junk_pages >> index & 1) != 0;
     segment->free_pages &= ~(UINT64_C(1) << index);
     segment->dirty_pages &= ~(UINT64_C(1) << index);
     if (segment->free_pages == 0) {
@@ -291,6 +307,7 @@ void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page) {
   }
   segment->free_pages |= bit;
   segment->dirty_pages |= bit;
+  segment->junk_pages |= bit;
   gyre__figure_add(&heap->cached_bytes, gyre__page_bytes(page));
 }
 
@@ -306,16 +323,19 @@ static uint64_t pages_to_purge(const struct gyre__segment *segment, uint64_t cut
   return result;
 }
 
-/* One call to the system for each run of neighbours. */
-static void purge_runs(const struct gyre__segment *segment, uint64_t pages) {
-  while (pages != 0) {
-    uint32_t first = (uint32_t)__builtin_ctzll(pages);
-    uint64_t rest = ~(pages >> first);
-    uint32_t length = rest == 0 ? 64 : (uint32_t)__builtin_ctzll(rest);
-    gyre__os_purge(segment->base + ((size_t)first << segment->page_shift),
-                   (size_t)length << segment->page_shift);
-    pages &= length == 64 ? 0 : ~(((UINT64_C(1) << length) - 1) << first);
+void gyre__segment_purge_pages(struct gyre__segment *segment, uint64_t pages) {
+  /* One call to the system for each run of neighbours. */
+  for (uint64_t rest = pages; rest != 0;) {
+    uint32_t first = (uint32_t)__builtin_ctzll(rest);
+    uint64_t others = ~(rest >> first);
+    uint32_t length = others == 0 ? 64 : (uint32_t)__builtin_ctzll(others);
+    uint64_t run = (length == 64 ? UINT64_MAX : (UINT64_C(1) << length) - 1) << first;
+    if (gyre__os_purge(segment->base + ((size_t)first << segment->page_shift),
+                       (size_t)length << segment->page_shift))
+      segment->junk_pages &= ~run;
+    rest &= ~run;
   }
+  segment->dirty_pages &= ~pages;
 }
 
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
@@ -327,8 +347,7 @@ void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
     size_t bytes = (size_t)__builtin_popcountll(pages) << segment->page_shift;
     bool unmap = segment->free_pages == all_pages(segment) && pages == segment->dirty_pages &&
                  !gyre__heap_is_pinned() && segment_call_off_news(segment);
-    if (!unmap) purge_runs(segment, pages);
-    segment->dirty_pages &= ~pages;
+    if (!unmap) gyre__segment_purge_pages(segment, pages);
     gyre__figure_add(&heap->cached_bytes, -bytes);
     gyre__figure_add(&heap->committed_bytes, -bytes);
     /* relaxed: statistics. */

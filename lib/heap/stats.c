@@ -18,6 +18,11 @@ static void ready_figures(const struct gyre__heap *heap, struct gyre_heap_stats 
 static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
                          struct gyre_heap_stats *sum) {
   /* relaxed: statistics, all of them. */
+  size_t span_bytes = gyre__load_relaxed(&heap->span_bytes);
+  sum->large_bytes += span_bytes;
+  sum->live_bytes += span_bytes;
+  sum->live_blocks += gyre__load_relaxed(&heap->span_blocks);
+  sum->cached_bytes += gyre__load_relaxed(&heap->span_dirty_bytes);
   if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
   bool taken = heap != self && gyre__thread_try_take(&heap->thread);
   if (taken || heap == self) {
@@ -45,7 +50,8 @@ int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   for (uint32_t id = 1; id <= count; id++)
     heap_figures((struct gyre__heap *)gyre__thread_slot(id), self, &sum);
   /* relaxed: statistics. */
-  sum.mapped_bytes = gyre__load_relaxed(&gyre__memory.mapped_bytes) + sum.large_bytes;
+  sum.cached_bytes += gyre__load_relaxed(&gyre__memory.reserve_bytes);
+  sum.mapped_bytes = gyre__load_relaxed(&gyre__memory.mapped_bytes);
   sum.committed_bytes = gyre__load_relaxed(&gyre__memory.committed_bytes);
   sum.purged_bytes = gyre__load_relaxed(&gyre__memory.purged_bytes);
   memcpy(out, &sum, out->size < sizeof sum ? out->size : sizeof sum);

@@ -41,7 +41,7 @@ static void the_environment_sets_options_and_names_what_does_not_fit(void **stat
   assert_string_equal(get("purge_delay_ms"), "5");
   assert_string_equal(get("gc_threshold"), "7/8/10");
   assert_string_equal(get("stall_ms"), "1000");
-  assert_string_equal(get("large"), "system");
+  assert_string_equal(get("large"), "spans");
   assert_non_null(strstr(log_text, "\"stall_ms\" does not accept \"0\""));
   assert_non_null(strstr(log_text, "\"large\" does not accept \"tcmalloc\""));
   assert_non_null(strstr(log_text, "system|jemalloc|mmap"));

@@ -66,9 +66,9 @@ static void every_allocation_can_fail_and_nothing_is_lost(void **state) {
     check_all_heaps();
     assert_int_equal(heap_stats().live_blocks, 0);
   } while (count >= nth);
-  /* The six allocations, and the growing ones that have to move; what fails once below them is
-   * tried again. */
-  assert_true(failures >= 9);
+  /* The six allocations; what fails once below them, or because a block cannot be moved to where it
+   * would have room to grow, is tried again. */
+  assert_true(failures >= 6);
 }
 
 static void every_third_allocation_fails_for_ever(void **state) {

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* The reserve: address space for huge blocks and for segments of large ones, in granules of a segment's
+ * size, and what of it is free at the moment.
+ *
+ *     runs, by address:   [base, granules, charged, since]   [base, granules, ...]   ...
+ *
+ * A run that is given back keeps its memory for the purge delay, so that a program that replaces
+ * buffers of some MiB does not pay for a page fault every 4 KiB again and again. Then it is unmapped.
+ * Neighbours are joined. The smallest run that suffices is taken, the lowest of several; what is left
+ * of it stays.
+ *
+ * How much of a run is still there nobody knows: its pages were touched or not. `charged` is what its
+ * users had counted as committed, and goes along with it, so that the limit holds for memory that is
+ * kept, too.
+ *
+ * One lock for all: who comes here maps or faults in megabytes next. The list is short (runs that lie
+ * apart and were freed within the purge delay), so it is an array that is searched from end to end.
+ */
+#include <string.h>
+
+#include "lib/heap/page.h"
+
+struct run {
+  char *base;
+  size_t granules;
+  size_t charged;
+  uint64_t since_ns;
+};
+
+static gyre__lock reserve_lock;
+static struct run *runs;
+static size_t run_count, run_room;
+
+static char *run_end(const struct run *run) {
+  return run->base + run->granules * GYRE__SEGMENT_SIZE;
+}
+
+static size_t run_bytes(size_t granules) { return granules * GYRE__SEGMENT_SIZE; }
+
+/* ---- the array; with the lock held ---- */
+
+/* Room for one more run, or false. */
+static bool runs_grow(void) {
+  if (run_count < run_room) return true;
+  size_t room = run_room == 0 ? 512 : 2 * run_room;
+  struct run *grown = gyre__os_map(room * sizeof *grown, gyre__os_page_size());
+  if (grown == NULL) return false;
+  if (runs != NULL) {
+    memcpy(grown, runs, run_count * sizeof *grown);
+    gyre__os_unmap(runs, run_room * sizeof *runs);
+  }
+  runs = grown;
+  run_room = room;
+  return true;
+}
+
+static void run_remove(size_t i) {
+  memmove(&runs[i], &runs[i + 1], (run_count - i - 1) * sizeof *runs);
+  run_count--;
+}
+
+static void run_insert(size_t i, struct run run) {
+  memmove(&runs[i + 1], &runs[i], (run_count - i) * sizeof *runs);
+  runs[i] = run;
+  run_count++;
+}
+
+/* Joins run i with the one after it, if they touch. */
+static void run_join(size_t i) {
+  if (i + 1 >= run_count || run_end(&runs[i]) != runs[i + 1].base) return;
+  runs[i].granules += runs[i + 1].granules;
+  runs[i].charged += runs[i + 1].charged;
+  if (runs[i + 1].since_ns > runs[i].since_ns) runs[i].since_ns = runs[i + 1].since_ns;
+  run_remove(i + 1);
+}
+
+/* Cuts `granules` off the start of run i. The memory that was charged is taken to lie at its start. */
+static struct run run_cut(size_t i, size_t granules) {
+  struct run cut = runs[i];
+  if (granules == cut.granules) {
+    run_remove(i);
+    return cut;
+  }
+  cut.granules = granules;
+  if (cut.charged > run_bytes(granules)) cut.charged = run_bytes(granules);
+  runs[i].base += run_bytes(granules);
+  runs[i].granules -= granules;
+  runs[i].charged -= cut.charged;
+  return cut;
+}
+
+/* The smallest run that holds so many, starting at a multiple of the alignment; run_count if there is
+ * none. */
+static size_t runs_best(size_t granules, size_t alignment) {
+  size_t best = run_count;
+  for (size_t i = 0; i < run_count; i++)
+    if (runs[i].granules >= granules && ((uintptr_t)runs[i].base & (alignment - 1)) == 0 &&
+        (best == run_count || runs[i].granules < runs[best].granules))
+      best = i;
+  return best;
+}
+
+static size_t runs_after(const char *address) {
+  size_t i = 0;
+  while (i < run_count && runs[i].base < address)
+    i++;
+  return i;
+}
+
+/* ---- taking and giving ---- */
+
+static void cached_add(size_t bytes) {
+  /* relaxed: statistics; may be negative. */
+  gyre__fetch_add_relaxed(&gyre__memory.reserve_bytes, bytes);
+}
+
+bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out) {
+  if (alignment < GYRE__SEGMENT_SIZE) alignment = GYRE__SEGMENT_SIZE;
+  gyre__lock_take(&reserve_lock);
+  size_t best = runs_best(granules, alignment);
+  if (best != run_count) {
+    struct run run = run_cut(best, granules);
+    gyre__lock_give(&reserve_lock);
+    cached_add(-run.charged);
+    *out = (struct gyre__run){run.base, granules, run.charged, true};
+    return true;
+  }
+  gyre__lock_give(&reserve_lock);
+  char *base = gyre__os_map(run_bytes(granules), alignment);
+  if (base == NULL) return false;
+  gyre__os_huge_pages(base, run_bytes(granules));
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));
+  *out = (struct gyre__run){base, granules, 0, false};
+  return true;
+}
+
+static void run_unmap(char *base, size_t granules, size_t charged) {
+  gyre__os_unmap(base, run_bytes(granules));
+  /* relaxed: statistics. */
+  gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, charged);
+  gyre__memory_uncharge(charged);
+}
+
+void gyre__reserve_give(const struct gyre__run *run) {
+  struct run given = {run->base, run->granules, run->charged, gyre__clock_ns()};
+  gyre__lock_take(&reserve_lock);
+  /* Without memory, address space is had anew. */
+  bool kept = run->charged != 0 && gyre__option(purge_delay_ms) != 0 && runs_grow();
+  if (kept) {
+    size_t i = runs_after(given.base);
+    run_insert(i, given);
+    run_join(i);
+    if (i != 0) run_join(i - 1);
+  }
+  gyre__lock_give(&reserve_lock);
+  if (kept)
+    cached_add(run->charged);
+  else
+    run_unmap(run->base, run->granules, run->charged);
+}
+
+bool gyre__reserve_take_at(char *base, size_t granules, size_t *charged) {
+  gyre__lock_take(&reserve_lock);
+  size_t i = runs_after(base);
+  bool found = i < run_count && runs[i].base == base && runs[i].granules >= granules;
+  if (found) *charged = run_cut(i, granules).charged;
+  gyre__lock_give(&reserve_lock);
+  if (found) cached_add(-*charged);
+  return found;
+}
+
+/* ---- purging ---- */
+
+void gyre__reserve_purge(uint64_t cutoff_ns) {
+  /* relaxed: a look that saves the lock; what is given back just now is not old. Pairs with
+   * cached_add(). */
+  if (gyre__load_relaxed(&gyre__memory.reserve_bytes) == 0) return;
+  for (;;) {
+    struct run old = {0};
+    gyre__lock_take(&reserve_lock);
+    for (size_t i = 0; i < run_count && old.base == NULL; i++)
+      if (runs[i].since_ns <= cutoff_ns) old = run_cut(i, runs[i].granules);
+    gyre__lock_give(&reserve_lock);
+    if (old.base == NULL) return;
+    cached_add(-old.charged);
+    run_unmap(old.base, old.granules, old.charged);
+  }
+}
+
+/* ---- fork ---- */
+
+void gyre__reserve_fork_prepare(void) { gyre__lock_take(&reserve_lock); }
+void gyre__reserve_fork_parent(void) { gyre__lock_give(&reserve_lock); }
+void gyre__reserve_fork_child(void) { gyre__lock_reset(&reserve_lock); }

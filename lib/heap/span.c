@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Spans: large blocks of up to 2 MiB, each a run of 64-KiB slices.
+ *
+ *     segment   |  a  |  a  |  b  |  .  |  .  |grow |  .  |  .  |  .  |  .  |
+ *     pages[]      ^           ^                 ^
+ *
+ * A slot has segments of its own for them. The page of a span is that of its first slice; nobody looks
+ * at those of the others. A span is put at the start of a run of free slices, so that the block that came
+ * last can grow; one that is expected to grow is put into the middle of the longest run, so that the
+ * next ones do not get in its way.
+ *
+ * All of it is under the slot's large_lock: any thread may free a large block, and may look after the
+ * memory of a slot whose thread has long been waiting for something. The lock costs its own thread
+ * two atomic operations, little beside a block of 64 KiB.
+ *
+ * Dirty slices age: a look at most every purge delay takes away what was dirty at the look before and
+ * has not been used since. So memory goes after one to two delays, without a time for each slice.
+ */
+#include <string.h>
+
+#include "lib/heap/page.h"
+
+#define SLICES 64u
+#define SLICE_BYTES ((size_t)1 << GYRE__SLICE_SHIFT)
+/* Blocks smaller than a slice that may lie in one and grow, in one slot. Each wastes less than a slice,
+ * mostly untouched. */
+#define GROWING_MOST 4u
+/* A block that grows wants room for this many slices. */
+#define GROWING_ROOM 16u
+
+static uint64_t bits(uint32_t first, uint32_t count) {
+  return (count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1) << first;
+}
+
+static uint32_t slices_for(size_t size) {
+  return (uint32_t)((size + SLICE_BYTES - 1) >> GYRE__SLICE_SHIFT);
+}
+
+static uint32_t index_of(const struct gyre__page *page) {
+  return (uint32_t)(page - page->segment->pages);
+}
+
+/* ---- finding room ---- */
+
+/* Bit i: `count` free slices begin at slice i. */
+static uint64_t run_starts(uint64_t free, uint32_t count) {
+  for (uint32_t have = 1; have < count;) {
+    uint32_t step = have < count - have ? have : count - have;
+    free &= free >> step;
+    have += step;
+  }
+  return free;
+}
+
+/* The slices whose addresses are multiples of the alignment. */
+static uint64_t aligned_slices(size_t alignment) {
+  uint64_t result = 1;
+  for (size_t at = alignment; at < GYRE__SEGMENT_SIZE; at += alignment)
+    result |= UINT64_C(1) << (at >> GYRE__SLICE_SHIFT);
+  return alignment <= SLICE_BYTES ? UINT64_MAX : result;
+}
+
+/* Where to put a span of so many slices, or NULL; *index is its first slice. Memory that is there
+ * already is taken before memory that is not. */
+static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint64_t aligned,
+                                  uint32_t *index) {
+  struct gyre__segment *clean = NULL;
+  for (struct gyre__segment *s = heap->spans; s != NULL; s = s->next) {
+    uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
+    if (starts != 0) {
+      *index = (uint32_t)__builtin_ctzll(starts);
+      return s;
+    }
+    if (clean != NULL) continue;
+    starts = run_starts(s->free_pages, count) & aligned;
+    if (starts == 0) continue;
+    clean = s;
+    *index = (uint32_t)__builtin_ctzll(starts);
+  }
+  return clean;
+}
+
+/* In the middle of the run, if it is long enough. */
+static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
+  return length - length / 2 >= count + GROWING_ROOM ? first + length / 2 : first;
+}
+
+/* The same for a block that will grow: the longest run, if it is long enough. */
+static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, uint32_t *index) {
+  struct gyre__segment *best = NULL;
+  uint32_t most = count > GROWING_ROOM ? count - 1 : GROWING_ROOM - 1;
+  for (struct gyre__segment *s = heap->spans; s != NULL; s = s->next)
+    for (uint64_t rest = s->free_pages; rest != 0;) {
+      uint32_t first = (uint32_t)__builtin_ctzll(rest);
+      uint64_t taken = ~(rest >> first);
+      uint32_t length = taken == 0 ? 64 : (uint32_t)__builtin_ctzll(taken);
+      if (length > most) {
+        best = s;
+        most = length;
+        *index = place_to_grow(first, length, count);
+      }
+      rest &= ~bits(first, length);
+    }
+  return best;
+}
+
+/* ---- segments ---- */
+
+static void link_first(struct gyre__heap *heap, struct gyre__segment *segment) {
+  segment->prev = NULL;
+  segment->next = heap->spans;
+  if (segment->next != NULL) segment->next->prev = segment;
+  heap->spans = segment;
+}
+
+static void unlink_segment(struct gyre__heap *heap, struct gyre__segment *segment) {
+  if (segment->next != NULL) segment->next->prev = segment->prev;
+  if (segment->prev != NULL)
+    segment->prev->next = segment->next;
+  else
+    heap->spans = segment->next;
+}
+
+static void dirty_add(struct gyre__heap *heap, size_t bytes) {
+  gyre__figure_add(&heap->span_dirty_bytes, bytes);
+}
+
+static struct gyre__segment *segment_add(struct gyre__heap *heap) {
+  struct gyre__run run;
+  if (!gyre__reserve_take(1, GYRE__SEGMENT_SIZE, &run)) return NULL;
+  struct gyre__segment *segment = gyre__segment_make(heap, GYRE__SHAPE_SPANS, run.base);
+  if (segment == NULL) {
+    gyre__reserve_give(&run);
+    return NULL;
+  }
+  /* The slices at its start are what was charged; the others may be there too, but are as good as gone:
+   * they are counted when they are used. */
+  uint32_t charged = (uint32_t)(run.charged >> GYRE__SLICE_SHIFT);
+  gyre__memory_uncharge(run.charged - charged * SLICE_BYTES);
+  segment->dirty_pages = charged == 0 ? 0 : bits(0, charged);
+  segment->junk_pages = run.dirty ? UINT64_MAX : 0;
+  dirty_add(heap, charged * SLICE_BYTES);
+  link_first(heap, segment);
+  return segment;
+}
+
+static size_t dirty_bytes(uint64_t pages) {
+  return (size_t)__builtin_popcountll(pages) << GYRE__SLICE_SHIFT;
+}
+
+/* Nothing is left in the segment. */
+static void segment_drop(struct gyre__heap *heap, struct gyre__segment *segment) {
+  struct gyre__run run = {segment->base, 1, dirty_bytes(segment->dirty_pages), true};
+  unlink_segment(heap, segment);
+  dirty_add(heap, -run.charged);
+  gyre__segment_unmake(segment);
+  gyre__reserve_give(&run);
+}
+
+static bool is_empty(const struct gyre__segment *segment) {
+  return segment->free_pages == UINT64_MAX;
+}
+
+/* ---- taking slices ---- */
+
+/* Takes free slices. False if they would be over the limit. */
+static bool slices_take(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
+  uint64_t dirty = slices & segment->dirty_pages;
+  size_t clean = dirty_bytes(slices & ~dirty);
+  if (clean != 0 && !gyre__memory_charge(clean)) return false;
+  segment->free_pages &= ~slices;
+  segment->dirty_pages &= ~slices;
+  segment->old_pages &= ~slices;
+  dirty_add(heap, -dirty_bytes(dirty));
+  gyre__figure_add(&heap->span_bytes, dirty_bytes(slices));
+  return true;
+}
+
+static void slices_give(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
+  segment->free_pages |= slices;
+  segment->dirty_pages |= slices;
+  segment->junk_pages |= slices;
+  dirty_add(heap, dirty_bytes(slices));
+  gyre__figure_add(&heap->span_bytes, -dirty_bytes(slices));
+}
+
+struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
+                                   bool grows, bool *over_limit) {
+  uint32_t count = slices_for(size), index = 0;
+  struct gyre__page *page = NULL;
+  gyre__lock_take(&heap->large_lock);
+  bool is_small = grows && size <= SLICE_BYTES;
+  if (is_small && heap->growing >= GROWING_MOST) goto out;
+  struct gyre__segment *segment =
+      grows ? find_room(heap, count, &index) : find(heap, count, aligned_slices(alignment), &index);
+  if (segment == NULL) {
+    segment = segment_add(heap);
+    if (segment == NULL) goto out;
+    index = grows ? place_to_grow(0, SLICES, count) : 0;
+  }
+  if (!slices_take(heap, segment, bits(index, count))) {
+    *over_limit = true;
+    goto out;
+  }
+  page = &segment->pages[index];
+  memset(page, 0, sizeof *page);
+  page->segment = segment;
+  page->start = segment->base + ((size_t)index << GYRE__SLICE_SHIFT);
+  page->span = (uint8_t)count;
+  page->grows = is_small;
+  page->dirty = (segment->junk_pages & bits(index, count)) != 0;
+  heap->growing += is_small;
+  gyre__figure_add(&heap->span_blocks, 1);
+out:
+  gyre__lock_give(&heap->large_lock);
+  return page;
+}
+
+void gyre__span_give(struct gyre__page *page) {
+  struct gyre__segment *segment = page->segment;
+  struct gyre__heap *heap = segment->owner;
+  gyre__lock_take(&heap->large_lock);
+  slices_give(heap, segment, bits(index_of(page), page->span));
+  heap->growing -= page->grows;
+  gyre__figure_add(&heap->span_blocks, (size_t)-1);
+  /* One empty segment stays, the first. */
+  if (is_empty(segment)) {
+    if (heap->spans != segment && is_empty(heap->spans)) {
+      segment_drop(heap, segment);
+    } else {
+      unlink_segment(heap, segment);
+      link_first(heap, segment);
+    }
+  }
+  gyre__lock_give(&heap->large_lock);
+}
+
+bool gyre__span_resize(struct gyre__page *page, size_t size) {
+  struct gyre__segment *segment = page->segment;
+  struct gyre__heap *heap = segment->owner;
+  uint32_t index = index_of(page), old = page->span, count = slices_for(size);
+  if (count == old) return true;
+  if (index + count > SLICES) return false;
+  gyre__lock_take(&heap->large_lock);
+  bool fits = true;
+  if (count < old) {
+    slices_give(heap, segment, bits(index + count, old - count));
+  } else {
+    uint64_t more = bits(index + old, count - old);
+    fits = (segment->free_pages & more) == more && slices_take(heap, segment, more);
+  }
+  if (fits) {
+    page->span = (uint8_t)count;
+    /* It is no small block any more that lies in a slice of its own. */
+    heap->growing -= page->grows;
+    page->grows = 0;
+  }
+  gyre__lock_give(&heap->large_lock);
+  return fits;
+}
+
+/* ---- purging ---- */
+
+static void segment_purge(struct gyre__heap *heap, struct gyre__segment *segment,
+                          uint64_t cutoff_ns, uint64_t now) {
+  uint64_t pages = cutoff_ns == UINT64_MAX ? segment->dirty_pages : segment->old_pages;
+  if (segment->aged_ns > cutoff_ns) return;
+  size_t bytes = dirty_bytes(pages);
+  gyre__segment_purge_pages(segment, pages);
+  segment->old_pages = segment->dirty_pages;
+  segment->aged_ns = now;
+  dirty_add(heap, -bytes);
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
+  gyre__memory_uncharge(bytes);
+}
+
+void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  /* relaxed: a look that saves the lock; an empty segment that is clean can wait. */
+  if (gyre__load_relaxed(&heap->span_dirty_bytes) == 0 && heap->spans == NULL) return;
+  uint64_t now = gyre__clock_ns();
+  gyre__lock_take(&heap->large_lock);
+  for (struct gyre__segment *s = heap->spans, *next; s != NULL; s = next) {
+    next = s->next;
+    segment_purge(heap, s, cutoff_ns, now);
+    if (is_empty(s) && s->dirty_pages == 0) segment_drop(heap, s);
+  }
+  gyre__lock_give(&heap->large_lock);
+}
