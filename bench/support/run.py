@@ -33,6 +33,7 @@ PROGRAMS = [
     "alloc/alloc_jemalloc",
     "alloc/alloc_jemalloc_static",
     "alloc/alloc_mimalloc",
+    "alloc/alloc_tcmalloc",
     "alloc/alloc_system",
     "refcount/refcount_gyre",
     "refcount/refcount_atomic",
@@ -47,8 +48,8 @@ PROGRAMS = [
 CPYTHON = "/usr/bin/python3"
 
 # What the comparison depends on besides gyre.
-PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libgc1", "libglib2.0-0", "python3.11",
-            "gcc-12", "libbenchmark1debian"]
+PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libtcmalloc-minimal4",
+            "libgc1", "libglib2.0-0", "python3.11", "gcc-12", "libbenchmark1debian"]
 
 GAPS = [("gap_p50_ns", "p50"), ("gap_p999_ns", "p99.9"), ("gap_p9999_ns", "p99.99"),
         ("gap_max_ns", "max")]
