@@ -7,6 +7,7 @@
 #ifndef BENCH_ALLOC_ALLOC_H
 #define BENCH_ALLOC_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,15 @@
 static inline void alloc_touch(void *block) {
   BENCH_KEEP(block);
   *(volatile char *)block = 1;
+}
+
+/* Uses a large one: a byte of each OS page is written, and the last one. */
+static inline void alloc_touch_pages(void *block, size_t size) {
+  volatile char *bytes = block;
+  for (size_t at = 0; at < size; at += 4096)
+    bytes[at] = 1;
+  bytes[size - 1] = 1;
+  BENCH_KEEP(block);
 }
 
 /* Each registers the cases of its file. */
