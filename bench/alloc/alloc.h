@@ -34,6 +34,7 @@ void alloc_register_pair(void);
 void alloc_register_batch(void);
 void alloc_register_grow(void);
 void alloc_register_xmalloc(void);
+void alloc_register_xmalloc_test(void);
 void alloc_register_larson(void);
 void alloc_register_resident(void);
 
