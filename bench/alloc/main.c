@@ -10,6 +10,7 @@ int main(int argc, char **argv) {
   alloc_register_xmalloc();
   alloc_register_xmalloc_test();
   alloc_register_larson();
+  alloc_register_mstress();
   alloc_register_resident();
   return bench_main(argc, argv);
 }
