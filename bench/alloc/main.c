@@ -11,6 +11,7 @@ int main(int argc, char **argv) {
   alloc_register_xmalloc_test();
   alloc_register_larson();
   alloc_register_mstress();
+  alloc_register_rptest();
   alloc_register_resident();
   return bench_main(argc, argv);
 }
