@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
   alloc_register_larson();
   alloc_register_mstress();
   alloc_register_rptest();
+  alloc_register_cache();
   alloc_register_resident();
   return bench_main(argc, argv);
 }
