@@ -41,6 +41,7 @@ void alloc_register_mstress(void);
 void alloc_register_rptest(void);
 void alloc_register_cache(void);
 void alloc_register_large(void);
+void alloc_register_mleak(void);
 void alloc_register_resident(void);
 
 #endif

@@ -15,6 +15,7 @@ int main(int argc, char **argv) {
   alloc_register_rptest();
   alloc_register_cache();
   alloc_register_large();
+  alloc_register_mleak();
   alloc_register_resident();
   return bench_main(argc, argv);
 }
