@@ -33,6 +33,7 @@ static inline void alloc_touch_pages(void *block, size_t size) {
 void alloc_register_pair(void);
 void alloc_register_batch(void);
 void alloc_register_grow(void);
+void alloc_register_scatter(void);
 void alloc_register_glibc(void);
 void alloc_register_xmalloc(void);
 void alloc_register_xmalloc_test(void);

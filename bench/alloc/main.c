@@ -7,6 +7,7 @@ int main(int argc, char **argv) {
   alloc_register_pair();
   alloc_register_batch();
   alloc_register_grow();
+  alloc_register_scatter();
   alloc_register_glibc();
   alloc_register_xmalloc();
   alloc_register_xmalloc_test();
