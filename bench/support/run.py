@@ -47,6 +47,9 @@ PROGRAMS = [
 ]
 CPYTHON = "/usr/bin/python3"
 
+# The program whose malloc another library may replace as it is loaded.
+PRELOADED = "alloc/alloc_system"
+
 # What the comparison depends on besides gyre.
 PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libtcmalloc-minimal4",
             "libgc1", "libglib2.0-0", "python3.11", "gcc-12", "libbenchmark1debian"]
@@ -111,6 +114,67 @@ class Case:
         return "gyre loses"
 
 
+# ---- libraries in malloc's stead -----------------------------------------------------------------
+
+
+class Preload:
+    """A shared library that replaces the C library's malloc, and the name of the system that it is."""
+
+    def __init__(self, name, library):
+        self.name = name
+        self.library = os.path.abspath(library)
+
+    def before(self, path):
+        """The command line that starts a program with the library."""
+        return ["/usr/bin/env", "LD_PRELOAD=" + self.library, path]
+
+    def complaint(self, path):
+        """Why the program at the path cannot run with the library, or None."""
+        if not os.path.isfile(self.library):
+            return "there is no file %s" % self.library
+        if re.search(r"[\s:]", self.library):
+            return "LD_PRELOAD takes no path with a space or a colon: %s" % self.library
+        if not is_shared_object(self.library):
+            return "%s is no shared library" % self.library
+        names = {line.split()[-1].split("@")[0] for line in output_of(
+            "nm", "--dynamic", "--defined-only", self.library).splitlines()}
+        if not {"malloc", "free"} <= names:
+            return "%s defines no malloc and free" % self.library
+        result = subprocess.run(self.before(path) + ["--list"], capture_output=True, text=True)
+        if result.returncode != 0 or "cannot be preloaded" in result.stderr:
+            return "%s cannot be preloaded: %s" % (self.library, last_line(result.stderr))
+        return None
+
+
+def is_shared_object(path):
+    """Whether the file is in ELF format and of the type that libraries have (ET_DYN)."""
+    with open(path, "rb") as file:
+        head = file.read(18)
+    return len(head) == 18 and head[:4] == b"\x7fELF" and \
+        int.from_bytes(head[16:18], "little" if head[5] == 1 else "big") == 3
+
+
+def take_peers(arguments, path, taken):
+    """The peers of the command line, NAME=FILE each; ends with a message if one is no good."""
+    peers = []
+    for argument in arguments:
+        name, equals, library = argument.partition("=")
+        if not equals or not library:
+            fail("--peer wants NAME=FILE.so, not '%s'" % argument)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+            fail("--peer: '%s' is no name; letters, digits and . _ + - make one" % name)
+        if name in taken or name.startswith("gyre"):
+            fail("--peer: '%s' is the name of a system that is measured anyway" % name)
+        if name in [peer.name for peer in peers]:
+            fail("--peer: two libraries are called '%s'" % name)
+        peer = Preload(name, library)
+        complaint = peer.complaint(path)
+        if complaint is not None:
+            fail("--peer %s: %s" % (name, complaint))
+        peers.append(peer)
+    return peers
+
+
 # ---- the programs and their cases ----------------------------------------------------------------
 
 
@@ -124,15 +188,30 @@ def list_program(path):
     return [line.split("\t") for line in result.stdout.splitlines()]
 
 
-def find_cases(built, sources):
+def add_program(cases, path, preload=None):
+    """Adds a program's system to its cases; with another library in malloc's stead, as that system."""
+    for full, level, activity, iterations, metric, unit in list_program(path):
+        name, system = full.rsplit("/", 1)
+        case = cases.setdefault(
+            name, Case(name, level, activity == "sleeps", int(iterations), metric, unit))
+        command = [path]
+        if preload is not None:
+            system, command = preload.name, preload.before(path)
+        case.commands[system] = command + ["--only=" + full, "--benchmark_format=json"]
+
+
+def find_cases(built, sources, own_malloc, peers):
+    """All cases. own_malloc is gyre's library in malloc's stead, or None; peers, others' by the command
+    line, NAME=FILE each."""
     cases = {}
+    preloaded = os.path.join(built, PRELOADED)
     for program in PROGRAMS:
-        path = os.path.join(built, program)
-        for full, level, activity, iterations, metric, unit in list_program(path):
-            name, system = full.rsplit("/", 1)
-            case = cases.setdefault(
-                name, Case(name, level, activity == "sleeps", int(iterations), metric, unit))
-            case.commands[system] = [path, "--only=" + full, "--benchmark_format=json"]
+        add_program(cases, os.path.join(built, program))
+        if program == "alloc/alloc_gyre" and own_malloc is not None:
+            add_program(cases, preloaded, Preload("gyre-malloc", own_malloc))
+    taken = {system for case in cases.values() for system in case.commands} | {"cpython"}
+    for peer in take_peers(peers, preloaded, taken):
+        add_program(cases, preloaded, peer)
     script = os.path.join(sources, "collect", "cpython.py")
     for case in cases.values():
         if case.name.startswith("collect/"):
@@ -607,6 +686,9 @@ def parse(arguments):
     parser.add_argument("--filter", default="")
     parser.add_argument("--reps", type=int, dest="repetitions")
     parser.add_argument("--json", dest="report", required=True)
+    parser.add_argument("--own-malloc", metavar="FILE",
+                        help="gyre's library in malloc's stead, if it was built")
+    parser.add_argument("--peer", dest="peers", action="append", default=[], metavar="NAME=FILE")
     options = parser.parse_args(arguments)
     if options.repetitions is None:
         options.repetitions = REPETITIONS[options.mode]
@@ -621,7 +703,10 @@ def main():
         pattern = re.compile(options.filter)
     except re.error as error:
         fail("--filter wants a regular expression: %s" % error)
-    cases = choose(find_cases(options.built, options.sources), options.mode, pattern)
+    if options.own_malloc is None:
+        print("There is no libgyre_malloc.so: the system gyre-malloc is left out.\n")
+    cases = find_cases(options.built, options.sources, options.own_malloc, options.peers)
+    cases = choose(cases, options.mode, pattern)
     if not cases:
         fail("no benchmark of a %s run fits %s" % (options.mode, shlex.quote(options.filter)))
     load = os.getloadavg()[0]
