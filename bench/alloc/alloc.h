@@ -31,6 +31,7 @@ static inline void alloc_touch_pages(void *block, size_t size) {
 
 /* Each registers the cases of its file. */
 void alloc_register_pair(void);
+void alloc_register_instructions(void);
 void alloc_register_batch(void);
 void alloc_register_grow(void);
 void alloc_register_scatter(void);

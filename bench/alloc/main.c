@@ -3,9 +3,12 @@
 #include "bench/support/crew.h"
 
 int main(int argc, char **argv) {
+  system_begin();
   crew_on_wait(system_wait_begin, system_wait_end);
   alloc_register_pair();
+  alloc_register_instructions();
   alloc_register_batch();
+  if (SYSTEM_INLINE) return bench_main(argc, argv);
   alloc_register_grow();
   alloc_register_scatter();
   alloc_register_glibc();

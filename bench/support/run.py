@@ -30,6 +30,7 @@ TIMEOUT_SECONDS = 300
 # The programs, below the folder of built benchmarks, in the order of the tables.
 PROGRAMS = [
     "alloc/alloc_gyre",
+    "alloc/alloc_gyre_inline",
     "alloc/alloc_jemalloc",
     "alloc/alloc_jemalloc_static",
     "alloc/alloc_mimalloc",
@@ -207,7 +208,7 @@ def find_cases(built, sources, own_malloc, peers):
     preloaded = os.path.join(built, PRELOADED)
     for program in PROGRAMS:
         add_program(cases, os.path.join(built, program))
-        if program == "alloc/alloc_gyre" and own_malloc is not None:
+        if program == "alloc/alloc_gyre_inline" and own_malloc is not None:
             add_program(cases, preloaded, Preload("gyre-malloc", own_malloc))
     taken = {system for case in cases.values() for system in case.commands} | {"cpython"}
     for peer in take_peers(peers, preloaded, taken):
