@@ -5,7 +5,7 @@
 #include "bench/alloc/alloc.h"
 #include "bench/support/steps.h"
 
-#define PAIRS 500
+#define PAIRS 256
 
 static void pairs(uint64_t times) {
   for (uint64_t i = 0; i < times; i++) {

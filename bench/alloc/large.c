@@ -36,6 +36,6 @@ void alloc_register_large(void) {
   bench_register(&(struct bench_case){.name = "alloc/malloc-large/" SYSTEM_NAME,
                                       .run = run_large,
                                       .iterations = REPLACEMENTS,
-                                      .level = BENCH_QUICK,
+                                      .level = BENCH_DEFAULT,
                                       .unit = "replacement"});
 }

@@ -170,7 +170,7 @@ void alloc_register_rptest(void) {
     unsigned threads;
     enum bench_level level;
   } cases[] = {{"linear/1", LINEAR, 1, BENCH_FULL},
-               {"linear/2", LINEAR, 2, BENCH_QUICK},
+               {"linear/2", LINEAR, 2, BENCH_DEFAULT},
                {"even/2", EVEN, 2, BENCH_FULL},
                {"exp/2", EXPONENTIAL, 2, BENCH_FULL}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -115,7 +115,7 @@ void alloc_register_xmalloc_test(void) {
                                         .arg = {pairs},
                                         .iterations = (uint64_t)BATCHES * BATCH,
                                         .flags = BENCH_MANUAL_TIME,
-                                        .level = pairs == 2 ? BENCH_QUICK : BENCH_DEFAULT,
+                                        .level = BENCH_DEFAULT,
                                         .unit = "block"});
   }
 }

@@ -450,6 +450,20 @@ class Figures:
         if mine is not None and theirs:
             self.at_most(what, mine / theirs, "{:.2f} x".format, factor)
 
+    def best_peer(self, name):
+        """The system with the smallest median that is not gyre's, and that median; or two Nones."""
+        case = self.cases.get(name)
+        peers = [(median, system) for system in (case.commands if case else [])
+                 if not system.startswith("gyre")
+                 and (median := self.value(name, system)) is not None]
+        median, system = min(peers, default=(None, None))
+        return system, median
+
+    def times_best(self, name, factor):
+        """At most so many times the figure of whichever peer is best in this run."""
+        peer, theirs = self.best_peer(name)
+        self.times("%s to the best peer, %s" % (name, peer), self.value(name, "gyre"), factor, theirs)
+
 
 def show_ns(ns):
     return "%.2f ns" % ns
@@ -462,6 +476,7 @@ def show_megabytes(count):
 def figures(cases):
     f = Figures(cases)
     counting_figures(f)
+    allocator_figures(f)
     mutator_figures(f)
     collector_figures(f)
     stw_figures(f)
@@ -485,6 +500,39 @@ def counting_figures(f):
             f.times("%s to %s" % (case, peer), f.value(case, "gyre"), 1.0, f.value(case, peer))
     f.times("new+release of a leaf of 48 bytes to alloc/pair/64",
             f.value("refcount/new/48", "gyre"), 1.3, f.value("alloc/pair/64", "gyre"))
+
+
+# How many times the best peer's time gyre may take.
+TO_BEST_PEER = [
+    ("alloc/pair/64", 1.0),
+    ("alloc/batch/random/64", 1.0),
+    ("alloc/batch/random/mix", 1.0),
+    ("alloc/scatter/64", 1.1),
+    ("alloc/scatter/mix", 1.1),
+    ("alloc/xmalloc/mix", 1.0),
+    ("alloc/xmalloc-test/1", 1.0),
+    ("alloc/xmalloc-test/2", 1.0),
+    ("alloc/larson/2", 1 / 0.95),
+    ("alloc/rptest/linear/2", 1 / 0.95),
+    ("alloc/mstress/2", 1.0),
+    ("alloc/malloc-large", 1.1),
+    ("alloc/realloc/4096", 1.5),
+    ("alloc/realloc/1048576", 1.5),
+]
+
+
+def allocator_figures(f):
+    for system, what, target in (("gyre", "through a call", 32),
+                                 ("gyre-malloc", "through malloc and free", 32),
+                                 ("gyre-inline", "inline, with a handle", 20)):
+        f.at_most("instructions of a pair of 64 bytes, " + what,
+                  f.value("alloc/instructions/64", system), "{:.1f}".format, target)
+    for case, factor in TO_BEST_PEER:
+        f.times_best(case, factor)
+    f.at_most("alloc/resident/churned, resident over live",
+              f.value("alloc/resident/churned", "gyre"), "{:.2f}".format, 1.8)
+    f.at_most("alloc/resident/idle2s, resident after all was freed",
+              f.value("alloc/resident/idle2s", "gyre"), mebibytes, 16 * 2**20)
 
 
 def mutator_figures(f):
