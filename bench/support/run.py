@@ -119,7 +119,7 @@ class Case:
 
 
 class Preload:
-    """A shared library that replaces the C library's malloc, and the name of the system that it is."""
+    """A shared library that replaces the C library's malloc, and its name as a system."""
 
     def __init__(self, name, library):
         self.name = name
@@ -190,7 +190,7 @@ def list_program(path):
 
 
 def add_program(cases, path, preload=None):
-    """Adds a program's system to its cases; with another library in malloc's stead, as that system."""
+    """Adds a program's system to its cases; as another one with a library in malloc's stead."""
     for full, level, activity, iterations, metric, unit in list_program(path):
         name, system = full.rsplit("/", 1)
         case = cases.setdefault(
@@ -202,8 +202,8 @@ def add_program(cases, path, preload=None):
 
 
 def find_cases(built, sources, own_malloc, peers):
-    """All cases. own_malloc is gyre's library in malloc's stead, or None; peers, others' by the command
-    line, NAME=FILE each."""
+    """All cases. own_malloc is gyre's library in malloc's stead, or None; peers are those of the
+    command line, NAME=FILE each."""
     cases = {}
     preloaded = os.path.join(built, PRELOADED)
     for program in PROGRAMS:
@@ -462,7 +462,8 @@ class Figures:
     def times_best(self, name, factor):
         """At most so many times the figure of whichever peer is best in this run."""
         peer, theirs = self.best_peer(name)
-        self.times("%s to the best peer, %s" % (name, peer), self.value(name, "gyre"), factor, theirs)
+        self.times("%s to the best peer, %s" % (name, peer), self.value(name, "gyre"), factor,
+                   theirs)
 
 
 def show_ns(ns):
