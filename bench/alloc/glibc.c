@@ -58,7 +58,7 @@ static void run_simple(bench_state *state, const struct bench_case *self) {
 #define SIZE_MOST 32768
 #define SIZES 8000
 #define CHOICES (4 * WORKING_SET)
-#define REPLACEMENTS 10000000
+#define REPLACEMENTS 20000000
 
 struct share {
   void *blocks[WORKING_SET];

@@ -18,7 +18,7 @@
 #define THREADS_MOST 2
 /* Replacements until a thread hands over, and how many shifts follow one another. */
 #define SHIFT 500000
-#define SHIFTS 8
+#define SHIFTS 16
 
 struct station {
   void *blocks[BLOCKS];

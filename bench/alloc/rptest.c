@@ -20,7 +20,7 @@
 #define SIZE_LEAST 8
 #define SIZE_MOST 16000
 #define SIZES 2000
-#define OPERATIONS 2000000
+#define OPERATIONS 4000000
 /* Steps through the table for allocating and for freeing, both prime to its size: neighbours in
  * time are none in the table, and the two do not follow each other. */
 #define ALLOCATE_STEP 7
