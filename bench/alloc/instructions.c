@@ -40,10 +40,7 @@ static void run_instructions(bench_state *state, const struct bench_case *self) 
   uint64_t n = bench_start(state);
   uint64_t with = steps_count(pairs, n);
   uint64_t without = steps_count(SYSTEM_INLINE ? loop : calls, n);
-  if (with == 0 || without == 0) {
-    bench_fail(state, "the kernel does not let a process be traced");
-    return;
-  }
+  if (with == 0 || without == 0) bench_fail(state, "the kernel does not let a process be traced");
   double instructions = (double)(with - without) / (double)n;
   if (!SYSTEM_INLINE) instructions += RETURNS;
   bench_counter(state, "instructions", instructions);
