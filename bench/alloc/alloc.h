@@ -7,6 +7,7 @@
 #ifndef BENCH_ALLOC_ALLOC_H
 #define BENCH_ALLOC_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,12 +20,30 @@ static inline void alloc_touch(void *block) {
   *(volatile char *)block = 1;
 }
 
+/* Uses a large one: a byte of each OS page is written, and the last one. */
+static inline void alloc_touch_pages(void *block, size_t size) {
+  volatile char *bytes = block;
+  for (size_t at = 0; at < size; at += 4096)
+    bytes[at] = 1;
+  bytes[size - 1] = 1;
+  BENCH_KEEP(block);
+}
+
 /* Each registers the cases of its file. */
 void alloc_register_pair(void);
+void alloc_register_instructions(void);
 void alloc_register_batch(void);
 void alloc_register_grow(void);
+void alloc_register_scatter(void);
+void alloc_register_glibc(void);
 void alloc_register_xmalloc(void);
+void alloc_register_xmalloc_test(void);
 void alloc_register_larson(void);
+void alloc_register_mstress(void);
+void alloc_register_rptest(void);
+void alloc_register_cache(void);
+void alloc_register_large(void);
+void alloc_register_mleak(void);
 void alloc_register_resident(void);
 
 #endif

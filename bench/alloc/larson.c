@@ -16,8 +16,9 @@
 #define SIZE_LEAST 8
 #define SIZE_MOST 1000
 #define THREADS_MOST 2
-/* Replacements until a thread hands over. */
-#define SHIFT 50000
+/* Replacements until a thread hands over, and how many shifts follow one another. */
+#define SHIFT 500000
+#define SHIFTS 16
 
 struct station {
   void *blocks[BLOCKS];
@@ -94,6 +95,7 @@ void alloc_register_larson(void) {
     bench_register(&(struct bench_case){.name = name,
                                         .run = run_larson,
                                         .arg = {threads},
+                                        .iterations = SHIFTS * SHIFT,
                                         .flags = BENCH_MANUAL_TIME,
                                         .level = threads == 2 ? BENCH_QUICK : BENCH_DEFAULT,
                                         .unit = "replacement"});

@@ -30,9 +30,11 @@ TIMEOUT_SECONDS = 300
 # The programs, below the folder of built benchmarks, in the order of the tables.
 PROGRAMS = [
     "alloc/alloc_gyre",
+    "alloc/alloc_gyre_inline",
     "alloc/alloc_jemalloc",
     "alloc/alloc_jemalloc_static",
     "alloc/alloc_mimalloc",
+    "alloc/alloc_tcmalloc",
     "alloc/alloc_system",
     "refcount/refcount_gyre",
     "refcount/refcount_atomic",
@@ -46,9 +48,12 @@ PROGRAMS = [
 ]
 CPYTHON = "/usr/bin/python3"
 
+# The program whose malloc another library may replace as it is loaded.
+PRELOADED = "alloc/alloc_system"
+
 # What the comparison depends on besides gyre.
-PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libgc1", "libglib2.0-0", "python3.11",
-            "gcc-12", "libbenchmark1debian"]
+PACKAGES = ["libc6", "libjemalloc2", "libmimalloc2.0", "libtcmalloc-minimal4",
+            "libgc1", "libglib2.0-0", "python3.11", "gcc-12", "libbenchmark1debian"]
 
 GAPS = [("gap_p50_ns", "p50"), ("gap_p999_ns", "p99.9"), ("gap_p9999_ns", "p99.99"),
         ("gap_max_ns", "max")]
@@ -110,6 +115,67 @@ class Case:
         return "gyre loses"
 
 
+# ---- libraries in malloc's stead -----------------------------------------------------------------
+
+
+class Preload:
+    """A shared library that replaces the C library's malloc, and its name as a system."""
+
+    def __init__(self, name, library):
+        self.name = name
+        self.library = os.path.abspath(library)
+
+    def before(self, path):
+        """The command line that starts a program with the library."""
+        return ["/usr/bin/env", "LD_PRELOAD=" + self.library, path]
+
+    def complaint(self, path):
+        """Why the program at the path cannot run with the library, or None."""
+        if not os.path.isfile(self.library):
+            return "there is no file %s" % self.library
+        if re.search(r"[\s:]", self.library):
+            return "LD_PRELOAD takes no path with a space or a colon: %s" % self.library
+        if not is_shared_object(self.library):
+            return "%s is no shared library" % self.library
+        names = {line.split()[-1].split("@")[0] for line in output_of(
+            "nm", "--dynamic", "--defined-only", self.library).splitlines()}
+        if not {"malloc", "free"} <= names:
+            return "%s defines no malloc and free" % self.library
+        result = subprocess.run(self.before(path) + ["--list"], capture_output=True, text=True)
+        if result.returncode != 0 or "cannot be preloaded" in result.stderr:
+            return "%s cannot be preloaded: %s" % (self.library, last_line(result.stderr))
+        return None
+
+
+def is_shared_object(path):
+    """Whether the file is in ELF format and of the type that libraries have (ET_DYN)."""
+    with open(path, "rb") as file:
+        head = file.read(18)
+    return len(head) == 18 and head[:4] == b"\x7fELF" and \
+        int.from_bytes(head[16:18], "little" if head[5] == 1 else "big") == 3
+
+
+def take_peers(arguments, path, taken):
+    """The peers of the command line, NAME=FILE each; ends with a message if one is no good."""
+    peers = []
+    for argument in arguments:
+        name, equals, library = argument.partition("=")
+        if not equals or not library:
+            fail("--peer wants NAME=FILE.so, not '%s'" % argument)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+            fail("--peer: '%s' is no name; letters, digits and . _ + - make one" % name)
+        if name in taken or name.startswith("gyre"):
+            fail("--peer: '%s' is the name of a system that is measured anyway" % name)
+        if name in [peer.name for peer in peers]:
+            fail("--peer: two libraries are called '%s'" % name)
+        peer = Preload(name, library)
+        complaint = peer.complaint(path)
+        if complaint is not None:
+            fail("--peer %s: %s" % (name, complaint))
+        peers.append(peer)
+    return peers
+
+
 # ---- the programs and their cases ----------------------------------------------------------------
 
 
@@ -123,15 +189,30 @@ def list_program(path):
     return [line.split("\t") for line in result.stdout.splitlines()]
 
 
-def find_cases(built, sources):
+def add_program(cases, path, preload=None):
+    """Adds a program's system to its cases; as another one with a library in malloc's stead."""
+    for full, level, activity, iterations, metric, unit in list_program(path):
+        name, system = full.rsplit("/", 1)
+        case = cases.setdefault(
+            name, Case(name, level, activity == "sleeps", int(iterations), metric, unit))
+        command = [path]
+        if preload is not None:
+            system, command = preload.name, preload.before(path)
+        case.commands[system] = command + ["--only=" + full, "--benchmark_format=json"]
+
+
+def find_cases(built, sources, own_malloc, peers):
+    """All cases. own_malloc is gyre's library in malloc's stead, or None; peers are those of the
+    command line, NAME=FILE each."""
     cases = {}
+    preloaded = os.path.join(built, PRELOADED)
     for program in PROGRAMS:
-        path = os.path.join(built, program)
-        for full, level, activity, iterations, metric, unit in list_program(path):
-            name, system = full.rsplit("/", 1)
-            case = cases.setdefault(
-                name, Case(name, level, activity == "sleeps", int(iterations), metric, unit))
-            case.commands[system] = [path, "--only=" + full, "--benchmark_format=json"]
+        add_program(cases, os.path.join(built, program))
+        if program == "alloc/alloc_gyre_inline" and own_malloc is not None:
+            add_program(cases, preloaded, Preload("gyre-malloc", own_malloc))
+    taken = {system for case in cases.values() for system in case.commands} | {"cpython"}
+    for peer in take_peers(peers, preloaded, taken):
+        add_program(cases, preloaded, peer)
     script = os.path.join(sources, "collect", "cpython.py")
     for case in cases.values():
         if case.name.startswith("collect/"):
@@ -369,6 +450,21 @@ class Figures:
         if mine is not None and theirs:
             self.at_most(what, mine / theirs, "{:.2f} x".format, factor)
 
+    def best_peer(self, name):
+        """The system with the smallest median that is not gyre's, and that median; or two Nones."""
+        case = self.cases.get(name)
+        peers = [(median, system) for system in (case.commands if case else [])
+                 if not system.startswith("gyre")
+                 and (median := self.value(name, system)) is not None]
+        median, system = min(peers, default=(None, None))
+        return system, median
+
+    def times_best(self, name, factor):
+        """At most so many times the figure of whichever peer is best in this run."""
+        peer, theirs = self.best_peer(name)
+        self.times("%s to the best peer, %s" % (name, peer), self.value(name, "gyre"), factor,
+                   theirs)
+
 
 def show_ns(ns):
     return "%.2f ns" % ns
@@ -381,6 +477,7 @@ def show_megabytes(count):
 def figures(cases):
     f = Figures(cases)
     counting_figures(f)
+    allocator_figures(f)
     mutator_figures(f)
     collector_figures(f)
     stw_figures(f)
@@ -404,6 +501,39 @@ def counting_figures(f):
             f.times("%s to %s" % (case, peer), f.value(case, "gyre"), 1.0, f.value(case, peer))
     f.times("new+release of a leaf of 48 bytes to alloc/pair/64",
             f.value("refcount/new/48", "gyre"), 1.3, f.value("alloc/pair/64", "gyre"))
+
+
+# How many times the best peer's time gyre may take.
+TO_BEST_PEER = [
+    ("alloc/pair/64", 1.0),
+    ("alloc/batch/random/64", 1.0),
+    ("alloc/batch/random/mix", 1.0),
+    ("alloc/scatter/64", 1.1),
+    ("alloc/scatter/mix", 1.1),
+    ("alloc/xmalloc/mix", 1.0),
+    ("alloc/xmalloc-test/1", 1.0),
+    ("alloc/xmalloc-test/2", 1.0),
+    ("alloc/larson/2", 1 / 0.95),
+    ("alloc/rptest/linear/2", 1 / 0.95),
+    ("alloc/mstress/2", 1.0),
+    ("alloc/malloc-large", 1.1),
+    ("alloc/realloc/4096", 1.5),
+    ("alloc/realloc/1048576", 1.5),
+]
+
+
+def allocator_figures(f):
+    for system, what, target in (("gyre", "through a call", 32),
+                                 ("gyre-malloc", "through malloc and free", 32),
+                                 ("gyre-inline", "inline, with a handle", 20)):
+        f.at_most("instructions of a pair of 64 bytes, " + what,
+                  f.value("alloc/instructions/64", system), "{:.1f}".format, target)
+    for case, factor in TO_BEST_PEER:
+        f.times_best(case, factor)
+    f.at_most("alloc/resident/churned, resident over live",
+              f.value("alloc/resident/churned", "gyre"), "{:.2f}".format, 1.8)
+    f.at_most("alloc/resident/idle2s, resident after all was freed",
+              f.value("alloc/resident/idle2s", "gyre"), mebibytes, 16 * 2**20)
 
 
 def mutator_figures(f):
@@ -606,6 +736,9 @@ def parse(arguments):
     parser.add_argument("--filter", default="")
     parser.add_argument("--reps", type=int, dest="repetitions")
     parser.add_argument("--json", dest="report", required=True)
+    parser.add_argument("--own-malloc", metavar="FILE",
+                        help="gyre's library in malloc's stead, if it was built")
+    parser.add_argument("--peer", dest="peers", action="append", default=[], metavar="NAME=FILE")
     options = parser.parse_args(arguments)
     if options.repetitions is None:
         options.repetitions = REPETITIONS[options.mode]
@@ -620,7 +753,10 @@ def main():
         pattern = re.compile(options.filter)
     except re.error as error:
         fail("--filter wants a regular expression: %s" % error)
-    cases = choose(find_cases(options.built, options.sources), options.mode, pattern)
+    if options.own_malloc is None:
+        print("There is no libgyre_malloc.so: the system gyre-malloc is left out.\n")
+    cases = find_cases(options.built, options.sources, options.own_malloc, options.peers)
+    cases = choose(cases, options.mode, pattern)
     if not cases:
         fail("no benchmark of a %s run fits %s" % (options.mode, shlex.quote(options.filter)))
     load = os.getloadavg()[0]

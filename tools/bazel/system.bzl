@@ -18,6 +18,7 @@ _LIBRARIES = {
     "jemalloc": ("libjemalloc-dev", "jemalloc", None, []),
     # Debian's package has a CMake file only.
     "mimalloc": ("libmimalloc-dev", None, "/usr/include/mimalloc.h", ["-lmimalloc"]),
+    "tcmalloc": ("libgoogle-perftools-dev", "libtcmalloc_minimal", None, []),
     "urcu_cds": ("liburcu-dev", "liburcu-cds", None, []),
 }
 

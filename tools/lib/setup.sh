@@ -17,7 +17,7 @@ GYRE_PACKAGES=(
   # tests and checks
   libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin
   # benchmarks and the systems they compare gyre with
-  libbenchmark-dev libjemalloc-dev libmimalloc-dev libgc-dev libglib2.0-dev
+  libbenchmark-dev libjemalloc-dev libmimalloc-dev libgoogle-perftools-dev libgc-dev libglib2.0-dev
 )
 
 gyre_say() { printf '%s\n' "$*"; }

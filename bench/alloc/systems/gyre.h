@@ -6,6 +6,11 @@
 #include <gyre/gyre.h>
 
 #define SYSTEM_NAME "gyre"
+/* Whether the paths below are inline code: then only they are measured, by one thread. */
+#define SYSTEM_INLINE 0
+
+/* The first thread's first call. */
+static inline void system_begin(void) {}
 
 static inline void *system_malloc(size_t size) { return gyre_malloc(size); }
 static inline void *system_calloc(size_t size) { return gyre_calloc(1, size); }

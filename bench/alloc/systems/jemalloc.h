@@ -6,6 +6,9 @@
 #include <stdlib.h>
 
 #define SYSTEM_NAME "jemalloc"
+#define SYSTEM_INLINE 0
+
+static inline void system_begin(void) {}
 
 static inline void *system_malloc(size_t size) { return malloc(size); }
 static inline void *system_calloc(size_t size) { return calloc(1, size); }

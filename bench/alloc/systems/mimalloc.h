@@ -6,6 +6,9 @@
 #include <mimalloc.h>
 
 #define SYSTEM_NAME "mimalloc"
+#define SYSTEM_INLINE 0
+
+static inline void system_begin(void) {}
 
 static inline void *system_malloc(size_t size) { return mi_malloc(size); }
 static inline void *system_calloc(size_t size) { return mi_calloc(1, size); }
