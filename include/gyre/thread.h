@@ -27,6 +27,17 @@
 
 GYRE_BEGIN_DECLS
 
+/* Blocks of one kind and one size class that a thread allocates from (lib/heap/heap.h). */
+typedef struct gyre__pool {
+  void *gyre__ready; /* the next to be handed out, linked; NULL when there are none */
+  void *gyre__rest;
+  struct gyre__page *gyre__first;
+  uint32_t gyre__strays;
+} gyre__pool;
+#define GYRE__KINDS 3
+#define GYRE__SIZE_CLASSES 44
+#define GYRE__CLASS_TABLE_MAX 1024 /* bytes */
+
 /* A thread's handle. The fields shown are those that the inline paths read. */
 typedef struct gyre_thread {
   /* The slot id, 1 to 65,535; 0 in the stand-in of threads that are not attached. Constant. */
@@ -34,6 +45,14 @@ typedef struct gyre_thread {
   /* Atomic. Why this thread should take the slow path of its next safepoint: a set of bits, 0 when
    * nothing is pending. Anyone sets bits, the thread clears them. */
   gyre__atomic_u32 request;
+  /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table. Constant. */
+  uint64_t gyre__link_key;
+  gyre__atomic_ptr *gyre__segments;
+  /* For each 16 bytes of a raw block's size, where in this struct its pool is. Constant; all 0 in the
+   * stand-in, which leads to its id, an empty pool. */
+  uint16_t gyre__pool_at[GYRE__CLASS_TABLE_MAX / 16 + 1];
+  /* The thread's own, or its slot's taker's. */
+  gyre__pool gyre__pools[GYRE__KINDS][GYRE__SIZE_CLASSES];
 } gyre_thread;
 
 /* This thread's handle; a shared stand-in with id 0 when the thread is not attached. Use

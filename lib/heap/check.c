@@ -41,7 +41,9 @@ static void check_blocks(struct gyre__heap *heap, struct gyre__page *page) {
 /* ---- pages ---- */
 
 static bool pool_has(struct gyre__heap *heap, struct gyre__page *page) {
-  for (struct gyre__page *p = heap->pool[page->kind][page->size_class]; p != NULL; p = p->next)
+  for (struct gyre__page *p =
+           gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class)->gyre__first;
+       p != NULL; p = p->next)
     if (p == page) return true;
   return false;
 }
@@ -90,7 +92,7 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
 static void check_ready(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      for (void *block = heap->ready[kind][size_class]; block != NULL;
+      for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
            block = gyre__link_get(block, (enum gyre__kind)kind)) {
         struct gyre__page *page = gyre__page_of(block);
         HELD(page->segment->owner == heap && page->state == GYRE__PAGE_USED, page);

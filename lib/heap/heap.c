@@ -15,7 +15,7 @@ void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 /* Makes blocks of the pool ready without taking another page. False if it has none. */
 static bool pool_refill(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   /* Whatever was called before this may have freed a block of a full page. */
-  if (self->ready[kind][size_class] != NULL) return true;
+  if (gyre__heap_pool(self, kind, size_class)->gyre__ready != NULL) return true;
   struct gyre__page *page = gyre__page_find(self, kind, size_class);
   if (page != NULL) gyre__page_make_ready(self, page);
   return page != NULL;
@@ -28,7 +28,8 @@ static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned si
   return page != NULL;
 }
 
-void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind kind,
+                                        unsigned size_class) {
   if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
   bool is_ready = pool_refill(self, kind, size_class);
   if (!is_ready && gyre__heap_before_refill != NULL) {
@@ -44,7 +45,16 @@ void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsig
     }
     is_ready = pool_refill(self, kind, size_class);
   }
-  return gyre__heap_take(&self->ready[kind][size_class], kind);
+  return gyre__heap_take(&gyre__heap_pool(self, kind, size_class)->gyre__ready, kind);
+}
+
+void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
+  struct gyre__page *page = pool->gyre__first;
+  if (page == NULL || page->free == NULL) return alloc_slower(self, kind, size_class);
+  /* What was freed into the first page since it was made ready last. */
+  gyre__page_make_ready(self, page);
+  return gyre__heap_take(&pool->gyre__ready, kind);
 }
 
 void *gyre__heap_alloc_fault(void) {
@@ -65,9 +75,30 @@ _Noreturn void gyre__heap_corrupted(const void *block) {
 
 /* ---- pages ---- */
 
+/* In a heap that stays as large as it is, most pages are full, and a page that gets a block back loses
+ * it to one of the next allocations. It would leave the full ones and join them again each time; and the
+ * block that came back, which is in the cache, would be the last to be handed out. So some of these
+ * blocks go straight to the ready list, and the page stays full. */
+#define STRAY_BYTES 16384u
+#define STRAYS_MOST 64u
+
+static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
+  gyre__pool *pool = gyre__heap_pool(self, (enum gyre__kind)page->kind, page->size_class);
+  if (pool->gyre__rest == pool->gyre__ready) pool->gyre__strays = 0; /* they have been handed out */
+  if (pool->gyre__strays == 0) pool->gyre__rest = pool->gyre__ready;
+  if (pool->gyre__strays >= STRAYS_MOST || pool->gyre__strays * page->block_size > STRAY_BYTES)
+    return false;
+  pool->gyre__strays++;
+  gyre__link_set(page->free, (enum gyre__kind)page->kind, pool->gyre__ready);
+  pool->gyre__ready = page->free;
+  page->used = 1;
+  gyre__page_forget_free(page);
+  return true;
+}
+
 void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page) {
   if (page->full) {
-    if (gyre__page_keep_full(self, page)) return;
+    if (GYRE_LIKELY(keep_full(self, page))) return;
     gyre__page_unfull(self, page);
     if (--page->used != 0) return;
   }
@@ -210,8 +241,13 @@ uint64_t gyre__link_key;
 /* A slot's memory is zero, which is how an empty heap begins. The first slot is made before there is any
  * block, under a lock that every later one takes. */
 static void heap_init(struct gyre__thread *slot) {
-  (void)slot;
+  gyre_thread *self = &slot->base;
   if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
+  self->gyre__link_key = gyre__link_key;
+  self->gyre__segments = gyre__segment_table;
+  for (size_t i = 0; i <= GYRE__CLASS_TABLE_MAX / 16; i++)
+    self->gyre__pool_at[i] =
+        (uint16_t)((char *)&self->gyre__pools[GYRE__RAW][gyre__size_class(16 * i)] - (char *)self);
 }
 
 static void heap_idling(struct gyre__thread *self) { gyre__heap_send((struct gyre__heap *)self); }

@@ -28,7 +28,6 @@
 #include "lib/thread/thread.h"
 
 enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
-#define GYRE__KINDS 3
 
 #define GYRE__SEGMENT_SHIFT 22
 #define GYRE__SEGMENT_SIZE ((size_t)1 << GYRE__SEGMENT_SHIFT)
@@ -178,20 +177,15 @@ struct gyre__segment {
   struct gyre__page pages[];
 };
 
-/* A slot's heap. Owner-only unless it says otherwise. */
+/* A slot's heap. Owner-only unless it says otherwise.
+ *
+ * Its pools are in the public handle. A pool's *ready* list is what it hands out next: blocks of the page
+ * at the head of its list of pages and, before them, *strays*, blocks of full pages. `first` is that
+ * page, NULL if there is none; `strays` says how many such blocks there are at most, and `rest` what
+ * comes after them. The ready list is NULL when it has run dry. (mimalloc and snmalloc keep such lists
+ * too.) */
 struct gyre__heap {
   struct gyre__thread thread;
-  /* What each pool hands out next: a list of blocks, of the page at the head of its pool and, before
-   * them, of full pages. NULL when it has run dry, and always in the stand-in of threads that are not
-   * attached. (mimalloc and snmalloc keep such lists too.) */
-  void *ready[GYRE__KINDS][GYRE__SIZE_CLASSES];
-  /* The pages of each pool that have free blocks or may have, the one that `ready` came from first. */
-  struct gyre__page *pool[GYRE__KINDS][GYRE__SIZE_CLASSES];
-  /* Of blocks of full pages on the ready lists: how many there are at most, and what comes after them. */
-  struct gyre__strays {
-    uint32_t count;
-    void *rest;
-  } strays[GYRE__KINDS][GYRE__SIZE_CLASSES];
   /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and
    * class. */
   struct gyre__page *empty[GYRE__KINDS - 1][GYRE__SIZE_CLASSES];
@@ -211,7 +205,7 @@ struct gyre__heap {
   gyre__lock large_lock;
   uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;
-  struct gyre__segment *spans;
+  struct gyre__segment *spans, *spans_last;  /* full ones come last */
   gyre__atomic_size span_blocks, span_bytes; /* read without the lock by statistics */
   gyre__atomic_size span_dirty_bytes;        /* likewise: in free slices */
   /* -- atomic -- */
@@ -286,6 +280,11 @@ GYRE_INLINE void *gyre__page_block(const struct gyre__page *page, uint32_t index
   return page->start + (size_t)index * page->block_size;
 }
 
+GYRE_INLINE gyre__pool *gyre__heap_pool(struct gyre__heap *heap, enum gyre__kind kind,
+                                        unsigned size_class) {
+  return &heap->thread.base.gyre__pools[kind][size_class];
+}
+
 GYRE_INLINE struct gyre__heap *gyre__heap_self(void) {
   return (struct gyre__heap *)gyre__thread_self();
 }
@@ -304,6 +303,7 @@ GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block
 }
 #endif
 
+/* A block for a pool that has none ready. NULL with errno ENOMEM. `self` is attached. */
 void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class);
 
 /* A block beyond the classes, aligned to `alignment` (a power of two, at least 16). Object kinds:
@@ -334,7 +334,7 @@ GYRE_INLINE void *gyre__heap_take(void **list, enum gyre__kind kind) {
 GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind,
                                    unsigned size_class) {
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
-  void **ready = &self->ready[kind][size_class];
+  void **ready = &gyre__heap_pool(self, kind, size_class)->gyre__ready;
   if (GYRE_UNLIKELY(*ready == NULL)) return gyre__heap_alloc_slow(self, kind, size_class);
   return gyre__heap_take(ready, kind);
 }
@@ -343,7 +343,7 @@ GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind
  * GYRE__SIZE_CLASSES + class), if the pool has a block at hand; otherwise NULL, and the caller goes
  * on to gyre__heap_alloc(). */
 GYRE_INLINE void *gyre__heap_pop(struct gyre__heap *self, unsigned pool) {
-  void **ready = &(&self->ready[0][0])[pool];
+  void **ready = &(&self->thread.base.gyre__pools[0][0])[pool].gyre__ready;
   if (GYRE_UNLIKELY(*ready == NULL) || GYRE_FAULT_IS_ARMED()) return NULL;
   return gyre__heap_take(ready, GYRE__TRACKED);
 }

@@ -23,7 +23,7 @@ static struct gyre__heap *heap_attached(struct gyre__heap *heap) {
   return heap;
 }
 
-void *gyre__raw_malloc_slow(struct gyre__heap *heap, size_t size) {
+void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
   heap = heap_attached(heap);
   if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
@@ -67,7 +67,7 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
 
 /* ---- freeing ---- */
 
-void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment, void *block) {
+void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
   if (segment == NULL) {
     if (block == NULL) return;
     GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
@@ -83,7 +83,10 @@ void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment,
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
   gyre__debug_block_in(page, block, GYRE__RAW);
-  gyre__heap_free_slow(heap, page, block);
+  if (GYRE_LIKELY(segment->owner == heap))
+    gyre__heap_free_local(heap, page, block, GYRE__RAW);
+  else
+    gyre__heap_free_slow(heap, page, block);
 }
 
 /* ---- changing sizes ---- */

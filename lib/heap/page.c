@@ -67,7 +67,7 @@ void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
 /* ---- the pool's list ---- */
 
 static struct gyre__page **pool_of(struct gyre__heap *heap, const struct gyre__page *page) {
-  return &heap->pool[page->kind][page->size_class];
+  return &gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class)->gyre__first;
 }
 
 static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
@@ -248,43 +248,6 @@ static void page_look(struct gyre__heap *heap, struct gyre__page *page) {
 
 /* ---- ready ---- */
 
-/* The free list of the page is empty now. */
-static void free_forget(struct gyre__page *page) {
-  page->free = NULL;
-  page->sum = 0;
-  page->sum_is_off = 0;
-}
-
-void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page) {
-  void **ready = &heap->ready[page->kind][page->size_class];
-  GYRE_ASSERT(*ready == NULL && page == *pool_of(heap, page));
-  heap->strays[page->kind][page->size_class].count = 0;
-  *ready = page->free;
-  page->used = page->capacity;
-  free_forget(page);
-}
-
-/* In a heap that stays as large as it is, most pages are full, and a page that gets a block back loses
- * it to one of the next allocations. It would leave the full ones and join them again each time; and the
- * block that came back, which is in the cache, would be the last to be handed out. So some of these
- * blocks go straight to the ready list. */
-#define STRAY_BYTES 4096u
-#define STRAYS_MOST 64u
-
-bool gyre__page_keep_full(struct gyre__heap *heap, struct gyre__page *page) {
-  void **ready = &heap->ready[page->kind][page->size_class];
-  struct gyre__strays *strays = &heap->strays[page->kind][page->size_class];
-  if (strays->rest == *ready) strays->count = 0; /* those before have been handed out */
-  if (strays->count == 0) strays->rest = *ready;
-  if (strays->count >= STRAYS_MOST || strays->count * page->block_size > STRAY_BYTES) return false;
-  strays->count++;
-  gyre__link_set(page->free, (enum gyre__kind)page->kind, *ready);
-  *ready = page->free;
-  page->used = 1;
-  free_forget(page);
-  return true;
-}
-
 /* Puts what one pool has ready back onto the free lists of its pages. */
 static void ready_put_back(struct gyre__heap *heap, void **ready, enum gyre__kind kind) {
   for (void *block = *ready, *next; block != NULL; block = next) {
@@ -302,13 +265,14 @@ static void ready_put_back(struct gyre__heap *heap, void **ready, enum gyre__kin
 void gyre__page_put_back(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      ready_put_back(heap, &heap->ready[kind][size_class], (enum gyre__kind)kind);
+      ready_put_back(heap, &heap->thread.base.gyre__pools[kind][size_class].gyre__ready,
+                     (enum gyre__kind)kind);
 }
 
 uint32_t gyre__page_ready(const struct gyre__heap *heap, enum gyre__kind kind,
                           unsigned size_class) {
   uint32_t count = 0;
-  for (void *block = heap->ready[kind][size_class]; block != NULL;
+  for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
        block = gyre__link_get(block, kind))
     count++;
   return count;
@@ -379,7 +343,7 @@ static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned si
   page->block_size = (uint32_t)block_size;
   page->reserved = (uint32_t)(gyre__page_bytes(page) / block_size);
   page->reciprocal = ((UINT64_C(1) << 32) + block_size - 1) / block_size;
-  free_forget(page);
+  gyre__page_forget_free(page);
   page->capacity = page->used = page->counted = 0;
   page->full = 0;
   page->state = GYRE__PAGE_USED;
@@ -395,7 +359,7 @@ static struct gyre__page **empty_list(struct gyre__heap *heap, enum gyre__kind k
 static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   GYRE_ASSERT(page->used == 0 && !page->in_pool);
   page->state = GYRE__PAGE_FREE;
-  free_forget(page);
+  gyre__page_forget_free(page);
   page->capacity = 0;
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
@@ -547,7 +511,7 @@ static struct gyre__page *page_new(struct gyre__heap *heap, enum gyre__kind kind
 
 struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
                                    unsigned size_class) {
-  struct gyre__page *const *pool = &heap->pool[kind][size_class];
+  struct gyre__page *const *pool = &gyre__heap_pool(heap, kind, size_class)->gyre__first;
   struct gyre__page *more = NULL;
   struct gyre__page *page = pool_search(heap, pool, &more);
   if (page == NULL) {

@@ -83,11 +83,22 @@ struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,
                                   unsigned size_class);
 /* A block of this slot came back, or is about to, to a full page. */
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page);
-/* Makes the page's free blocks the ready list of its pool, which is empty. */
-void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page);
-/* The block that just came back to a full page, its only free one, becomes ready; the page stays full.
- * False if too many have done so. */
-bool gyre__page_keep_full(struct gyre__heap *heap, struct gyre__page *page);
+/* The free list of the page is empty now. */
+GYRE_INLINE void gyre__page_forget_free(struct gyre__page *page) {
+  page->free = NULL;
+  page->sum = 0;
+  page->sum_is_off = 0;
+}
+
+/* Makes the free blocks of the pool's first page the ready list, which is empty. */
+GYRE_INLINE void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page) {
+  gyre__pool *pool = gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class);
+  GYRE_ASSERT(pool->gyre__ready == NULL && pool->gyre__first == page);
+  pool->gyre__strays = 0;
+  pool->gyre__ready = page->free;
+  page->used = page->capacity;
+  gyre__page_forget_free(page);
+}
 /* Puts what the pools have ready back onto the free lists. */
 void gyre__page_put_back(struct gyre__heap *heap);
 /* How many blocks of this class are ready. */

@@ -10,26 +10,28 @@ GYRE_INLINE struct gyre__heap *gyre__raw_heap(gyre_thread *self) {
   return (struct gyre__heap *)(void *)self;
 }
 
+/* The slow halves, with arguments where a caller has them already. */
+
 /* Attaches the thread if need be. */
-void *gyre__raw_malloc_slow(struct gyre__heap *heap, size_t size);
+void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap);
+/* What is not the thread's own, or not in a small page; NULL. */
+void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
 
 /* A block of at least `size` bytes; NULL with errno ENOMEM. */
 GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
   if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
-    return gyre__raw_malloc_slow(heap, size);
-  void **ready = &heap->ready[GYRE__RAW][gyre__size_class_small(size)];
-  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(heap, size);
+    return gyre__raw_malloc_slow(size, heap);
+  size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
+  void **ready = &((gyre__pool *)(void *)((char *)heap + at))->gyre__ready;
+  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(size, heap);
   return gyre__heap_take(ready, GYRE__RAW);
 }
-
-/* What is not the thread's own, or not in a small page; NULL. */
-void gyre__raw_free_slow(struct gyre__heap *heap, struct gyre__segment *segment, void *block);
 
 /* A thread that is not attached frees like a stranger: its heap owns no segment. */
 GYRE_INLINE void gyre__raw_free(struct gyre__heap *heap, void *block) {
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL) || GYRE_UNLIKELY(segment->small_owner != heap)) {
-    gyre__raw_free_slow(heap, segment, block);
+    gyre__raw_free_slow(block, segment, heap);
     return;
   }
   size_t offset = (uintptr_t)block & (GYRE__SEGMENT_SIZE - 1);

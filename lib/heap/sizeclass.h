@@ -8,9 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <gyre/base.h>
+#include <gyre/thread.h>
 
-#define GYRE__SIZE_CLASSES 44
 #define GYRE__CLASS_MAX ((size_t)65536)
 #define GYRE__SMALL_MAX ((size_t)8192) /* larger classes use medium pages */
 
@@ -20,13 +19,6 @@ GYRE_INLINE unsigned gyre__size_class(size_t size) {
   size_t s = size - 1;
   unsigned high = 63u - (unsigned)__builtin_clzll((unsigned long long)s); /* 7 for 129..256 */
   return 8u + (high - 7u) * 4u + (unsigned)((s >> (high - 2u)) & 3u);
-}
-
-/* The same, by a table, for sizes up to GYRE__CLASS_TABLE_MAX. */
-#define GYRE__CLASS_TABLE_MAX ((size_t)1024)
-extern const uint8_t gyre__class_table[GYRE__CLASS_TABLE_MAX / 16 + 1];
-GYRE_INLINE unsigned gyre__size_class_small(size_t size) {
-  return gyre__class_table[(size + 15) >> 4];
 }
 
 /* The block size of a class. */

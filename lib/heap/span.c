@@ -25,6 +25,8 @@
 /* Blocks smaller than a slice that may lie in one and grow, in one slot. Each wastes less than a slice,
  * mostly untouched. */
 #define GROWING_MOST 4u
+/* Segments that are looked at for room; full ones are at the end of the list. */
+#define LOOKS 16u
 /* A block that grows wants room for this many slices. */
 #define GROWING_ROOM 16u
 
@@ -65,7 +67,8 @@ static uint64_t aligned_slices(size_t alignment) {
 static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint64_t aligned,
                                   uint32_t *index) {
   struct gyre__segment *clean = NULL;
-  for (struct gyre__segment *s = heap->spans; s != NULL; s = s->next) {
+  unsigned looked = 0;
+  for (struct gyre__segment *s = heap->spans; s != NULL && looked < LOOKS; s = s->next, looked++) {
     uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
     if (starts != 0) {
       *index = (uint32_t)__builtin_ctzll(starts);
@@ -89,7 +92,8 @@ static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
 static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, uint32_t *index) {
   struct gyre__segment *best = NULL;
   uint32_t most = count > GROWING_ROOM ? count - 1 : GROWING_ROOM - 1;
-  for (struct gyre__segment *s = heap->spans; s != NULL; s = s->next)
+  unsigned looked = 0;
+  for (struct gyre__segment *s = heap->spans; s != NULL && looked < LOOKS; s = s->next, looked++)
     for (uint64_t rest = s->free_pages; rest != 0;) {
       uint32_t first = (uint32_t)__builtin_ctzll(rest);
       uint64_t taken = ~(rest >> first);
@@ -109,12 +113,28 @@ static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, 
 static void link_first(struct gyre__heap *heap, struct gyre__segment *segment) {
   segment->prev = NULL;
   segment->next = heap->spans;
-  if (segment->next != NULL) segment->next->prev = segment;
+  if (segment->next != NULL)
+    segment->next->prev = segment;
+  else
+    heap->spans_last = segment;
   heap->spans = segment;
 }
 
+static void link_last(struct gyre__heap *heap, struct gyre__segment *segment) {
+  segment->next = NULL;
+  segment->prev = heap->spans_last;
+  if (segment->prev != NULL)
+    segment->prev->next = segment;
+  else
+    heap->spans = segment;
+  heap->spans_last = segment;
+}
+
 static void unlink_segment(struct gyre__heap *heap, struct gyre__segment *segment) {
-  if (segment->next != NULL) segment->next->prev = segment->prev;
+  if (segment->next != NULL)
+    segment->next->prev = segment->prev;
+  else
+    heap->spans_last = segment->prev;
   if (segment->prev != NULL)
     segment->prev->next = segment->next;
   else
@@ -173,10 +193,18 @@ static bool slices_take(struct gyre__heap *heap, struct gyre__segment *segment, 
   segment->old_pages &= ~slices;
   dirty_add(heap, -dirty_bytes(dirty));
   gyre__figure_add(&heap->span_bytes, dirty_bytes(slices));
+  if (segment->free_pages == 0) {
+    unlink_segment(heap, segment);
+    link_last(heap, segment);
+  }
   return true;
 }
 
 static void slices_give(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
+  if (segment->free_pages == 0) {
+    unlink_segment(heap, segment);
+    link_first(heap, segment);
+  }
   segment->free_pages |= slices;
   segment->dirty_pages |= slices;
   segment->junk_pages |= slices;
@@ -224,8 +252,8 @@ void gyre__span_give(struct gyre__page *page) {
   heap->growing -= page->grows;
   gyre__figure_add(&heap->span_blocks, (size_t)-1);
   /* One empty segment stays, the first. */
-  if (is_empty(segment)) {
-    if (heap->spans != segment && is_empty(heap->spans)) {
+  if (is_empty(segment) && heap->spans != segment) {
+    if (is_empty(heap->spans)) {
       segment_drop(heap, segment);
     } else {
       unlink_segment(heap, segment);
