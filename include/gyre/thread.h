@@ -31,7 +31,7 @@ GYRE_BEGIN_DECLS
 typedef struct gyre__pool {
   void *gyre__ready; /* the next to be handed out, linked; NULL when there are none */
   void *gyre__rest;
-  struct gyre__page *gyre__first;
+  struct gyre__page *gyre__first, *gyre__last;
   uint32_t gyre__strays;
 } gyre__pool;
 #define GYRE__KINDS 3

@@ -21,6 +21,19 @@ static bool pool_refill(struct gyre__heap *self, enum gyre__kind kind, unsigned 
   return page != NULL;
 }
 
+/* The same with the free blocks of a larger class, if it has many. */
+static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  if (kind != GYRE__RAW) return false;
+  struct gyre__page *page = gyre__page_find_sparse(self, size_class);
+  if (page == NULL) return false;
+  gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
+  pool->gyre__strays = 0;
+  pool->gyre__ready = page->free;
+  page->used = page->capacity;
+  gyre__page_forget_free(page);
+  return true;
+}
+
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   struct gyre__page *page = gyre__page_add(self, kind, size_class);
@@ -38,7 +51,7 @@ static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind
   }
   unsigned step = 0;
   while (!is_ready) {
-    if (pool_grow(self, kind, size_class)) break;
+    if (pool_borrow(self, kind, size_class) || pool_grow(self, kind, size_class)) break;
     if (!gyre__memory_make_room(self, gyre__class_size(size_class), &step)) {
       errno = ENOMEM;
       return NULL;
@@ -75,12 +88,12 @@ _Noreturn void gyre__heap_corrupted(const void *block) {
 
 /* ---- pages ---- */
 
-/* In a heap that stays as large as it is, most pages are full, and a page that gets a block back loses
- * it to one of the next allocations. It would leave the full ones and join them again each time; and the
- * block that came back, which is in the cache, would be the last to be handed out. So some of these
- * blocks go straight to the ready list, and the page stays full. */
+/* In a large heap that stays as large as it is, most pages are full, and a page that gets a block back
+ * loses it to one of the next allocations. It would leave the full ones and join them again each time;
+ * and the block that came back, which is in the cache, would be the last to be handed out. So blocks of
+ * pages that had few to hand out last time go straight to the ready list, and the page stays full. */
 #define STRAY_BYTES 16384u
-#define STRAYS_MOST 64u
+#define STRAYS_MOST 8u
 
 static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
   gyre__pool *pool = gyre__heap_pool(self, (enum gyre__kind)page->kind, page->size_class);
@@ -98,11 +111,11 @@ static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
 
 void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page) {
   if (page->full) {
-    if (GYRE_LIKELY(keep_full(self, page))) return;
+    if (page->scarce && keep_full(self, page)) return;
     gyre__page_unfull(self, page);
     if (--page->used != 0) return;
   }
-  /* The last page of its pool stays, whatever it was the last of. */
+  /* The last page of its pool stays. */
   if (GYRE_LIKELY(page->in_pool && page->prev == NULL && page->next == NULL)) return;
   gyre__page_retire(self, page);
   gyre__purge_tick(self);

@@ -77,6 +77,7 @@ struct __attribute__((aligned(16))) gyre__page {
   uint8_t in_pool;     /* linked into its pool's list; full pages are not */
   uint8_t state;       /* enum gyre__page_state */
   uint8_t dirty;       /* the memory beyond `capacity` may not be zero */
+  uint8_t scarce;      /* it had few blocks to hand out last time */
   uint8_t sum_is_off;  /* the sum below is not known */
   uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
   uint8_t span;        /* large, in a span: its slices */
@@ -181,7 +182,7 @@ struct gyre__segment {
  *
  * Its pools are in the public handle. A pool's *ready* list is what it hands out next: blocks of the page
  * at the head of its list of pages and, before them, *strays*, blocks of full pages. `first` is that
- * page, NULL if there is none; `strays` says how many such blocks there are at most, and `rest` what
+ * page, NULL if there is none, and `last` the end of the list; `strays` says how many such blocks there are at most, and `rest` what
  * comes after them. The ready list is NULL when it has run dry. (mimalloc and snmalloc keep such lists
  * too.) */
 struct gyre__heap {
@@ -205,9 +206,10 @@ struct gyre__heap {
   gyre__lock large_lock;
   uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;
-  struct gyre__segment *spans, *spans_last;  /* full ones come last */
-  gyre__atomic_size span_blocks, span_bytes; /* read without the lock by statistics */
-  gyre__atomic_size span_dirty_bytes;        /* likewise: in free slices */
+  struct gyre__segment *spans, *spans_last; /* full ones come last */
+  /* Written under the lock, read without it by statistics and those who look for memory. */
+  gyre__atomic_size span_segments, span_blocks, span_bytes;
+  gyre__atomic_size span_dirty_bytes; /* in free slices */
   /* -- atomic -- */
   /* Written by the slot's thread, read by statistics and those who look for memory. */
   gyre__atomic_size mapped_bytes;    /* of this slot's segments */

@@ -66,40 +66,46 @@ void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
 
 /* ---- the pool's list ---- */
 
-static struct gyre__page **pool_of(struct gyre__heap *heap, const struct gyre__page *page) {
-  return &gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class)->gyre__first;
+static gyre__pool *pool_of(struct gyre__heap *heap, const struct gyre__page *page) {
+  return gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class);
 }
 
 static void pool_put_first(struct gyre__heap *heap, struct gyre__page *page) {
-  struct gyre__page **pool = pool_of(heap, page);
-  struct gyre__page *first = *pool;
+  gyre__pool *pool = pool_of(heap, page);
   page->prev = NULL;
-  page->next = first;
-  if (first != NULL) first->prev = page;
+  page->next = pool->gyre__first;
+  if (page->next != NULL)
+    page->next->prev = page;
+  else
+    pool->gyre__last = page;
   page->in_pool = 1;
-  *pool = page;
+  pool->gyre__first = page;
 }
 
-/* Behind the head: what the pool allocates from at the moment stays in the cache. */
-static void pool_put_second(struct gyre__heap *heap, struct gyre__page *page) {
-  struct gyre__page *first = *pool_of(heap, page);
-  if (first == NULL) {
+/* At the end: by the time it is its turn, it may have got more blocks back. */
+static void pool_put_last(struct gyre__heap *heap, struct gyre__page *page) {
+  struct gyre__page *last = pool_of(heap, page)->gyre__last;
+  if (last == NULL) {
     pool_put_first(heap, page);
     return;
   }
-  page->prev = first;
-  page->next = first->next;
-  if (page->next != NULL) page->next->prev = page;
-  first->next = page;
+  page->prev = last;
+  page->next = NULL;
+  last->next = page;
+  pool_of(heap, page)->gyre__last = page;
   page->in_pool = 1;
 }
 
 static void pool_remove(struct gyre__heap *heap, struct gyre__page *page) {
-  if (page->next != NULL) page->next->prev = page->prev;
+  gyre__pool *pool = pool_of(heap, page);
+  if (page->next != NULL)
+    page->next->prev = page->prev;
+  else
+    pool->gyre__last = page->prev;
   if (page->prev != NULL)
     page->prev->next = page->next;
   else
-    *pool_of(heap, page) = page->next;
+    pool->gyre__first = page->next;
   page->next = page->prev = NULL;
   page->in_pool = 0;
 }
@@ -229,7 +235,7 @@ static void page_unmark_full(struct gyre__page *page) {
 
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page) {
   page_unmark_full(page);
-  pool_put_second(heap, page);
+  pool_put_last(heap, page);
 }
 
 /* Looks for blocks that others freed in a page in use and moves it to where it belongs then. */
@@ -239,7 +245,7 @@ static void page_look(struct gyre__heap *heap, struct gyre__page *page) {
     page_unmark_full(page);
     while (!page_collect(page))
       if (page_mark_full(heap, page)) return;
-    pool_put_second(heap, page);
+    pool_put_last(heap, page);
   } else {
     (void)page_collect(page);
   }
@@ -267,15 +273,6 @@ void gyre__page_put_back(struct gyre__heap *heap) {
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
       ready_put_back(heap, &heap->thread.base.gyre__pools[kind][size_class].gyre__ready,
                      (enum gyre__kind)kind);
-}
-
-uint32_t gyre__page_ready(const struct gyre__heap *heap, enum gyre__kind kind,
-                          unsigned size_class) {
-  uint32_t count = 0;
-  for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
-       block = gyre__link_get(block, kind))
-    count++;
-  return count;
 }
 
 /* ---- news ---- */
@@ -388,8 +385,8 @@ static void page_put_away(struct gyre__heap *heap, struct gyre__page *page) {
 }
 
 void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page) {
-  bool last =
-      page->in_pool ? page->prev == NULL && page->next == NULL : *pool_of(heap, page) == NULL;
+  bool last = page->in_pool ? page->prev == NULL && page->next == NULL
+                            : pool_of(heap, page)->gyre__first == NULL;
   if (!last)
     page_put_away(heap, page);
   else if (!page->in_pool)
@@ -475,10 +472,10 @@ void gyre__page_collect_all(struct gyre__heap *heap) {
 
 /* A page on the pool's list with a free block; takes full ones off the list. *more: one that can be
  * extended. */
-static struct gyre__page *pool_search(struct gyre__heap *heap, struct gyre__page *const *pool,
+static struct gyre__page *pool_search(struct gyre__heap *heap, const gyre__pool *pool,
                                       struct gyre__page **more) {
   struct gyre__page *next;
-  for (struct gyre__page *page = *pool; page != NULL; page = next) {
+  for (struct gyre__page *page = pool->gyre__first; page != NULL; page = next) {
     next = page->next;
     if (page->free == NULL && !page_collect(page)) {
       if (page->capacity < page->reserved) {
@@ -511,7 +508,7 @@ static struct gyre__page *page_new(struct gyre__heap *heap, enum gyre__kind kind
 
 struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
                                    unsigned size_class) {
-  struct gyre__page *const *pool = &gyre__heap_pool(heap, kind, size_class)->gyre__first;
+  const gyre__pool *pool = gyre__heap_pool(heap, kind, size_class);
   struct gyre__page *more = NULL;
   struct gyre__page *page = pool_search(heap, pool, &more);
   if (page == NULL) {
@@ -527,6 +524,32 @@ struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind
   pool_bring_first(heap, page);
   gyre__page_account(heap, page);
   return page;
+}
+
+/* What a program freed of one size does not help it with another: the pages of each class are as many as
+ * the class ever needed at once. So before a class takes another page, it looks whether a class of up to
+ * twice its size has one with a quarter of its blocks free. (Pages that have never been full do not
+ * count: their blocks are wanted.) */
+#define SPARSE_RATIO 2u
+#define SPARSE_LOOKS 8u
+
+static bool page_is_sparse(const struct gyre__page *page) {
+  return page->free != NULL && page->capacity == page->reserved &&
+         page->used <= page->reserved / 4 * 3;
+}
+
+struct gyre__page *gyre__page_find_sparse(struct gyre__heap *heap, unsigned size_class) {
+  size_t most = SPARSE_RATIO * gyre__class_size(size_class);
+  for (unsigned c = size_class + 1; c < GYRE__SIZE_CLASSES && gyre__class_size(c) <= most; c++) {
+    struct gyre__page *page = gyre__heap_pool(heap, GYRE__RAW, c)->gyre__first;
+    for (unsigned looks = 0; page != NULL && looks < SPARSE_LOOKS; page = page->next, looks++) {
+      if (!page_is_sparse(page)) continue;
+      pool_remove(heap, page);
+      pool_put_last(heap, page);
+      return page;
+    }
+  }
+  return NULL;
 }
 
 struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,

@@ -78,11 +78,16 @@ void gyre__segment_fork_child(void);
  * full. The pool's ready list is empty. */
 struct gyre__page *gyre__page_find(struct gyre__heap *heap, enum gyre__kind kind,
                                    unsigned size_class);
+/* A page of raw blocks of a larger class that has many to spare; NULL if there is none. */
+struct gyre__page *gyre__page_find_sparse(struct gyre__heap *heap, unsigned size_class);
 /* As above with another page for the pool; NULL if there is no memory for one. */
 struct gyre__page *gyre__page_add(struct gyre__heap *heap, enum gyre__kind kind,
                                   unsigned size_class);
 /* A block of this slot came back, or is about to, to a full page. */
 void gyre__page_unfull(struct gyre__heap *heap, struct gyre__page *page);
+/* Fewer blocks than this are not worth putting the page where they are found. */
+#define GYRE__SCARCE 4u
+
 /* The free list of the page is empty now. */
 GYRE_INLINE void gyre__page_forget_free(struct gyre__page *page) {
   page->free = NULL;
@@ -96,13 +101,12 @@ GYRE_INLINE void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__pag
   GYRE_ASSERT(pool->gyre__ready == NULL && pool->gyre__first == page);
   pool->gyre__strays = 0;
   pool->gyre__ready = page->free;
+  page->scarce = page->capacity - page->used < GYRE__SCARCE;
   page->used = page->capacity;
   gyre__page_forget_free(page);
 }
 /* Puts what the pools have ready back onto the free lists. */
 void gyre__page_put_back(struct gyre__heap *heap);
-/* How many blocks of this class are ready. */
-uint32_t gyre__page_ready(const struct gyre__heap *heap, enum gyre__kind kind, unsigned size_class);
 /* The page has no block out any more: puts it away, unless it is the last of its pool. */
 void gyre__page_retire(struct gyre__heap *heap, struct gyre__page *page);
 /* The first of the blocks that others freed, NULL if there is none. Nobody frees meanwhile. */

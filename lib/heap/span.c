@@ -56,10 +56,11 @@ static uint64_t run_starts(uint64_t free, uint32_t count) {
 
 /* The slices whose addresses are multiples of the alignment. */
 static uint64_t aligned_slices(size_t alignment) {
-  uint64_t result = 1;
-  for (size_t at = alignment; at < GYRE__SEGMENT_SIZE; at += alignment)
+  if (alignment <= SLICE_BYTES) return UINT64_MAX;
+  uint64_t result = 0;
+  for (size_t at = 0; at < GYRE__SEGMENT_SIZE; at += alignment)
     result |= UINT64_C(1) << (at >> GYRE__SLICE_SHIFT);
-  return alignment <= SLICE_BYTES ? UINT64_MAX : result;
+  return result;
 }
 
 /* Where to put a span of so many slices, or NULL; *index is its first slice. Memory that is there
@@ -160,6 +161,7 @@ static struct gyre__segment *segment_add(struct gyre__heap *heap) {
   segment->dirty_pages = charged == 0 ? 0 : bits(0, charged);
   segment->junk_pages = run.dirty ? UINT64_MAX : 0;
   dirty_add(heap, charged * SLICE_BYTES);
+  gyre__figure_add(&heap->span_segments, 1);
   link_first(heap, segment);
   return segment;
 }
@@ -172,6 +174,7 @@ static size_t dirty_bytes(uint64_t pages) {
 static void segment_drop(struct gyre__heap *heap, struct gyre__segment *segment) {
   struct gyre__run run = {segment->base, 1, dirty_bytes(segment->dirty_pages), true};
   unlink_segment(heap, segment);
+  gyre__figure_add(&heap->span_segments, (size_t)-1);
   dirty_add(heap, -run.charged);
   gyre__segment_unmake(segment);
   gyre__reserve_give(&run);
@@ -304,8 +307,9 @@ static void segment_purge(struct gyre__heap *heap, struct gyre__segment *segment
 }
 
 void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
-  /* relaxed: a look that saves the lock; an empty segment that is clean can wait. */
-  if (gyre__load_relaxed(&heap->span_dirty_bytes) == 0 && heap->spans == NULL) return;
+  /* relaxed: a look that saves the lock; a slot that makes its first segment just now has nothing to
+   * purge. */
+  if (gyre__load_relaxed(&heap->span_segments) == 0) return;
   uint64_t now = gyre__clock_ns();
   gyre__lock_take(&heap->large_lock);
   for (struct gyre__segment *s = heap->spans, *next; s != NULL; s = next) {
