@@ -46,8 +46,9 @@ GYRE_API void gyre_free_sized(void *block, size_t size);
 GYRE_API size_t gyre_usable_size(const void *block);
 
 /* The same with the calling thread's own handle (gyre_thread_attach()), which saves looking it up.
- * Undefined with another thread's handle; debug builds abort. */
-GYRE_API void *gyre_thread_malloc(gyre_thread *self, size_t size)
+ * Undefined with another thread's handle; debug builds abort. gyre_thread_malloc() with a constant size
+ * of at most 1,024 bytes and gyre_thread_free() are inline where the pools have what they want. */
+GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size)
     __attribute__((malloc, alloc_size(2)));
 GYRE_API void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size)
     __attribute__((malloc, alloc_size(2, 3)));
@@ -55,8 +56,77 @@ GYRE_API void *gyre_thread_realloc(gyre_thread *self, void *block, size_t size)
     __attribute__((alloc_size(3)));
 GYRE_API void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size)
     __attribute__((malloc, alloc_size(3)));
-GYRE_API void gyre_thread_free(gyre_thread *self, void *block);
+GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block);
 GYRE_API void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size);
+
+/* What the inline paths know of the heap's structs (lib/heap/heap.h): offsets, and how addresses lead to
+ * segments and pages. */
+#define GYRE__SEGMENT_SHIFT 22
+#define GYRE__SMALL_PAGE_SHIFT 16
+#define GYRE__SEGMENT_OWNER_AT 32
+#define GYRE__SEGMENT_PAGES_AT 128
+#define GYRE__PAGE_SHIFT 8
+typedef struct __attribute__((may_alias)) gyre__page_front {
+  void *gyre__free;
+  uint32_t gyre__used;
+  uint32_t gyre__other[11];
+  uint64_t gyre__sum;
+} gyre__page_front;
+typedef uint64_t __attribute__((may_alias)) gyre__link_word;
+typedef gyre_thread *__attribute__((may_alias)) gyre__thread_pointer;
+
+/* The class of a constant size of at most GYRE__CLASS_TABLE_MAX (lib/heap/sizeclass.h). */
+#define GYRE__CLASS_OF(size)                                                                       \
+  ((size) <= 128   ? ((size) + ((size) == 0) - 1) / 16                                             \
+   : (size) <= 256 ? 8 + ((size)-129) / 32                                                         \
+   : (size) <= 512 ? 12 + ((size)-257) / 64                                                        \
+                   : 16 + ((size)-513) / 128)
+
+/* The last of the page's blocks has come back, or one of a full page. `self` is a running thread's. */
+GYRE_API void gyre__heap_page_idle(gyre_thread *self, void *page);
+
+/* The next block of a pool; NULL if a call has to be made for it. Its first word, or for objects the one
+ * behind the header (`offset` bytes in), held the link. */
+GYRE_INLINE void *gyre__pool_pop(gyre_thread *self, gyre__pool *pool, size_t offset) {
+  char *block = (char *)pool->gyre__ready;
+  if (GYRE_UNLIKELY(block == NULL)) return NULL;
+  gyre__link_word *link = (gyre__link_word *)(void *)(block + offset);
+  uint64_t next = *link ^ self->gyre__link_key;
+  /* Not a link, or a library that wants to see every block. */
+  if (GYRE_UNLIKELY((int64_t)next < 0)) return NULL;
+  pool->gyre__ready = (void *)(uintptr_t)next;
+  *link = 0;
+  return block;
+}
+
+GYRE_API void *gyre__thread_malloc(gyre_thread *self, size_t size);
+GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size) {
+  if (__builtin_constant_p(size) && size <= GYRE__CLASS_TABLE_MAX) {
+    void *block = gyre__pool_pop(self, &self->gyre__pools[0][GYRE__CLASS_OF(size)], 0);
+    if (GYRE_LIKELY(block != NULL)) return block;
+  }
+  return gyre__thread_malloc(self, size);
+}
+
+GYRE_API void gyre__thread_free(gyre_thread *self, void *block);
+GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block) {
+  uintptr_t address = (uintptr_t)block;
+  /* relaxed: as in gyre__segment_of(). */
+  char *segment = (char *)gyre__load_relaxed(&self->gyre__segments[address >> GYRE__SEGMENT_SHIFT]);
+  if (GYRE_UNLIKELY(segment == NULL) ||
+      GYRE_UNLIKELY(*(gyre__thread_pointer *)(void *)(segment + GYRE__SEGMENT_OWNER_AT) != self)) {
+    gyre__thread_free(self, block);
+    return;
+  }
+  uintptr_t index = address >> GYRE__SMALL_PAGE_SHIFT &
+                    ((1u << (GYRE__SEGMENT_SHIFT - GYRE__SMALL_PAGE_SHIFT)) - 1);
+  gyre__page_front *page =
+      (gyre__page_front *)(void *)(segment + GYRE__SEGMENT_PAGES_AT + (index << GYRE__PAGE_SHIFT));
+  *(gyre__link_word *)block = (uintptr_t)page->gyre__free ^ self->gyre__link_key;
+  page->gyre__free = block;
+  page->gyre__sum += address;
+  if (GYRE_UNLIKELY(--page->gyre__used == 0)) gyre__heap_page_idle(self, page);
+}
 
 /* Gives all empty pages of all threads back to the system: its own, those of parked and exited
  * threads at once, those of running threads as they pass a safepoint, for which it waits. Any

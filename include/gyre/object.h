@@ -31,6 +31,8 @@
 #ifndef GYRE_OBJECT_H
 #define GYRE_OBJECT_H
 
+#include <string.h>
+
 #include <gyre/heap.h>
 
 GYRE_BEGIN_DECLS
@@ -189,9 +191,57 @@ GYRE_INLINE gyre__header *gyre__header_of(const void *object) {
  * for a collection at its next safepoint. */
 GYRE_API void *gyre_new(gyre_type *type) __attribute__((malloc));
 
+/* As gyre_new(type), for a thread that has its own handle at hand and knows type->size as a constant
+ * `size`. Inline, but for types that are large, shared or new to the library, and when the pool has no
+ * block. Undefined with another thread's handle or another size. */
+GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size)
+    __attribute__((malloc));
+
 /* A new object with `count` elements after the struct, zeroed. The count is fixed for the object's
  * life. NULL with errno ENOMEM, or EINVAL if the type has no element_size. */
 GYRE_API void *gyre_new_array(gyre_type *type, size_t count) __attribute__((malloc));
+
+/* The shared word of a block without an object, lib/object/refcount.h; the kind of objects that the
+ * collector looks at, lib/heap/heap.h. */
+#define GYRE__SHARED_AT_REST 2u
+#define GYRE__KIND_TRACKED 2
+typedef uint64_t __attribute__((may_alias)) gyre__header_start;
+
+/* `h` is a new object, but the thread's log of young ones is full. Returns the object. */
+GYRE_API void *gyre__young_log_full(gyre_thread *self, gyre__header *h);
+GYRE_API void *gyre__new_slow(gyre_type *type);
+
+GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size) {
+  /* acquire: the type's private fields and table entry; pairs with the release in
+   * lib/object/type.c. 0 for types that are not registered or not simple. */
+  uint64_t birth = gyre__load_acquire(&type->gyre__birth);
+  if (GYRE_UNLIKELY(birth == 0)) return gyre__new_slow(type);
+  gyre__pool *pool = &(&self->gyre__pools[0][0])[type->gyre__pool];
+  gyre__header *h = (gyre__header *)gyre__pool_pop(self, pool, GYRE_HEADER_SIZE);
+  if (GYRE_UNLIKELY(h == NULL)) return gyre__new_slow(type);
+  /* Blocks are multiples of 16 bytes, so whole steps stay inside. */
+  for (size_t at = 0; at < size; at += 16)
+    memset((char *)(h + 1) + at, 0, 16);
+  /* relaxed: nobody writes to a word at rest, and another value is left alone. */
+  if (gyre__load_relaxed(&h->shared) == GYRE__SHARED_AT_REST) gyre__store_relaxed(&h->shared, 0);
+  /* relaxed: published with the header. */
+  gyre__store_relaxed(&h->local, 1);
+  birth |= (uint64_t)self->id << 32;
+  if (type->gyre__kind == GYRE__KIND_TRACKED) birth |= self->gyre__birth_bits;
+  /* release: the zeroed body and the counts come first, for a collector that sees the header's gc byte;
+   * pairs with its acquire load of that byte (lib/collect). One store, so that nobody sees half a
+   * header. */
+  __atomic_store_n((gyre__header_start *)(void *)h, birth, __ATOMIC_RELEASE);
+  if (type->gyre__kind == GYRE__KIND_TRACKED) {
+    /* relaxed: this thread's own; others only look how long the log is. */
+    gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->gyre__young_end);
+    if (GYRE_UNLIKELY((void *)end == self->gyre__young_limit)) return gyre__young_log_full(self, h);
+    *end = h;
+    /* relaxed: as above. */
+    gyre__store_relaxed(&self->gyre__young_end, (void *)(end + 1));
+  }
+  return h + 1;
+}
 
 /* The count given to gyre_new_array; 0 for other objects. */
 GYRE_API size_t gyre_array_length(const void *object);

@@ -48,6 +48,12 @@ typedef struct gyre_thread {
   /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table. Constant. */
   uint64_t gyre__link_key;
   gyre__atomic_ptr *gyre__segments;
+  /* The log of what was allocated since the thread last looked through its young objects (struct
+   * gyre__header **): where it ends at the moment, and at most. Others may look at the first. */
+  gyre__atomic_ptr gyre__young_end;
+  void *gyre__young_limit;
+  /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, or 0. */
+  uint64_t gyre__birth_bits;
   /* For each 16 bytes of a raw block's size, where in this struct its pool is. Constant; all 0 in the
    * stand-in, which leads to its id, an empty pool. */
   uint16_t gyre__pool_at[GYRE__CLASS_TABLE_MAX / 16 + 1];

@@ -160,18 +160,19 @@ static struct gyre__young *young_of(struct gyre__objects *slot) {
 
 static size_t log_length(struct gyre__objects *self) {
   /* relaxed: this thread's own. */
-  return (size_t)((gyre__header **)gyre__load_relaxed(&self->young_end) - self->young_base);
+  return (size_t)((gyre__header **)gyre__load_relaxed(&self->heap.thread.base.gyre__young_end) -
+                  self->young_base);
 }
 
 static void log_set_length(struct gyre__objects *self, size_t length) {
   /* relaxed: as above. */
-  gyre__store_relaxed(&self->young_end, (void *)(self->young_base + length));
+  gyre__store_relaxed(&self->heap.thread.base.gyre__young_end, (void *)(self->young_base + length));
 }
 
 size_t gyre__young_count(struct gyre__objects *slot) {
   if (young_of(slot) == NULL) return 0;
   /* relaxed: a figure that may be out of date. */
-  gyre__header **end = (gyre__header **)gyre__load_relaxed(&slot->young_end);
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&slot->heap.thread.base.gyre__young_end);
   return end >= young_of(slot)->log + 1 ? (size_t)(end - (young_of(slot)->log + 1)) : 0;
 }
 
@@ -185,7 +186,7 @@ static void limit_set(struct gyre__objects *self) {
   if (limit > most) limit = most;
   /* The end meets the limit, it never passes it. */
   if (limit <= length) limit = length + limit;
-  self->young_limit = self->young_base + (limit < LOG_MAX ? limit : LOG_MAX);
+  self->heap.thread.base.gyre__young_limit = self->young_base + (limit < LOG_MAX ? limit : LOG_MAX);
 }
 
 static bool log_make(struct gyre__objects *self) {
@@ -299,7 +300,7 @@ static void promotion_report(struct gyre__objects *self, struct promotion *p, bo
 static void promote_all(struct gyre__objects *slot, bool fresh) {
   if (young_of(slot) == NULL) return;
   struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
-  p.blind = slot->birth_bits == 0;
+  p.blind = slot->heap.thread.base.gyre__birth_bits == 0;
   promote_log(slot, &p);
   promotion_report(slot, &p, false);
 }
@@ -328,12 +329,12 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (log_length(self) >= LOG_MAX) {
     log_compact(self);
     if (log_length(self) > LOG_MAX / 2) {
-      p.blind = self->birth_bits == 0;
+      p.blind = self->heap.thread.base.gyre__birth_bits == 0;
       promote_log(self, &p);
       promotion_report(self, &p, false);
     }
   }
-  self->young_limit = young_of(self)->log + 1 + LOG_MAX;
+  self->heap.thread.base.gyre__young_limit = young_of(self)->log + 1 + LOG_MAX;
   (void)gyre__young_log(self, h);
   gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
 }
@@ -624,7 +625,7 @@ static void adapt(struct gyre__young *young, uint32_t looked, uint32_t died, uin
 /* While logs are passed over, objects are armed from birth: so that what is promoted unlooked at has an
  * entrance that was noted, if it is garbage. */
 static void arm_births(struct gyre__objects *self, bool on) {
-  self->birth_bits = on ? (uint64_t)GYRE__GC_ARMED << 48 : 0;
+  self->heap.thread.base.gyre__birth_bits = on ? (uint64_t)GYRE__GC_ARMED << 48 : 0;
 }
 
 static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
@@ -761,7 +762,7 @@ static void arm_again(struct gyre__objects *self, uint32_t entrances) {
     gyre__header *h = young->members[i].h;
     /* relaxed: ours; see GYRE__GC_ARMED. */
     uint8_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || self->birth_bits != 0)
+    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || self->heap.thread.base.gyre__birth_bits != 0)
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_ARMED));
   }
 }
@@ -846,7 +847,8 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
   }
   if (!always && young->skipped < young->skip) {
     young->skipped++;
-    struct promotion p = {.gc = GYRE__GC_PROMOTED, .blind = self->birth_bits == 0};
+    struct promotion p = {.gc = GYRE__GC_PROMOTED,
+                          .blind = self->heap.thread.base.gyre__birth_bits == 0};
     promote_log(self, &p);
     promotion_report(self, &p, false);
     limit_set(self);

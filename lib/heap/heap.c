@@ -109,7 +109,9 @@ static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
   return true;
 }
 
-void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page) {
+void gyre__heap_page_idle(gyre_thread *handle, void *idle_page) {
+  struct gyre__heap *self = (struct gyre__heap *)(void *)handle;
+  struct gyre__page *page = idle_page;
   if (page->full) {
     if (page->scarce && keep_full(self, page)) return;
     gyre__page_unfull(self, page);
@@ -211,7 +213,7 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
     page->free = first;
     page->sum_is_off = 1;
     page->used -= count;
-    if (page->used == 0) gyre__heap_page_idle(self, page);
+    if (page->used == 0) gyre__heap_page_idle(&self->thread.base, page);
   } else {
     gyre__page_free_remote(page, first, last, count);
   }
@@ -256,7 +258,12 @@ uint64_t gyre__link_key;
 static void heap_init(struct gyre__thread *slot) {
   gyre_thread *self = &slot->base;
   if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
+#if defined(GYRE_DEBUG) || defined(GYRE_WINDOWS)
+  /* No link looks right to the inline paths of the public headers: they call us for every block. */
+  self->gyre__link_key = gyre__link_key ^ GYRE__LINK_BIT;
+#else
   self->gyre__link_key = gyre__link_key;
+#endif
   self->gyre__segments = gyre__segment_table;
   for (size_t i = 0; i <= GYRE__CLASS_TABLE_MAX / 16; i++)
     self->gyre__pool_at[i] =

@@ -29,9 +29,8 @@
 
 enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
 
-#define GYRE__SEGMENT_SHIFT 22
 #define GYRE__SEGMENT_SIZE ((size_t)1 << GYRE__SEGMENT_SHIFT)
-#define GYRE__SMALL_PAGE_SHIFT 16  /* classes up to 8 KiB */
+/* Small pages are of 1 << GYRE__SMALL_PAGE_SHIFT bytes: classes up to 8 KiB. */
 #define GYRE__MEDIUM_PAGE_SHIFT 19 /* classes up to 64 KiB */
 
 /* Where the link of a free block lies: past the header in object pages, so that the header's shared
@@ -46,7 +45,6 @@ enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
  * a large heap. A page that seems empty because of such a free is found out by page->sum. */
 #define GYRE__LINK_OFFSET(kind) ((kind) == GYRE__RAW ? 0u : (unsigned)GYRE_HEADER_SIZE)
 #define GYRE__LINK_BIT (UINT64_C(1) << 63)
-typedef uint64_t __attribute__((may_alias)) gyre__link_word;
 /* Made when the first slot is; constant from then on. */
 extern uint64_t gyre__link_key;
 
@@ -228,6 +226,14 @@ struct gyre__heap {
 };
 _Static_assert(sizeof(struct gyre__segment) == 128, "pages begin at a cache line");
 _Static_assert(sizeof(struct gyre__page) == 256, "a shift finds a page, and its lines are whole");
+_Static_assert(offsetof(struct gyre__segment, small_owner) == GYRE__SEGMENT_OWNER_AT &&
+                   offsetof(struct gyre__segment, pages) == GYRE__SEGMENT_PAGES_AT &&
+                   sizeof(struct gyre__page) == 1 << GYRE__PAGE_SHIFT,
+               "gyre/heap.h");
+_Static_assert(offsetof(struct gyre__page, free) == offsetof(gyre__page_front, gyre__free) &&
+                   offsetof(struct gyre__page, used) == offsetof(gyre__page_front, gyre__used) &&
+                   offsetof(struct gyre__page, sum) == offsetof(gyre__page_front, gyre__sum),
+               "gyre/heap.h");
 _Static_assert(sizeof(struct gyre__heap) <= GYRE__SLOT_BYTES, "a slot has room for its heap");
 
 /* Bits of an address that a program may get from the system. */
@@ -341,20 +347,8 @@ GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind
   return gyre__heap_take(ready, kind);
 }
 
-/* The same for an object kind, with kind and class as the index of the pool (kind *
- * GYRE__SIZE_CLASSES + class), if the pool has a block at hand; otherwise NULL, and the caller goes
- * on to gyre__heap_alloc(). */
-GYRE_INLINE void *gyre__heap_pop(struct gyre__heap *self, unsigned pool) {
-  void **ready = &(&self->thread.base.gyre__pools[0][0])[pool].gyre__ready;
-  if (GYRE_UNLIKELY(*ready == NULL) || GYRE_FAULT_IS_ARMED()) return NULL;
-  return gyre__heap_take(ready, GYRE__TRACKED);
-}
-
 /* Gives back a block that the fast path cannot: another slot's, or a large one. */
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block);
-
-/* The page's last block came back, or a block of a full page. */
-void gyre__heap_page_idle(struct gyre__heap *self, struct gyre__page *page);
 
 /* How many of the page's blocks are not on its free list. */
 GYRE_INLINE uint32_t gyre__page_used(const struct gyre__page *page) {
@@ -367,7 +361,7 @@ GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__pag
   gyre__link_set(block, kind, page->free);
   page->free = block;
   page->sum += (uintptr_t)block;
-  if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_idle(self, page);
+  if (GYRE_UNLIKELY(--page->used == 0)) gyre__heap_page_idle(&self->thread.base, page);
 }
 
 /* Gives a block back, from any thread. For object kinds the caller has left the header's gc byte 0

@@ -152,7 +152,7 @@ size_t gyre_usable_size(const void *block) {
   return block != NULL ? gyre__page_usable(gyre__page_of(block)) : 0;
 }
 
-void *gyre_thread_malloc(gyre_thread *self, size_t size) {
+void *gyre__thread_malloc(gyre_thread *self, size_t size) {
   return gyre__raw_malloc(heap_given(self), size);
 }
 
@@ -168,7 +168,7 @@ void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size
   return heap_aligned_alloc(heap_given(self), alignment, size);
 }
 
-void gyre_thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }
+void gyre__thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }
 
 void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size) {
   GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));

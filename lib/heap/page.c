@@ -539,8 +539,10 @@ static bool page_is_sparse(const struct gyre__page *page) {
 }
 
 struct gyre__page *gyre__page_find_sparse(struct gyre__heap *heap, unsigned size_class) {
-  size_t most = SPARSE_RATIO * gyre__class_size(size_class);
+  size_t size = gyre__class_size(size_class), most = SPARSE_RATIO * size;
   for (unsigned c = size_class + 1; c < GYRE__SIZE_CLASSES && gyre__class_size(c) <= most; c++) {
+    /* gyre_aligned_alloc() counts on the class's blocks being as aligned as their size is. */
+    if (gyre__class_size(c) % (size & -size) != 0) continue;
     struct gyre__page *page = gyre__heap_pool(heap, GYRE__RAW, c)->gyre__first;
     for (unsigned looks = 0; page != NULL && looks < SPARSE_LOOKS; page = page->next, looks++) {
       if (!page_is_sparse(page)) continue;

@@ -194,7 +194,9 @@ struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__sha
   segment->page_shift = page_shift_of(shape);
   segment->page_count = page_count_of(shape);
   segment->owner = heap;
+#ifndef GYRE_DEBUG /* which wants to see every block that comes back */
   segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
+#endif
   segment->free_pages = all_pages(segment);
   segment_publish(segment, segment);
   return segment;

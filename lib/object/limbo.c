@@ -73,9 +73,9 @@ static gyre__header *no_log[1];
 
 static void slot_init(struct gyre__thread *thread) {
   struct gyre__objects *slot = (struct gyre__objects *)thread;
-  slot->young_base = slot->young_limit = no_log + 1;
+  slot->young_base = slot->heap.thread.base.gyre__young_limit = no_log + 1;
   /* relaxed: nobody sees the slot yet. */
-  gyre__store_relaxed(&slot->young_end, (void *)slot->young_base);
+  gyre__store_relaxed(&slot->heap.thread.base.gyre__young_end, (void *)slot->young_base);
 }
 
 static void __attribute__((constructor)) limbo_init(void) {

@@ -33,13 +33,11 @@ struct gyre__objects *gyre__objects_self(void) {
 
 /* ---- birth ---- */
 
-typedef uint64_t __attribute__((may_alias)) header_word;
-
 static inline void header_publish(gyre__header *h, uint64_t word) {
   /* release: the zeroed body and the counts come first, for a collector that sees the gc byte;
    * pairs with its acquire load of that byte (lib/collect). One store, so that nobody sees half a
    * header. */
-  __atomic_store_n((header_word *)(void *)h, word, __ATOMIC_RELEASE);
+  __atomic_store_n((gyre__header_start *)(void *)h, word, __ATOMIC_RELEASE);
 }
 
 static inline void count_init_owned(gyre__header *h) {
@@ -100,7 +98,8 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   } else {
     count_init_owned(h);
   }
-  uint64_t armed = owner != 0 && kind == GYRE__TRACKED ? self->birth_bits : 0;
+  uint64_t armed =
+      owner != 0 && kind == GYRE__TRACKED ? self->heap.thread.base.gyre__birth_bits : 0;
   header_publish(
       h, armed | gyre__header_word(gyre__type_id(type), owner,
                                    large ? GYRE__GC_PROMOTED | GYRE__GC_FRESH | GYRE__GC_LARGE
@@ -115,38 +114,16 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   return gyre__object_of(h);
 }
 
-/* Blocks are multiples of 16 bytes, so whole steps stay inside. */
-static inline void body_clear(char *body, size_t size) {
-  for (size_t at = 0; at < size; at += 16)
-    memset(body + at, 0, 16);
-}
+void *gyre__new_slow(gyre_type *type) { return object_new_slow(type, 0); }
 
-/* Kept out of the fast path, so that it needs no stack frame. */
-static GYRE_NOINLINE void *log_full(struct gyre__objects *self, gyre__header *h) {
-  gyre__object_hooks.young_full(self, h);
+void *gyre__young_log_full(gyre_thread *self, gyre__header *h) {
+  gyre__object_hooks.young_full((struct gyre__objects *)(void *)self, h);
   return gyre__object_of(h);
 }
 
 void *gyre_new(gyre_type *type) {
-  struct gyre__objects *self = (struct gyre__objects *)gyre__self;
-  if (GYRE_UNLIKELY(self->heap.thread.base.id == 0 || type == NULL))
-    return object_new_slow(type, 0);
-  /* acquire: the type's private fields and table entry; pairs with the release in
-   * lib/object/type.c. 0 for types that are not registered or not simple. */
-  uint64_t birth = gyre__load_acquire(&type->gyre__birth);
-  if (GYRE_UNLIKELY(birth == 0)) return object_new_slow(type, 0);
-  gyre__header *h = gyre__heap_pop(&self->heap, type->gyre__pool);
-  if (GYRE_UNLIKELY(h == NULL)) return object_new_slow(type, 0);
-  body_clear(gyre__object_of(h), type->size);
-  count_init_owned(h);
-  birth |= (uint64_t)self->heap.thread.base.id << 32;
-  if (type->gyre__kind != GYRE__TRACKED) {
-    header_publish(h, birth);
-    return gyre__object_of(h);
-  }
-  header_publish(h, birth | self->birth_bits);
-  if (GYRE_UNLIKELY(!gyre__young_log(self, h))) return log_full(self, h);
-  return gyre__object_of(h);
+  if (GYRE_UNLIKELY(type == NULL)) return object_new_slow(type, 0);
+  return gyre_thread_new(gyre__self, type, type->size);
 }
 
 void *gyre_new_array(gyre_type *type, size_t count) {

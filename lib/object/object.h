@@ -25,17 +25,13 @@ struct gyre__objects {
   struct gyre__chain limbo, ripe;
   /* We are inside release.c's loop: deaths are left to it. */
   bool in_cascade;
-  /* The young objects: a log of what was allocated since the thread last looked through them, each
-   * object that is alive at least once. It begins behind an entry of NULL. When the end reaches the
-   * limit, lib/collect is asked (young_full). */
-  gyre__atomic_ptr young_end; /* gyre__header **; others may look how long the log is */
-  gyre__header **young_limit;
-  /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, or 0. */
-  uint64_t birth_bits;
+  /* The log of young objects begins here, behind an entry of NULL; its end is in the handle. Each object
+   * that is alive is in it at least once. When the end reaches the limit, lib/collect is asked
+   * (young_full). */
+  gyre__header **young_base;
   /* 1: objects of this thread may become garbage that it cannot find by itself: it has counted
    * others' objects, or others have counted its own, or it has looked in vain. Others only set it. */
   gyre__atomic_u32 is_sharing;
-  gyre__header **young_base;
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
@@ -46,6 +42,7 @@ struct gyre__objects {
   bool young_busy;
 };
 _Static_assert(sizeof(struct gyre__objects) <= GYRE__SLOT_BYTES, "GYRE__SLOT_BYTES");
+_Static_assert(GYRE__KIND_TRACKED == GYRE__TRACKED, "gyre_thread_new()");
 
 /* What the rooms above want to be told; NULL entries are skipped. */
 struct gyre__object_hooks {
@@ -193,20 +190,20 @@ void gyre__release_all(struct gyre__objects *self);
 /* A new tracked object goes into the log of the young. */
 GYRE_INLINE bool gyre__young_log(struct gyre__objects *self, gyre__header *h) {
   /* relaxed: this thread's own; others only look how long the log is. */
-  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->young_end);
-  if (GYRE_UNLIKELY(end == self->young_limit)) return false;
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->heap.thread.base.gyre__young_end);
+  if (GYRE_UNLIKELY(end == self->heap.thread.base.gyre__young_limit)) return false;
   *end = h;
   /* relaxed: as above. */
-  gyre__store_relaxed(&self->young_end, (void *)(end + 1));
+  gyre__store_relaxed(&self->heap.thread.base.gyre__young_end, (void *)(end + 1));
   return true;
 }
 /* A tracked object's block is about to be freed: takes it out of the log if it is the last in it, so
  * that a program that makes and drops objects in turn does not fill the log. */
 GYRE_INLINE void gyre__young_unlog(struct gyre__objects *self, const gyre__header *h) {
   /* relaxed: as above. */
-  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->young_end);
+  gyre__header **end = (gyre__header **)gyre__load_relaxed(&self->heap.thread.base.gyre__young_end);
   /* relaxed: as above. */
-  if (end[-1] == h) gyre__store_relaxed(&self->young_end, (void *)(end - 1));
+  if (end[-1] == h) gyre__store_relaxed(&self->heap.thread.base.gyre__young_end, (void *)(end - 1));
 }
 
 /* ---- what threads share ---- */

@@ -36,6 +36,7 @@ enum {
   GYRE__STATE = 3,
 };
 _Static_assert(GYRE__SHARED_IMMORTAL == GYRE__IMMORTAL_STATE, "object.h's initializer");
+_Static_assert(GYRE__SHARED_AT_REST == GYRE__MERGED, "gyre_thread_new()");
 
 #define GYRE__PUBLISHED (1u << 2)
 #define GYRE__COUNT_SHIFT 3
