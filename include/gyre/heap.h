@@ -100,6 +100,7 @@ GYRE_INLINE void *gyre__pool_pop(gyre_thread *self, gyre__pool *pool, size_t off
 }
 
 GYRE_API void *gyre__thread_malloc(gyre_thread *self, size_t size);
+/* As declared above. */
 GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size) {
   if (__builtin_constant_p(size) && size <= GYRE__CLASS_TABLE_MAX) {
     void *block = gyre__pool_pop(self, &self->gyre__pools[0][GYRE__CLASS_OF(size)], 0);
@@ -109,6 +110,7 @@ GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size) {
 }
 
 GYRE_API void gyre__thread_free(gyre_thread *self, void *block);
+/* As declared above. */
 GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block) {
   uintptr_t address = (uintptr_t)block;
   /* relaxed: as in gyre__segment_of(). */

@@ -211,6 +211,7 @@ typedef uint64_t __attribute__((may_alias)) gyre__header_start;
 GYRE_API void *gyre__young_log_full(gyre_thread *self, gyre__header *h);
 GYRE_API void *gyre__new_slow(gyre_type *type);
 
+/* As declared above. */
 GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size) {
   /* acquire: the type's private fields and table entry; pairs with the release in
    * lib/object/type.c. 0 for types that are not registered or not simple. */

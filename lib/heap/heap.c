@@ -136,7 +136,8 @@ static bool page_is_ours(const struct gyre__heap *self, const struct gyre__page 
  * are some KiB of them, or the thread parks, ends, purges, or looks after its heap for another reason.
  * One atomic operation sends them all, and the owner need not look at any of them (page.c). (snmalloc
  * gathers by owner, and since version 0.7 by page too.) What a thread holds back is bounded by
- * GYRE__BATCHES times BATCH_BYTES, or one block each.
+ * GYRE__BATCHES times BATCH_BYTES, or one block each; though one block holds back a page, if the others
+ * have come home.
  */
 #define BATCH_BYTES 4096u
 

@@ -42,7 +42,8 @@ enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
  * it. Whoever takes a block off a list clears its link; so a block that was freed twice comes up a
  * second time without one. That is found when it does, not when it is freed: a free that looked at the
  * block would have to wait for its cache line, which costs a fifth when blocks are freed at random in
- * a large heap. A page that seems empty because of such a free is found out by page->sum. */
+ * a large heap. A page that seems empty because of such a free is found out by page->sum, unless other
+ * threads have freed into it meanwhile. */
 #define GYRE__LINK_OFFSET(kind) ((kind) == GYRE__RAW ? 0u : (unsigned)GYRE_HEADER_SIZE)
 #define GYRE__LINK_BIT (UINT64_C(1) << 63)
 /* Made when the first slot is; constant from then on. */

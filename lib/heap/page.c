@@ -176,10 +176,13 @@ static bool page_has_remote(struct gyre__page *page) {
   return remote_count(gyre__load_relaxed(&page->remote)) != 0;
 }
 
-/* The last block of a list. */
-static void *list_last(void *block, enum gyre__kind kind) {
-  for (void *next; (next = gyre__link_get(block, kind)) != NULL; block = next) {
+/* The last block of a list. One that was freed twice makes the list a ring, or leaves others out. */
+static void *list_last(void *block, uint32_t count, enum gyre__kind kind) {
+  for (void *next; --count != 0; block = next) {
+    next = gyre__link_get(block, kind);
+    if ((intptr_t)next <= 0) gyre__heap_corrupted(block);
   }
+  if (gyre__link_get(block, kind) != NULL) gyre__heap_corrupted(block);
   return block;
 }
 
@@ -197,7 +200,7 @@ static bool page_collect(struct gyre__page *page) {
   void *first = remote_first(page, remote);
   if (page->free != NULL) {
     enum gyre__kind kind = (enum gyre__kind)page->kind;
-    gyre__link_set(list_last(first, kind), kind, page->free);
+    gyre__link_set(list_last(first, count, kind), kind, page->free);
   }
   page->free = first;
   page->sum_is_off = 1;

@@ -11,11 +11,13 @@
  * Object pages wait for a grace period besides. Where one is missing, the heap's grace_node is
  * deferred: it purges when it runs, in a thread that has the heap or has taken it.
  *
- * gyre_purge() reaches every heap twice, with a grace period between, so that object pages found
- * empty in the first round can go in the second. Each round has a number: it is written into the
- * heap's purge_asked, and the heap takes part, and copies it to purge_seen, at its thread's next
- * safepoint or when it goes idle; or it is idle already and is taken. A thread that went idle
- * having missed the number is found idle after the grace period.
+ * gyre_purge() reaches every heap three times, with a grace period between: in the first round threads
+ * send each other the blocks that they hold back (heap.c), also those that have no pages of their own;
+ * so a page that is empty is found to be so in the second at the latest, and an object page can go in
+ * the third. Each round has a number: it is written into the heap's purge_asked, and the heap takes
+ * part, and copies it to purge_seen, at its thread's next safepoint or when it goes idle; or it is idle
+ * already and is taken. A thread that went idle having missed the number is found idle after the grace
+ * period.
  */
 #include <errno.h>
 
@@ -151,10 +153,8 @@ static void spread_round(struct gyre__heap *self, uint32_t round,
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
     if (heap != self) gyre__span_purge(heap, UINT64_MAX);
-    /* relaxed: a heap that maps its first segment just now has nothing to purge. */
-    if (heap == self || gyre__load_relaxed(&heap->mapped_bytes) == 0) continue;
     /* relaxed: a hint that saves asking twice; pairs with join_round(). */
-    if (gyre__load_relaxed(&heap->purge_seen) == round) continue;
+    if (heap == self || gyre__load_relaxed(&heap->purge_seen) == round) continue;
     /* relaxed: pairs with join_round(). */
     gyre__store_relaxed(&heap->purge_asked, round);
     GYRE_WINDOW("heap/purge_asked");
@@ -175,7 +175,7 @@ int gyre_purge(void) {
   struct gyre__heap *self = gyre__heap_self();
   if (self == NULL) return -EAGAIN;
   uint64_t deadline = gyre__clock_ns() + NS_PER_S;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 3; i++) {
     uint32_t round = round_new();
     gyre__purge_heap(self);
     spread_round(self, round, gyre__thread_take);

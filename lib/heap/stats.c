@@ -4,15 +4,21 @@
 
 #include "lib/heap/page.h"
 
+/* No ready list is longer: the blocks of one page, and some strays. */
+#define READY_MOST 8192u
+
 /* Takes off what the pools have ready: those blocks are counted as used. */
 static void ready_figures(const struct gyre__heap *heap, struct gyre_heap_stats *sum) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
-    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
+      unsigned count = 0;
       for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
            block = gyre__link_get(block, (enum gyre__kind)kind)) {
+        if (++count > READY_MOST) gyre__heap_corrupted(block);
         sum->live_blocks--;
         sum->live_bytes -= gyre__page_of(block)->block_size;
       }
+    }
 }
 
 /* What a heap knows of itself; exact if it is ours or can be taken for a moment. */

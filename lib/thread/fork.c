@@ -9,7 +9,8 @@
  * A thread that passes no safepoint must not hold up fork() for ever. After a while the fork goes
  * ahead without it, and in the child its slot is *lost*: its objects can still be counted and freed
  * (counts are single words, and blocks go back through the page's atomic list), but nobody inherits
- * the slot and nothing is allocated from its pages again. That memory is all that the child loses.
+ * the slot and nothing is allocated from its pages again. That memory is all that the child loses, and
+ * the blocks of other slots that a lost thread was about to send home.
  *
  * Locks of the library are taken in a fixed order around the fork, so that none is held by a thread
  * that the child does not have. The collector's comes first, before the stop, because it may be

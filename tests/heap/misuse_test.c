@@ -91,6 +91,16 @@ static void free_twice_in_two_threads(void) {
   allocate_some();
 }
 
+/* Each a free of its own, so that the block is the list before it; the page has other free blocks. */
+static void free_twice_elsewhere(void) {
+  void *block = gyre_malloc(100), *other = gyre_malloc(100);
+  (void)gyre_malloc(100);
+  gyre_free(other);
+  in_thread(free_elsewhere, block);
+  in_thread(free_elsewhere, hidden(block));
+  (void)gyre_purge();
+}
+
 /* All pages of a class are full; one of them gets as many frees as it has blocks, but one twice. */
 static void free_twice_instead_of_another(void) {
   enum { COUNT = 100000 };
@@ -111,6 +121,7 @@ static void a_double_free_is_named(void **state) {
   expect_abort(free_twice, words);
   expect_abort(free_twice_with_others_between, words);
   expect_abort(free_twice_in_two_threads, words);
+  expect_abort(free_twice_elsewhere, words);
   expect_abort(free_twice_instead_of_another, "double free");
 }
 
