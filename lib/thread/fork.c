@@ -18,6 +18,10 @@
  * instructions, so they are taken after the stop: a thread that sleeps for one of them counts as
  * running and could not be stopped. Rooms from the top down, then the registry of slots, the grace
  * periods, the options and the log.
+ *
+ * In libgyre_malloc nobody passes safepoints, so the world is not stopped: there, every other thread
+ * that runs is lost to the child at once. And fork handlers that others registered before ours run
+ * between our taking the locks and our giving them back, and allocate: gyre__lock_fork_begin().
  */
 #include <pthread.h>
 
@@ -28,29 +32,32 @@
 static void prepare(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
   if (hooks->fork_before_stop) hooks->fork_before_stop();
-  (void)gyre__world_stop_for(gyre__thread_current(), STALL_LIMIT_NS);
+  if (!GYRE__IS_MALLOC) (void)gyre__world_stop_for(gyre__thread_current(), STALL_LIMIT_NS);
   for (int i = GYRE__FORK_ROOMS; i-- > 0;)
     if (hooks->fork_prepare[i]) hooks->fork_prepare[i]();
   gyre__thread_fork_prepare();
   gyre__grace_fork_prepare();
   gyre__options_fork_prepare();
   gyre__log_fork_prepare();
+  if (GYRE__IS_MALLOC) gyre__lock_fork_begin();
 }
 
 static void parent(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
+  if (GYRE__IS_MALLOC) gyre__lock_fork_end();
   gyre__log_fork_parent();
   gyre__options_fork_parent();
   gyre__grace_fork_parent();
   gyre__thread_fork_parent();
   for (int i = 0; i < GYRE__FORK_ROOMS; i++)
     if (hooks->fork_parent[i]) hooks->fork_parent[i]();
-  gyre__world_resume(gyre__thread_current());
+  if (!GYRE__IS_MALLOC) gyre__world_resume(gyre__thread_current());
   if (hooks->fork_parent_resumed) hooks->fork_parent_resumed();
 }
 
 static void child(void) {
   const struct gyre__thread_hooks *hooks = &gyre__thread_hooks;
+  if (GYRE__IS_MALLOC) gyre__lock_fork_end();
   gyre__log_fork_child();
   gyre__options_fork_child();
   gyre__thread_fork_child();
