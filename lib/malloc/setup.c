@@ -4,6 +4,8 @@
 #include "lib/thread/thread.h"
 
 static void __attribute__((constructor(101))) malloc_setup(void) {
-  gyre__options_init(); /* if there was no environment yet */
+  /* Again, if there was no environment yet; it wants to know which backends there are. */
+  gyre__heap_setup();
+  gyre__options_init();
   gyre__fork_init();
 }

@@ -43,7 +43,7 @@ def _archive(ctx, objects):
         mnemonic = "StaticArchive",
         progress_message = "Collecting objects into " + ctx.attr.name,
     )
-    return [DefaultInfo(files = depset([archive]))]
+    return [DefaultInfo(files = depset([archive]), runfiles = ctx.runfiles([archive]))]
 
 def _static_archive_impl(ctx):
     return _archive(ctx, _objects(ctx))
