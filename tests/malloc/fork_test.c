@@ -8,9 +8,9 @@
 #include "tests/malloc/family.h"
 
 #ifndef FORKS
-#define FORKS 100
+#define FORKS 60
 #endif
-#define WORKERS 3
+#define WORKERS 2
 #define BLOCKS 256
 #define CHILD_SECONDS 120 /* a child that hangs ends by a signal */
 
