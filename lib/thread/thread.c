@@ -232,9 +232,7 @@ static void setup(void) {
   gyre__options_init();
   GYRE_REQUIRE(pthread_key_create(&exit_key, thread_exit) == 0,
                "pthread_key_create failed: all thread-specific keys are in use");
-  /* Not from within malloc: registering allocates, and holds a lock meanwhile that another thread may
-   * hold as it allocates. lib/malloc has a constructor for it. */
-  if (!GYRE__IS_MALLOC) gyre__fork_init();
+  gyre__fork_init();
 }
 
 /* A new slot, or NULL with errno. Under the registry lock. */
