@@ -52,6 +52,17 @@ static void __attribute__((constructor)) find_all(void) {
     }                                                                                              \
   } while (0)
 
+#if defined(__SANITIZE_THREAD__)
+#define TEST_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_THREAD_SANITIZER 1
+#endif
+#endif
+#ifndef TEST_THREAD_SANITIZER
+#define TEST_THREAD_SANITIZER 0
+#endif
+
 static inline void fill(void *block, size_t size, unsigned seed) {
   for (size_t i = 0; i < size; i++)
     ((unsigned char *)block)[i] = (unsigned char)(seed + i * 7);
