@@ -336,7 +336,7 @@ void gyre__options_init(void) {
   /* acquire: pairs with the release below. */
   if (GYRE_LIKELY(gyre__load_acquire(&options_ready) != 0)) return;
   /* The dynamic linker may allocate before the C library has begun. */
-  if (environ == NULL) return;
+  if (GYRE__IS_MALLOC && environ == NULL) return;
   const char *conf = NULL;
   gyre__lock_take(&options_lock);
   /* relaxed: written under the lock, which we hold. */
