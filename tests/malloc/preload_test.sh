@@ -28,6 +28,7 @@ says() {
 
 runs malloc_plain
 runs threads_plain
+runs threads_plain GYRE_CONF=purge_delay_ms:0
 runs fork_plain
 runs new_plain GYRE_CONF=limit:256M
 

@@ -9,7 +9,7 @@
 #include "tests/malloc/family.h"
 
 #ifdef TEST_PREFIXED
-#include <gyre/thread.h>
+#include <gyre/heap.h>
 static size_t slots_ever(void) {
   struct gyre_thread_stats stats = {.size = sizeof stats};
   assert_int_equal(gyre_thread_get_stats(&stats), 0);
@@ -164,6 +164,63 @@ static void threads_that_leave_by_pthread_exit_give_back_their_slot(void **state
   assert_true(slots_ever() <= 16);
 }
 
+/* ---- trimming ---- */
+
+#ifdef TEST_PREFIXED
+static pthread_barrier_t barrier;
+
+static void *fill_and_empty(void *arg) {
+  enum { COUNT = 2000 };
+  void *blocks[COUNT];
+  for (unsigned i = 0; i < COUNT; i++) {
+    blocks[i] = malloc(1000);
+    TEST_REQUIRE(blocks[i] != NULL);
+    memset(blocks[i], 1, 1000);
+  }
+  for (unsigned i = 0; i < COUNT; i++)
+    free(blocks[i]);
+  if (arg == NULL) return NULL;
+  (void)pthread_barrier_wait(&barrier); /* idle, and still there */
+  (void)pthread_barrier_wait(&barrier);
+  return NULL;
+}
+
+static size_t cached_bytes(void) {
+  struct gyre_heap_stats stats = {.size = sizeof stats};
+  assert_int_equal(gyre_heap_get_stats(&stats), 0);
+  return stats.cached_bytes;
+}
+
+static uint64_t grace_periods(void) {
+  struct gyre_thread_stats stats = {.size = sizeof stats};
+  assert_int_equal(gyre_thread_get_stats(&stats), 0);
+  return stats.grace_periods;
+}
+
+static void malloc_trim_empties_what_threads_have_left_and_waits_for_nobody(void **state) {
+  (void)state;
+  pthread_t idle;
+  assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+  (void)malloc_trim(0);
+  assert_int_equal(cached_bytes(), 0);
+  run_threads(4, 4, fill_and_empty, NULL);
+  assert_true(cached_bytes() != 0);
+  assert_int_equal(malloc_trim(0), 1);
+  assert_int_equal(cached_bytes(), 0);
+
+  assert_int_equal(pthread_create(&idle, NULL, fill_and_empty, &barrier), 0);
+  (void)pthread_barrier_wait(&barrier);
+  uint64_t waits = grace_periods();
+  assert_int_equal(malloc_trim(0), 0);
+  assert_int_equal(grace_periods(), waits);
+  (void)pthread_barrier_wait(&barrier);
+  assert_int_equal(pthread_join(idle, NULL), 0);
+  /* It was asked, and did it as it left. */
+  assert_int_equal(cached_bytes(), 0);
+  assert_int_equal(pthread_barrier_destroy(&barrier), 0);
+}
+#endif
+
 /* ---- libraries ---- */
 
 #ifndef TEST_PREFIXED /* the dynamic linker's malloc is not ours then */
@@ -192,7 +249,9 @@ int main(void) {
       cmocka_unit_test(a_thread_may_only_free),
       cmocka_unit_test(destructors_free_and_allocate_in_all_rounds),
       cmocka_unit_test(threads_that_leave_by_pthread_exit_give_back_their_slot),
-#ifndef TEST_PREFIXED
+#ifdef TEST_PREFIXED
+      cmocka_unit_test(malloc_trim_empties_what_threads_have_left_and_waits_for_nobody),
+#else
       cmocka_unit_test(libraries_are_loaded_by_threads),
 #endif
   };
