@@ -35,8 +35,11 @@ void *gyre__family_calloc_first(size_t count, size_t size) {
 }
 
 void *gyre__family_realloc_first(void *block, size_t size) {
-  /* Attached by the allocation that it may need, or not at all. */
-  void *resized = gyre_realloc(block, size);
+  void *resized = NULL;
+  if (gyre_thread_attach() != NULL)
+    resized = gyre_realloc(block, size);
+  else
+    errno = ENOMEM;
   call_over();
   return resized;
 }

@@ -15,7 +15,7 @@
 
 #include <gyre/heap.h>
 
-#include "lib/thread/thread.h"
+#include "lib/heap/raw.h"
 
 GYRE_INLINE bool gyre__family_is_attached(void) { return GYRE_LIKELY(gyre__self->id != 0); }
 
@@ -29,7 +29,7 @@ void gyre__family_free_first(void *block);
 /* As gyre_malloc() and so on. */
 GYRE_INLINE void *gyre__family_malloc_block(size_t size) {
   if (!gyre__family_is_attached()) return gyre__family_malloc_first(size);
-  return gyre_malloc(size);
+  return gyre__raw_malloc(gyre__raw_heap(gyre__self), size);
 }
 GYRE_INLINE void *gyre__family_calloc_block(size_t count, size_t size) {
   if (!gyre__family_is_attached()) return gyre__family_calloc_first(count, size);
@@ -44,7 +44,7 @@ void *gyre__family_aligned_block(size_t alignment, size_t size);
 /* errno stays. */
 GYRE_INLINE void gyre__family_free_block(void *block) {
   if (gyre__family_is_attached())
-    gyre_free(block);
+    gyre__raw_free(gyre__raw_heap(gyre__self), block);
   else
     gyre__family_free_first(block);
 }

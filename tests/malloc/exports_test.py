@@ -27,7 +27,7 @@ HARMLESS = set("""
     _GLOBAL_OFFSET_TABLE_ __errno_location __stack_chk_fail __tls_get_addr __popcountdi2 abort
     bcmp memchr memcmp memcpy memmove memset strchr strcmp strcspn strerror strlen strnlen strrchr strsep strtoull
     snprintf vsnprintf environ secure_getenv
-    clock_gettime close open read write mmap munmap mremap madvise nanosleep prctl sched_yield syscall sysconf
+    clock_gettime close getauxval open read write mmap munmap mremap madvise nanosleep prctl sched_yield syscall sysconf
     pthread_atfork __register_atfork pthread_key_create pthread_once pthread_setcancelstate
     pthread_setspecific
 """.split())
