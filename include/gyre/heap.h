@@ -21,20 +21,21 @@ GYRE_BEGIN_DECLS
 /* size bytes, aligned to 16, contents undefined. 0 bytes give a distinct block. NULL with errno
  * ENOMEM: out of memory, over the limit, or size above PTRDIFF_MAX. The caller frees it with
  * gyre_free(). */
-GYRE_API void *gyre_malloc(size_t size) __attribute__((malloc, alloc_size(1)));
+GYRE_API void *gyre_malloc(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
 
 /* As gyre_malloc(count * size), zeroed; the product is checked for overflow (ENOMEM). */
-GYRE_API void *gyre_calloc(size_t count, size_t size) __attribute__((malloc, alloc_size(1, 2)));
+GYRE_API void *gyre_calloc(size_t count, size_t size)
+    __attribute__((__malloc__, __alloc_size__(1, 2)));
 
 /* Changes the size of `block` and keeps its contents up to the smaller size; the block may move.
  * NULL allocates. Size 0 shrinks to a distinct minimal block, it does not free. On failure NULL
  * with errno ENOMEM, and `block` is unchanged and still the caller's. */
-GYRE_API void *gyre_realloc(void *block, size_t size) __attribute__((alloc_size(2)));
+GYRE_API void *gyre_realloc(void *block, size_t size) __attribute__((__alloc_size__(2)));
 
 /* As gyre_malloc(size), aligned to `alignment`, a power of two up to 1 GiB (else EINVAL). The size
  * need not be a multiple of it. */
 GYRE_API void *gyre_aligned_alloc(size_t alignment, size_t size)
-    __attribute__((malloc, alloc_size(2)));
+    __attribute__((__malloc__, __alloc_size__(2)));
 
 /* Gives a block back. NULL is allowed. Never fails. */
 GYRE_API void gyre_free(void *block);
@@ -49,13 +50,13 @@ GYRE_API size_t gyre_usable_size(const void *block);
  * Undefined with another thread's handle; debug builds abort. gyre_thread_malloc() with a constant size
  * of at most 1,024 bytes and gyre_thread_free() are inline where the pools have what they want. */
 GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size)
-    __attribute__((malloc, alloc_size(2)));
+    __attribute__((__malloc__, __alloc_size__(2)));
 GYRE_API void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size)
-    __attribute__((malloc, alloc_size(2, 3)));
+    __attribute__((__malloc__, __alloc_size__(2, 3)));
 GYRE_API void *gyre_thread_realloc(gyre_thread *self, void *block, size_t size)
-    __attribute__((alloc_size(3)));
+    __attribute__((__alloc_size__(3)));
 GYRE_API void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size)
-    __attribute__((malloc, alloc_size(3)));
+    __attribute__((__malloc__, __alloc_size__(3)));
 GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block);
 GYRE_API void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size);
 

@@ -11,6 +11,16 @@
 
 #include "lib/base/check.h"
 
+/* The one switch between the two libraries that base, thread and heap are compiled for. 1 in
+ * libgyre_malloc, which is the process's malloc (lib/malloc): there
+ *   - nothing may come back to malloc, so the system's is not used for large blocks;
+ *   - no thread ever passes a safepoint, so nothing waits for one: not fork(), not gyre_purge();
+ *   - threads allocate and free to their very end (thread.c), and a process before its beginning.
+ * Set by tools/bazel/rooms.bzl. */
+#ifndef GYRE__IS_MALLOC
+#define GYRE__IS_MALLOC 0
+#endif
+
 /* ---- log (log.c) ---- */
 
 /* Formats one line (cut at 1,000 bytes) and gives it to the log sink; on stderr it gets the prefix
@@ -23,7 +33,9 @@ void gyre__log_fork_prepare(void);
 void gyre__log_fork_parent(void);
 void gyre__log_fork_child(void);
 
-/* ---- clock and operating system (os_linux.c) ---- */
+/* ---- clock and operating system (os_linux.c) ----
+ *
+ * Only functions that return NULL for failure set errno; the others leave it alone. */
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t gyre__clock_ns(void);
@@ -99,6 +111,10 @@ void gyre__lock_give(gyre__lock *lock);
 bool gyre__lock_take_for(gyre__lock *lock, uint64_t timeout_ns);
 /* For the child of a fork: the lock is free whatever it was. */
 void gyre__lock_reset(gyre__lock *lock);
+/* In libgyre_malloc, between a fork's taking all locks and its giving them back: whatever the calling
+ * thread does meanwhile, in other fork handlers, it holds them already. */
+void gyre__lock_fork_begin(void);
+void gyre__lock_fork_end(void);
 
 /* ---- options (options.c) ----
  *
@@ -147,7 +163,8 @@ extern struct gyre__options gyre__options;
 /* Reads an option's value (relaxed: a setting, no data hangs on it). The default until
  * gyre__options_init() has read GYRE_CONF. */
 #define gyre__option(field) gyre__load_relaxed(&gyre__options.field)
-/* Reads GYRE_CONF once; called by every attach, and by the functions of gyre/base.h. Any thread. */
+/* Reads GYRE_CONF once; called by every attach, and by the functions of gyre/base.h. Any thread. Puts it
+ * off while the C library has no environment yet. */
 void gyre__options_init(void);
 
 /* What rooms above say about values; filled in by constructors, never changed afterwards. */

@@ -12,12 +12,23 @@
  * "free" only by a read-modify-write that saw it free. No lost wake-up: a thread sleeps only while
  * the word is "contended" (the futex checks that), and whoever makes such a word free wakes one.
  * Not fair; blocks.
+ *
+ * In libgyre_malloc, handlers of a fork that run after ours allocate while we hold all locks; a thread
+ * that forks therefore passes through them.
  */
 #include <limits.h>
 
 #include "lib/base/base.h"
 
 enum { LOCK_FREE, LOCK_HELD, LOCK_CONTENDED };
+
+/* This thread holds all locks, for a fork. */
+static __thread bool holds_all;
+
+static bool is_held_for_fork(void) { return GYRE__IS_MALLOC && GYRE_UNLIKELY(holds_all); }
+
+void gyre__lock_fork_begin(void) { holds_all = true; }
+void gyre__lock_fork_end(void) { holds_all = false; }
 
 bool gyre__lock_try(gyre__lock *lock) {
   uint32_t expected = LOCK_FREE;
@@ -26,6 +37,7 @@ bool gyre__lock_try(gyre__lock *lock) {
 }
 
 void gyre__lock_take(gyre__lock *lock) {
+  if (is_held_for_fork()) return;
   if (GYRE_LIKELY(gyre__lock_try(lock))) return;
   /* acquire: as in gyre__lock_try(); pairs with the release in gyre__lock_give(). */
   while (gyre__exchange_acquire(&lock->word, LOCK_CONTENDED) != LOCK_FREE)
@@ -45,6 +57,7 @@ bool gyre__lock_take_for(gyre__lock *lock, uint64_t timeout_ns) {
 }
 
 void gyre__lock_give(gyre__lock *lock) {
+  if (is_held_for_fork()) return;
   /* release: our writes, for the next holder; pairs with the acquires above. */
   uint32_t was = gyre__exchange_release(&lock->word, LOCK_FREE);
   GYRE_ASSERT(was != LOCK_FREE);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/base.h"
 
@@ -334,12 +335,15 @@ static void conf_walk(const char *conf, bool report) {
 void gyre__options_init(void) {
   /* acquire: pairs with the release below. */
   if (GYRE_LIKELY(gyre__load_acquire(&options_ready) != 0)) return;
+  /* The dynamic linker may allocate before the C library has begun. */
+  if (GYRE__IS_MALLOC && environ == NULL) return;
   const char *conf = NULL;
   gyre__lock_take(&options_lock);
   /* relaxed: written under the lock, which we hold. */
   if (gyre__load_relaxed(&options_ready) == 0) {
-    /* relaxed: written under the lock, published with options_ready. */
-    gyre__store_relaxed(&gyre__options.soft_limit, gyre__os_memory_limit() / 10 * 9);
+    /* relaxed: written under the lock, published with options_ready. Only a collector wants to know. */
+    if (!GYRE__IS_MALLOC)
+      gyre__store_relaxed(&gyre__options.soft_limit, gyre__os_memory_limit() / 10 * 9);
     const char *trace = secure_getenv("GYRE_GCTRACE");
     /* relaxed: as above. */
     if (trace != NULL && strcmp(trace, "1") == 0) gyre__store_relaxed(&gyre__options.gc_trace, 1);

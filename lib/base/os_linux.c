@@ -96,14 +96,18 @@ void *gyre__os_reserve(size_t size) {
 }
 
 void gyre__os_unmap(void *address, size_t size) {
+  int before = errno;
   int result = munmap(address, whole_os_pages(size));
   /* The kernel may be unable to split a mapping (too many of them): the memory at least can go. */
   if (result != 0) (void)gyre__os_purge(address, size);
+  errno = before;
 }
 
 void gyre__os_populate(void *address, size_t size) {
 #ifdef MADV_POPULATE_WRITE
+  int before = errno;
   (void)madvise(address, whole_os_pages(size), MADV_POPULATE_WRITE); /* Linux 5.14 */
+  errno = before;
 #else
   (void)address, (void)size;
 #endif
@@ -112,16 +116,20 @@ void gyre__os_populate(void *address, size_t size) {
 void gyre__os_huge_pages(void *address, size_t size) {
   uint64_t thp = gyre__option(thp);
   if (thp == GYRE__THP_DEFAULT) return;
+  int before = errno;
   /* A kernel without huge pages has nothing to be told. */
   (void)madvise(address, size, thp == GYRE__THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  errno = before;
 }
 
 bool gyre__os_purge(void *address, size_t size) {
+  int before = errno;
   if (gyre__option(purge) == GYRE__PURGE_FREE && madvise(address, size, MADV_FREE) == 0)
     return false;
   while (madvise(address, size, MADV_DONTNEED) != 0)
     GYRE_REQUIRE(errno == EAGAIN || errno == EINTR, "cannot purge %zu bytes at %p: %s", size,
                  address, strerror(errno));
+  errno = before;
   return true;
 }
 
@@ -129,7 +137,10 @@ bool gyre__os_move(void *from, size_t size, void *to) {
 #ifdef MREMAP_DONTUNMAP
   size = whole_os_pages(size);
   int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP; /* Linux 5.7 */
-  return mremap(from, size, size, flags, to) != MAP_FAILED;
+  int before = errno;
+  bool moved = mremap(from, size, size, flags, to) != MAP_FAILED;
+  errno = before;
+  return moved;
 #else
   (void)from, (void)size, (void)to;
   return false;
@@ -150,13 +161,18 @@ void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
 bool gyre__futex_wait(gyre__atomic_u32 *word, uint32_t expected, uint64_t timeout_ns) {
   struct timespec limit = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
                            .tv_nsec = (long)(timeout_ns % NS_PER_S)};
+  int before = errno;
   long result = syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected,
                         timeout_ns == UINT64_MAX ? NULL : &limit, NULL, 0);
-  return result == 0 || errno != ETIMEDOUT;
+  bool in_time = result == 0 || errno != ETIMEDOUT;
+  errno = before;
+  return in_time;
 }
 
 void gyre__futex_wake(gyre__atomic_u32 *word, int count) {
+  int before = errno;
   (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+  errno = before;
 }
 
 /* ---- threads ---- */

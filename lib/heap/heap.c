@@ -308,8 +308,9 @@ static void fork_child(void) {
     gyre__lock_reset(&heap_of(id)->large_lock);
 }
 
-/* Early: constructors of the program may allocate. */
-static void __attribute__((constructor(101))) heap_setup(void) {
+/* Early: constructors of the program may allocate. Whoever does so earlier still, has it called by the
+ * first attach. */
+void __attribute__((constructor(101))) gyre__heap_setup(void) {
   gyre__thread_hooks.slot_init[0] = heap_init;
   gyre__thread_hooks.heap_leaving = gyre__purge_leaving;
   gyre__thread_hooks.heap_idling = heap_idling;

@@ -38,6 +38,7 @@ enum { LARGE_LIVE = 1, LARGE_FREED = 2 };
 /* ---- backends ---- */
 
 bool gyre__large_backend_is_available(uint64_t backend) {
+  if (GYRE__IS_MALLOC) return backend == GYRE__LARGE_SPANS || backend == GYRE__LARGE_MMAP;
   return backend != GYRE__LARGE_JEMALLOC ||
          (mallocx != NULL && rallocx != NULL && sdallocx != NULL);
 }
@@ -48,6 +49,11 @@ static enum gyre__large_backend backend_now(void) {
                                                    : GYRE__LARGE_SPANS;
 }
 
+/* The backend is not our own: in libgyre_malloc, where the others would come back to us, it is this one. */
+static enum gyre__large_backend foreign(enum gyre__large_backend backend) {
+  return GYRE__IS_MALLOC ? GYRE__LARGE_MMAP : backend;
+}
+
 static size_t backend_bytes(enum gyre__large_backend backend, size_t bytes) {
   if (backend != GYRE__LARGE_MMAP) return bytes;
   size_t mask = gyre__os_page_size() - 1;
@@ -55,7 +61,7 @@ static size_t backend_bytes(enum gyre__large_backend backend, size_t bytes) {
 }
 
 static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool zero) {
-  switch (backend) {
+  switch (foreign(backend)) {
   case GYRE__LARGE_JEMALLOC:
     return mallocx(bytes, zero ? JEMALLOC_ZERO : 0);
   case GYRE__LARGE_MMAP:
@@ -68,7 +74,7 @@ static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool 
 }
 
 static void backend_free(enum gyre__large_backend backend, void *base, size_t bytes) {
-  switch (backend) {
+  switch (foreign(backend)) {
   case GYRE__LARGE_JEMALLOC:
     sdallocx(base, bytes, 0);
     return;
@@ -83,7 +89,7 @@ static void backend_free(enum gyre__large_backend backend, void *base, size_t by
 
 static void *backend_resize(enum gyre__large_backend backend, void *base, size_t old_bytes,
                             size_t bytes) {
-  switch (backend) {
+  switch (foreign(backend)) {
   case GYRE__LARGE_JEMALLOC:
     return rallocx(base, bytes, 0);
   case GYRE__LARGE_MMAP:

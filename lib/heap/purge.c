@@ -18,6 +18,10 @@
  * part, and copies it to purge_seen, at its thread's next safepoint or when it goes idle; or it is idle
  * already and is taken. A thread that went idle having missed the number is found idle after the grace
  * period.
+ *
+ * In libgyre_malloc there are no safepoints: a heap's own slow paths do what is done there otherwise,
+ * and gyre_purge() leaves running threads to theirs, without waiting. There are no objects either that
+ * would want a grace period.
  */
 #include <errno.h>
 
@@ -98,6 +102,8 @@ static bool join_round(struct gyre__heap *heap) {
   return true;
 }
 
+static void purge_idle(struct gyre__heap *self, uint64_t now);
+
 void gyre__purge_tick(struct gyre__heap *heap) {
   uint64_t now = gyre__clock_ns();
   uint64_t delay = delay_ns();
@@ -105,6 +111,11 @@ void gyre__purge_tick(struct gyre__heap *heap) {
   heap->tick_ns = now;
   gyre__heap_send(heap);
   if (heap_keeps(heap)) purge_older(heap, cutoff_at(now));
+  if (GYRE__IS_MALLOC) { /* no safepoint will follow */
+    (void)join_round(heap);
+    purge_idle(heap, now);
+    return;
+  }
   /* relaxed: a hint; pairs with purge_idle(). */
   if (now - gyre__load_relaxed(&idle_looked_ns) >= delay / 2)
     gyre__thread_request(&heap->thread, GYRE__REQ_HEAP);
@@ -174,6 +185,11 @@ void gyre__purge_others(struct gyre__heap *self) {
 int gyre_purge(void) {
   struct gyre__heap *self = gyre__heap_self();
   if (self == NULL) return -EAGAIN;
+  if (GYRE__IS_MALLOC) {
+    gyre__purge_heap(self);
+    gyre__purge_others(self);
+    return 0;
+  }
   uint64_t deadline = gyre__clock_ns() + NS_PER_S;
   for (int i = 0; i < 3; i++) {
     uint32_t round = round_new();

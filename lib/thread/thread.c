@@ -196,8 +196,24 @@ void gyre__thread_give_back(struct gyre__thread *slot) {
 
 /* ---- attaching and detaching ---- */
 
+/* In libgyre_malloc: how far the thread has come to its end. */
+static __thread enum { THREAD_RUNS, THREAD_ENDS, THREAD_HAS_ENDED } thread_end;
+
+bool gyre__thread_has_ended(void) { return thread_end == THREAD_HAS_ENDED; }
+
+/* Destructors that come after this one free, and allocate, so that of libgyre_malloc waits for the next
+ * round. What comes still later, from the C library itself, does without a slot or has one for the
+ * length of a call (lib/malloc/malloc.h). A thread that attaches only in the last but one round or
+ * later is not detached: its slot is never used again. */
+static bool exit_put_off(struct gyre__thread *self) {
+  bool put_off = thread_end == THREAD_RUNS && pthread_setspecific(exit_key, self) == 0;
+  thread_end = put_off ? THREAD_ENDS : THREAD_HAS_ENDED;
+  return put_off;
+}
+
 static void thread_exit(void *slot) {
   struct gyre__thread *self = (struct gyre__thread *)slot;
+  if (GYRE__IS_MALLOC && exit_put_off(self)) return;
   /* It may have been cancelled, or have called pthread_exit(), while it was parked. */
   if (self->park_depth > 0) {
     self->park_depth = 1;
@@ -206,7 +222,13 @@ static void thread_exit(void *slot) {
   gyre_thread_detach();
 }
 
+/* Sees to it that the thread detaches at its end. 0 or an errno value. */
+static int exit_arm(struct gyre__thread *self) {
+  return gyre__thread_has_ended() ? 0 : pthread_setspecific(exit_key, self);
+}
+
 static void setup(void) {
+  if (gyre__heap_setup) gyre__heap_setup();
   gyre__options_init();
   GYRE_REQUIRE(pthread_key_create(&exit_key, thread_exit) == 0,
                "pthread_key_create failed: all thread-specific keys are in use");
@@ -266,33 +288,6 @@ static void slot_orphan(struct gyre__thread *slot) {
   gyre__lock_give(&registry.lock);
 }
 
-static struct gyre__thread *thread_attach(void) {
-  pthread_once(&setup_once, setup);
-  struct gyre__thread *slot = slot_acquire();
-  if (slot == NULL) return NULL;
-  int err = pthread_setspecific(exit_key, slot);
-  if (err != 0) {
-    slot_orphan(slot);
-    errno = err;
-    return NULL;
-  }
-  enter(slot, GYRE__SLOT_ORPHAN, false);
-  gyre__self = &slot->base;
-  slot->slow_paths = gyre__option(slow_paths) != 0;
-  gyre__mode_adopt(slot);
-  return slot;
-}
-
-struct gyre__thread *gyre__thread_self(void) {
-  struct gyre__thread *self = gyre__thread_current();
-  return GYRE_LIKELY(self != NULL) ? self : thread_attach();
-}
-
-gyre_thread *gyre_thread_attach(void) {
-  struct gyre__thread *self = gyre__thread_self();
-  return self != NULL ? &self->base : NULL;
-}
-
 /* Clears request bits and tells which of them were set. */
 static uint32_t requests_take(struct gyre__thread *self, uint32_t bits) {
   /* seq_cst: acquires what was published before the bit (gyre__thread_request()); for the handshake
@@ -322,6 +317,40 @@ static void leave(struct gyre__thread *self, uint32_t idle) {
   }
 }
 
+static void slot_leave(struct gyre__thread *self) {
+  leave(self, GYRE__SLOT_ORPHAN);
+  gyre__self = &gyre__thread_unattached.thread.base;
+  gyre__bias = GYRE__BIAS_NONE;
+  pthread_setspecific(exit_key, NULL);
+  slot_orphan(self);
+}
+
+static struct gyre__thread *thread_attach(void) {
+  pthread_once(&setup_once, setup);
+  struct gyre__thread *slot = slot_acquire();
+  if (slot == NULL) return NULL;
+  enter(slot, GYRE__SLOT_ORPHAN, false);
+  gyre__self = &slot->base;
+  slot->slow_paths = gyre__option(slow_paths) != 0;
+  gyre__mode_adopt(slot);
+  /* Now that the thread is attached: in libgyre_malloc, what this allocates comes from its slot. */
+  int err = exit_arm(slot);
+  if (err == 0) return slot;
+  slot_leave(slot);
+  errno = err;
+  return NULL;
+}
+
+struct gyre__thread *gyre__thread_self(void) {
+  struct gyre__thread *self = gyre__thread_current();
+  return GYRE_LIKELY(self != NULL) ? self : thread_attach();
+}
+
+gyre_thread *gyre_thread_attach(void) {
+  struct gyre__thread *self = gyre__thread_self();
+  return self != NULL ? &self->base : NULL;
+}
+
 void gyre_thread_detach(void) {
   struct gyre__thread *self = gyre__thread_current();
   if (self == NULL) return;
@@ -331,11 +360,7 @@ void gyre_thread_detach(void) {
   /* Short-lived threads may pass no safepoint of their own: a collection that is due is made here.
    */
   gyre_safepoint();
-  leave(self, GYRE__SLOT_ORPHAN);
-  gyre__self = &gyre__thread_unattached.thread.base;
-  gyre__bias = GYRE__BIAS_NONE;
-  pthread_setspecific(exit_key, NULL);
-  slot_orphan(self);
+  slot_leave(self);
 }
 
 int gyre_thread_set_name(const char *name) {

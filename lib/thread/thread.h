@@ -140,6 +140,9 @@ struct gyre__thread_hooks {
   void (*fork_child[GYRE__FORK_ROOMS])(void);
 };
 extern struct gyre__thread_hooks gyre__thread_hooks;
+/* lib/heap's constructor. Called before the first attach too, which in libgyre_malloc comes before any
+ * constructor. Weak: absent where the room is not linked. Harmless to repeat. */
+void gyre__heap_setup(void) __attribute__((weak));
 
 /* The stand-in that gyre__self points to in threads that are not attached: id 0, no request. Rooms
  * above may prepare their part of it in a constructor. */
@@ -151,6 +154,9 @@ extern union gyre__thread_room gyre__thread_unattached;
 
 /* The calling thread's slot, attached if need be; NULL with errno as gyre_thread_attach(). */
 struct gyre__thread *gyre__thread_self(void);
+/* libgyre_malloc: has this thread detached at its end? If it attaches once more nobody will detach it,
+ * so whoever makes it do so has to. */
+bool gyre__thread_has_ended(void);
 GYRE_INLINE struct gyre__thread *gyre__thread_current(void) {
   gyre_thread *self = gyre__self;
   return self->id != 0 ? (struct gyre__thread *)self : NULL;

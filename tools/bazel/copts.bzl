@@ -31,3 +31,16 @@ GYRE_LIBRARY_COPTS = GYRE_COPTS + [
     "-fvisibility=hidden",
     "-fno-semantic-interposition",
 ]
+
+# The same for libgyre_malloc, which is loaded at the start of a program: its thread-local variables have
+# their place in every thread's block from the beginning and cost no call.
+GYRE_MALLOC_COPTS = GYRE_LIBRARY_COPTS + [
+    "-ftls-model=initial-exec",
+    # What it defines is not the compiler's to put in or leave out.
+    "-fno-builtin-malloc",
+    "-fno-builtin-calloc",
+    "-fno-builtin-realloc",
+    "-fno-builtin-free",
+    # operator new throws.
+    "-fexceptions",
+]

@@ -16,6 +16,8 @@ GYRE_PACKAGES=(
   libc6-dev liburcu-dev
   # tests and checks
   libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin
+  # programs that run on libgyre_malloc.so as a test
+  git libpython3.11-testsuite redis-server redis-tools sqlite3
   # benchmarks and the systems they compare gyre with
   libbenchmark-dev libjemalloc-dev libmimalloc-dev libgoogle-perftools-dev libgc-dev libglib2.0-dev
 )
