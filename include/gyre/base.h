@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define GYRE_VERSION_MAJOR 0
-#define GYRE_VERSION_MINOR 2
+#define GYRE_VERSION_MINOR 3
 #define GYRE_VERSION_PATCH 0
 
 #ifdef __cplusplus
@@ -105,7 +105,7 @@ typedef GYRE_ATOMIC(void *) gyre__atomic_ptr;
 
 GYRE_BEGIN_DECLS
 
-/* The version this library was built as, e.g. "0.2.0". Any thread. The string is static. */
+/* The version this library was built as, e.g. "0.3.0". Any thread. The string is static. */
 GYRE_API const char *gyre_version(void);
 
 /* Sets the option `name` from text, as GYRE_CONF would ("limit", "512M"). Any thread; not a

@@ -2,10 +2,18 @@
 /* gyre/heap.h: bytes. The raw interface to the allocator that also carries the objects.
  *
  * Each thread slot has pools: for every size class a list of pages, allocated from and freed to
- * without atomics by the thread that has the slot. A block freed by another thread is pushed onto
- * its page with one compare-exchange and found by the owner when it runs out. Blocks beyond 64 KiB
- * come from the large backend (option "large": system, jemalloc or mmap). Empty pages go back to
- * the system after a delay (option "purge_delay_ms"), or at once by gyre_purge().
+ * without atomics by the thread that has the slot. Blocks freed by another thread are gathered there
+ * and go home some KiB at a time, with one atomic operation for those of a page. Blocks beyond 64 KiB
+ * are runs of 64-KiB slices, those beyond 2 MiB mappings of their own (option "large" has other
+ * backends). A block that realloc enlarges grows in place where it can. Empty pages go back to
+ * the system after a delay (option "purge_delay_ms"), or at once by gyre_purge(); option "purge" says
+ * how, and option "thp" whether the memory is to be in huge pages. Memory comes from the NUMA node of
+ * the thread that touches it first: pages are touched by the slot's thread alone, and no sooner than
+ * they are needed.
+ *
+ * Every build finds frees of pointers that are not blocks, and double frees: of small blocks when the
+ * block would be handed out a second time or its page seems empty, of large ones at once. Links between
+ * free blocks are encoded.
  *
  * All functions: any thread; attach it if it is not attached (malloc-like calls then may fail with
  * ENOMEM). None is a safepoint, none runs finalizers or other program code except the out-of-memory

@@ -9,6 +9,9 @@
  * apart, so that blocks of a power of two fall on multiples of it, and so that a page that was
  * purged costs nothing; pieces of metadata are carved from chunks and used again, never given back.
  *
+ * Segments of spans and of huge blocks have the same metadata and their place in the table; what is in
+ * them is told by span.c and large.c. The rest is about segments of pages.
+ *
  * A page of a segment is in use (page.c says how), or it is free: then it is in `free_pages`, and
  * in `dirty_pages` too if its memory is still there. Only a page that is in use or dirty counts as
  * committed:
