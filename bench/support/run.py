@@ -202,13 +202,13 @@ def add_program(cases, path, preload=None):
 
 
 def find_cases(built, sources, own_malloc, peers):
-    """All cases. own_malloc is gyre's library in malloc's stead, or None; peers are those of the
+    """All cases. own_malloc is gyre's library in malloc's stead; peers are those of the
     command line, NAME=FILE each."""
     cases = {}
     preloaded = os.path.join(built, PRELOADED)
     for program in PROGRAMS:
         add_program(cases, os.path.join(built, program))
-        if program == "alloc/alloc_gyre_inline" and own_malloc is not None:
+        if program == "alloc/alloc_gyre_inline":
             add_program(cases, preloaded, Preload("gyre-malloc", own_malloc))
     taken = {system for case in cases.values() for system in case.commands} | {"cpython"}
     for peer in take_peers(peers, preloaded, taken):
@@ -753,8 +753,6 @@ def main():
         pattern = re.compile(options.filter)
     except re.error as error:
         fail("--filter wants a regular expression: %s" % error)
-    if options.own_malloc is None:
-        print("There is no libgyre_malloc.so: the system gyre-malloc is left out.\n")
     cases = find_cases(options.built, options.sources, options.own_malloc, options.peers)
     cases = choose(cases, options.mode, pattern)
     if not cases:
