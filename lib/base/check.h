@@ -22,6 +22,10 @@
 
 #include <gyre/base.h>
 
+/* For variables that fast paths read: known to be in this library, they need no table. (The option
+ * -fvisibility=hidden says so of definitions alone.) */
+#define GYRE__HIDDEN __attribute__((visibility("hidden")))
+
 /* Prints "gyre: file:line: <formatted text>" and aborts. */
 _Noreturn void gyre__die(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

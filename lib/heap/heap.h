@@ -47,7 +47,7 @@ enum gyre__kind { GYRE__RAW, GYRE__LEAF, GYRE__TRACKED };
 #define GYRE__LINK_OFFSET(kind) ((kind) == GYRE__RAW ? 0u : (unsigned)GYRE_HEADER_SIZE)
 #define GYRE__LINK_BIT (UINT64_C(1) << 63)
 /* Made when the first slot is; constant from then on. */
-extern uint64_t gyre__link_key;
+extern uint64_t gyre__link_key GYRE__HIDDEN;
 
 GYRE_INLINE gyre__link_word *gyre__link_at(const void *block, enum gyre__kind kind) {
   return (gyre__link_word *)(void *)((uintptr_t)block + GYRE__LINK_OFFSET(kind));
@@ -249,7 +249,7 @@ _Static_assert(sizeof(struct gyre__heap) <= GYRE__SLOT_BYTES, "a slot has room f
  * segment, before its first block is handed out; cleared when no page of it has been in use for a
  * grace period. */
 extern gyre__atomic_ptr
-    gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)];
+    gyre__segment_table[(size_t)1 << (GYRE__ADDRESS_BITS - GYRE__SEGMENT_SHIFT)] GYRE__HIDDEN;
 
 /* The segment an address is in, or NULL. The address is one that a program may have. */
 GYRE_INLINE struct gyre__segment *gyre__segment_of(const void *address) {

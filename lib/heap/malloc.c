@@ -23,9 +23,17 @@ static struct gyre__heap *heap_attached(struct gyre__heap *heap) {
   return heap;
 }
 
+/* The thread's first call. In libgyre_malloc it may also be one of its last, when it has ended as far as
+ * this library knows; then it is detached again, because nobody else would do it. */
+static GYRE_NOINLINE void *malloc_first(size_t size) {
+  struct gyre__heap *heap = heap_attached(gyre__raw_heap(gyre__self));
+  void *block = heap != NULL ? gyre__raw_malloc_slow(size, heap) : NULL;
+  if (GYRE__IS_MALLOC && gyre__thread_has_ended()) gyre_thread_detach();
+  return block;
+}
+
 void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
-  heap = heap_attached(heap);
-  if (heap == NULL) return NULL;
+  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size);
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
@@ -67,7 +75,7 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
 
 /* ---- freeing ---- */
 
-void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+static void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
   if (segment == NULL) {
     if (block == NULL) return;
     GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
@@ -87,6 +95,22 @@ void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
   else
     gyre__heap_free_slow(heap, page, block);
+}
+
+/* libgyre_malloc: a thread that frees now will most likely go on, so it attaches. If it cannot, or has
+ * ended, it frees all the same. */
+static GYRE_NOINLINE void free_first(void *block, struct gyre__segment *segment) {
+  int before = errno;
+  if (block != NULL && !gyre__thread_has_ended()) (void)gyre_thread_attach();
+  free_slow(block, segment, gyre__raw_heap(gyre__self));
+  errno = before;
+}
+
+void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+  if (GYRE__IS_MALLOC && GYRE_UNLIKELY(heap->thread.base.id == 0))
+    free_first(block, segment);
+  else
+    free_slow(block, segment, heap);
 }
 
 /* ---- changing sizes ---- */

@@ -22,12 +22,6 @@ static void call_over(void) {
   if (gyre__thread_has_ended()) gyre_thread_detach();
 }
 
-void *gyre__family_malloc_first(size_t size) {
-  void *block = gyre_malloc(size);
-  call_over();
-  return block;
-}
-
 void *gyre__family_calloc_first(size_t count, size_t size) {
   void *block = gyre_calloc(count, size);
   call_over();
@@ -48,14 +42,6 @@ void *gyre__family_aligned_first(size_t alignment, size_t size) {
   void *block = gyre_aligned_alloc(alignment, size);
   call_over();
   return block;
-}
-
-void gyre__family_free_first(void *block) {
-  int before = errno;
-  /* A thread that frees now will most likely go on. If it cannot attach, it frees all the same. */
-  if (block != NULL && !gyre__thread_has_ended()) (void)gyre_thread_attach();
-  gyre_free(block);
-  errno = before;
 }
 
 void *gyre__family_aligned_block(size_t alignment, size_t size) {

@@ -8,7 +8,7 @@
  * thread again before it returns.
  *
  * free() keeps errno: the heap calls only those functions of the system layer that do, and attaching,
- * which does not, is wrapped here.
+ * which does not, is wrapped (lib/heap/malloc.c).
  */
 #ifndef GYRE_LIB_MALLOC_MALLOC_H
 #define GYRE_LIB_MALLOC_MALLOC_H
@@ -20,15 +20,12 @@
 GYRE_INLINE bool gyre__family_is_attached(void) { return GYRE_LIKELY(gyre__self->id != 0); }
 
 /* The slow halves: the calling thread is not attached. */
-void *gyre__family_malloc_first(size_t size);
 void *gyre__family_calloc_first(size_t count, size_t size);
 void *gyre__family_realloc_first(void *block, size_t size);
 void *gyre__family_aligned_first(size_t alignment, size_t size);
-void gyre__family_free_first(void *block);
 
 /* As gyre_malloc() and so on. */
 GYRE_INLINE void *gyre__family_malloc_block(size_t size) {
-  if (!gyre__family_is_attached()) return gyre__family_malloc_first(size);
   return gyre__raw_malloc(gyre__raw_heap(gyre__self), size);
 }
 GYRE_INLINE void *gyre__family_calloc_block(size_t count, size_t size) {
@@ -43,10 +40,7 @@ GYRE_INLINE void *gyre__family_realloc_block(void *block, size_t size) {
 void *gyre__family_aligned_block(size_t alignment, size_t size);
 /* errno stays. */
 GYRE_INLINE void gyre__family_free_block(void *block) {
-  if (gyre__family_is_attached())
-    gyre__raw_free(gyre__raw_heap(gyre__self), block);
-  else
-    gyre__family_free_first(block);
+  gyre__raw_free(gyre__raw_heap(gyre__self), block);
 }
 
 #endif
