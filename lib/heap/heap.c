@@ -97,15 +97,24 @@ _Noreturn void gyre__heap_corrupted(const void *block) {
 
 static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
   gyre__pool *pool = gyre__heap_pool(self, (enum gyre__kind)page->kind, page->size_class);
-  if (pool->gyre__rest == pool->gyre__ready) pool->gyre__strays = 0; /* they have been handed out */
-  if (pool->gyre__strays == 0) pool->gyre__rest = pool->gyre__ready;
-  if (pool->gyre__strays >= STRAYS_MOST || pool->gyre__strays * page->block_size > STRAY_BYTES)
-    return false;
-  pool->gyre__strays++;
-  gyre__link_set(page->free, (enum gyre__kind)page->kind, pool->gyre__ready);
-  pool->gyre__ready = page->free;
+  void *ready = pool->gyre__ready;
+  if (pool->gyre__rest == ready || pool->gyre__strays == 0) {
+    /* Those before have been handed out. In the most frequent case, that there is one at a time, nothing
+     * changes here. */
+    if (pool->gyre__rest != ready) pool->gyre__rest = ready;
+    if (pool->gyre__strays != 1) pool->gyre__strays = 1;
+  } else {
+    if (pool->gyre__strays >= STRAYS_MOST || pool->gyre__strays * page->block_size > STRAY_BYTES)
+      return false;
+    pool->gyre__strays++;
+  }
+  void *block = page->free;
+  gyre__link_set(block, (enum gyre__kind)page->kind, ready);
+  pool->gyre__ready = block;
+  /* As it was before: without free blocks, which add up to nothing. */
+  page->free = NULL;
+  page->sum = 0;
   page->used = 1;
-  gyre__page_forget_free(page);
   return true;
 }
 
