@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* gyre__heap_check_slot(): verifies the invariants of one heap, by the names that page.c and
- * segment.c give them. */
+/* gyre__heap_check_slot(): verifies the invariants of one heap, by the names that page.c, segment.c and
+ * span.c give them. gyre__heap_check_totals(): the figures of all heaps together. */
 #include "lib/heap/page.h"
 
 #define HELD(cond, page)                                                                           \
@@ -129,6 +129,77 @@ static void check_large(struct gyre__heap *heap) {
   }
 }
 
+/* ---- spans ---- */
+
+struct spans {
+  size_t segments, blocks, bytes, dirty_bytes;
+  uint32_t growing;
+};
+
+/* A span's page says how long it is, and that is what its block needs. */
+static uint32_t check_span(struct gyre__heap *heap, struct gyre__segment *segment, uint32_t index) {
+  struct gyre__page *page = &segment->pages[index];
+  size_t bytes = (size_t)page->span << GYRE__SLICE_SHIFT;
+  HELD(page->is_large == GYRE__LARGE_LIVE && page->segment == segment, page);
+  HELD(page->start == segment->base + ((size_t)index << GYRE__SLICE_SHIFT), page);
+  HELD(page->span != 0 && page->span <= segment->page_count - index, page);
+  HELD(page->large_usable <= bytes && page->large_usable + (1u << GYRE__SLICE_SHIFT) > bytes, page);
+  HELD(!page->grows || page->span == 1, page);
+  return page->span;
+}
+
+/* Every slice is free, or of one span. */
+static void check_slices(struct gyre__heap *heap, struct gyre__segment *segment,
+                         struct spans *sum) {
+  for (uint32_t i = 0; i < segment->page_count;) {
+    if (segment->free_pages >> i & 1) {
+      i++;
+      continue;
+    }
+    uint32_t end = i + check_span(heap, segment, i);
+    sum->blocks++;
+    sum->growing += segment->pages[i].grows;
+    for (; i < end; i++) {
+      HELD(!(segment->free_pages >> i & 1), segment);
+      sum->bytes += (size_t)1 << GYRE__SLICE_SHIFT;
+    }
+  }
+}
+
+static void check_span_segments(struct gyre__heap *heap, struct spans *sum) {
+  struct gyre__segment *prev = NULL;
+  for (struct gyre__segment *segment = heap->spans; segment != NULL; segment = segment->next) {
+    HELD(segment->owner == heap && segment->shape == GYRE__SHAPE_SPANS, segment);
+    HELD(segment->prev == prev, segment);
+    HELD(gyre__segment_of(segment->base) == segment, segment);
+    HELD(prev == NULL || prev->free_pages != 0 || segment->free_pages == 0, segment);
+    HELD((segment->dirty_pages & ~segment->free_pages) == 0, segment);
+    HELD((segment->dirty_pages & ~segment->junk_pages) == 0, segment);
+    HELD((segment->old_pages & ~segment->dirty_pages) == 0, segment);
+    check_slices(heap, segment, sum);
+    sum->segments++;
+    sum->dirty_bytes += (size_t)__builtin_popcountll(segment->dirty_pages) << GYRE__SLICE_SHIFT;
+    prev = segment;
+  }
+  HELD(heap->spans_last == prev, prev);
+}
+
+/* Under the lock: a thread that is not attached may be freeing a large block. */
+static void check_spans(struct gyre__heap *heap) {
+  struct spans sum = {0};
+  gyre__lock_take(&heap->large_lock);
+  check_span_segments(heap, &sum);
+  /* relaxed: written under the lock, all of them. */
+  HELD(sum.segments == gyre__load_relaxed(&heap->span_segments), NULL);
+  HELD(sum.blocks == gyre__load_relaxed(&heap->span_blocks), NULL);
+  HELD(sum.bytes == gyre__load_relaxed(&heap->span_bytes), NULL);
+  HELD(sum.dirty_bytes == gyre__load_relaxed(&heap->span_dirty_bytes), NULL);
+  HELD(sum.growing == heap->growing, NULL);
+  gyre__lock_give(&heap->large_lock);
+}
+
+/* ---- one slot ---- */
+
 void gyre__heap_check_slot(struct gyre__heap *heap) {
   size_t committed = check_segments(heap);
   /* relaxed: nobody else changes it now. */
@@ -136,4 +207,32 @@ void gyre__heap_check_slot(struct gyre__heap *heap) {
   HELD(gyre__load_relaxed(&heap->cached_bytes) <= committed, NULL);
   check_ready(heap);
   check_large(heap);
+  check_spans(heap);
+}
+
+/* ---- all slots ---- */
+
+void gyre__heap_check_totals(void) {
+  /* relaxed: nobody else changes them now, all of them. */
+  size_t mapped = gyre__reserve_check(), committed = gyre__load_relaxed(&gyre__memory.large_bytes);
+  mapped += committed;
+  committed += gyre__load_relaxed(&gyre__memory.reserve_bytes);
+  for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
+    struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
+    /* relaxed: as above. */
+    committed += gyre__load_relaxed(&heap->committed_bytes);
+    committed += gyre__load_relaxed(&heap->span_bytes);
+    committed += gyre__load_relaxed(&heap->span_dirty_bytes);
+    /* relaxed: as above. */
+    mapped += gyre__load_relaxed(&heap->mapped_bytes);
+    mapped += gyre__load_relaxed(&heap->span_segments) * GYRE__SEGMENT_SIZE;
+  }
+  /* relaxed: as above. */
+  size_t has_committed = gyre__load_relaxed(&gyre__memory.committed_bytes);
+  size_t has_mapped = gyre__load_relaxed(&gyre__memory.mapped_bytes);
+  GYRE_REQUIRE(committed == has_committed, "corrupted: %zu bytes committed, %zu in heaps",
+               has_committed, committed);
+  /* Huge blocks have more address space than memory. */
+  GYRE_REQUIRE(mapped <= has_mapped, "corrupted: %zu bytes mapped, %zu in heaps", has_mapped,
+               mapped);
 }

@@ -419,6 +419,9 @@ uint64_t gyre__purge_idle(struct gyre__heap *self);
  * blocks, whether a block that was handed out is still in use. lib/collect's gyre__heap_check()
  * calls it for every slot. */
 void gyre__heap_check_slot(struct gyre__heap *heap);
+/* The same for what all heaps have together: their figures and the reserve. No other thread, attached or
+ * not, uses the library. */
+void gyre__heap_check_totals(void);
 
 /* Lets the rooms above free memory when the system has none: lib/collect's forced collection.
  * Returns true if it is worth trying again. NULL if not set. */

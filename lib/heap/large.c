@@ -29,9 +29,6 @@ extern void *rallocx(void *block, size_t size, int flags) __attribute__((weak));
 extern void sdallocx(void *block, size_t size, int flags) __attribute__((weak));
 #define JEMALLOC_ZERO 0x40
 
-/* page->is_large; LARGE_FREED is what a second free most likely finds. */
-enum { LARGE_LIVE = 1, LARGE_FREED = 2 };
-
 /* No sum of a size, a page and an alignment overflows below this. */
 #define LARGE_MAX ((size_t)PTRDIFF_MAX - ((size_t)2 << 30))
 
@@ -157,7 +154,7 @@ static size_t large_size(size_t size) { return size == 0 ? 16 : (size + 15) & ~(
 /* What all large pages have in common; page->start is set. */
 static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyre__kind kind,
                       enum gyre__large_backend backend) {
-  page->is_large = LARGE_LIVE;
+  page->is_large = GYRE__LARGE_LIVE;
   page->large_backend = (uint8_t)backend;
   page->kind = (uint8_t)kind;
   page->state = GYRE__PAGE_USED;
@@ -397,7 +394,7 @@ void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_
 }
 
 static void page_give(struct gyre__page *page) {
-  page->is_large = LARGE_FREED;
+  page->is_large = GYRE__LARGE_FREED;
   if (is_huge(page)) {
     huge_give(page);
   } else if (page->segment != NULL) {
@@ -449,8 +446,8 @@ void gyre__large_fork_parent(void) { gyre__lock_give(&waiting_lock); }
 void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
-  GYRE_REQUIRE(page->is_large != LARGE_FREED, "double free: %p", block);
-  GYRE_REQUIRE(page->is_large == LARGE_LIVE && page->start == (char *)block,
+  GYRE_REQUIRE(page->is_large != GYRE__LARGE_FREED, "double free: %p", block);
+  GYRE_REQUIRE(page->is_large == GYRE__LARGE_LIVE && page->start == (char *)block,
                "invalid pointer: %p is not a block of this library", block);
   if (page->kind == GYRE__RAW) {
     page_give(page);

@@ -168,6 +168,8 @@ bool gyre__reserve_take_at(char *base, size_t granules, size_t *charged);
 void gyre__reserve_give(const struct gyre__run *run);
 /* Unmaps what has been here since the cutoff or longer (UINT64_MAX: all). */
 void gyre__reserve_purge(uint64_t cutoff_ns);
+/* Verifies the runs; returns their address space in bytes. */
+size_t gyre__reserve_check(void);
 void gyre__reserve_fork_prepare(void);
 void gyre__reserve_fork_parent(void);
 void gyre__reserve_fork_child(void);
@@ -190,6 +192,9 @@ bool gyre__span_resize(struct gyre__page *page, size_t size);
 void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
 
 /* ---- large.c; any thread ---- */
+
+/* page->is_large; the second is what a second free most likely finds. */
+enum { GYRE__LARGE_LIVE = 1, GYRE__LARGE_FREED = 2 };
 
 /* As gyre__heap_alloc_large(); `zero`: raw blocks are zeroed too. */
 void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,

@@ -190,6 +190,31 @@ void gyre__reserve_purge(uint64_t cutoff_ns) {
   }
 }
 
+/* ---- checking ---- */
+
+#define HELD(cond, i)                                                                              \
+  GYRE_REQUIRE(cond, "corrupted: run %zu of the reserve, at %p: %s", i, (void *)runs[i].base, #cond)
+
+size_t gyre__reserve_check(void) {
+  size_t bytes = 0, charged = 0;
+  gyre__lock_take(&reserve_lock);
+  for (size_t i = 0; i < run_count; i++) {
+    HELD(runs[i].granules != 0 && (uintptr_t)runs[i].base % GYRE__SEGMENT_SIZE == 0, i);
+    HELD(runs[i].charged <= run_bytes(runs[i].granules), i);
+    /* Neighbours are joined. */
+    HELD(i == 0 || run_end(&runs[i - 1]) < runs[i].base, i);
+    HELD(gyre__segment_of(runs[i].base) == NULL, i);
+    bytes += run_bytes(runs[i].granules);
+    charged += runs[i].charged;
+  }
+  /* relaxed: nobody else changes it now. */
+  GYRE_REQUIRE(charged == gyre__load_relaxed(&gyre__memory.reserve_bytes),
+               "corrupted: %zu bytes in the reserve, not %zu", charged,
+               gyre__load_relaxed(&gyre__memory.reserve_bytes));
+  gyre__lock_give(&reserve_lock);
+  return bytes;
+}
+
 /* ---- fork ---- */
 
 void gyre__reserve_fork_prepare(void) { gyre__lock_take(&reserve_lock); }

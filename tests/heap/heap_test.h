@@ -31,6 +31,7 @@ static inline struct gyre_heap_stats heap_stats(void) {
 static inline void check_all_heaps(void) {
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++)
     gyre__heap_check_slot((struct gyre__heap *)gyre__thread_slot(id));
+  gyre__heap_check_totals();
 }
 
 /* A test's setup: nothing of an earlier one is left over. */
