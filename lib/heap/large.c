@@ -210,8 +210,10 @@ static struct gyre__page *huge_take(struct gyre__heap *self, size_t size, size_t
 
 /* The run behind a huge block of this size. */
 static struct gyre__run huge_run(const struct gyre__page *page) {
-  return (struct gyre__run){page->large_base, granules_for(page->large_usable), page->large_bytes,
-                            true};
+  return (struct gyre__run){.base = page->large_base,
+                            .granules = granules_for(page->large_usable),
+                            .charged = page->large_bytes,
+                            .dirty = true};
 }
 
 static void huge_give(struct gyre__page *page) {
@@ -233,8 +235,10 @@ static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
   char *end = run.base + run.granules * GYRE__SEGMENT_SIZE;
   if (granules < run.granules) {
     size_t kept = granules * GYRE__SEGMENT_SIZE;
-    struct gyre__run rest = {run.base + kept, run.granules - granules,
-                             run.charged > kept ? run.charged - kept : 0, true};
+    struct gyre__run rest = {.base = run.base + kept,
+                             .granules = run.granules - granules,
+                             .charged = run.charged > kept ? run.charged - kept : 0,
+                             .dirty = true};
     huge_charged(page, run.charged - rest.charged);
     gyre__reserve_give(&rest);
     return true;
@@ -244,10 +248,14 @@ static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
     return false;
   run.charged += more;
   if (!run_charge(&run, whole_os_pages(size))) {
-    struct gyre__run rest = {end, granules - run.granules, more, true};
+    struct gyre__run rest = {
+        .base = end, .granules = granules - run.granules, .charged = more, .dirty = true};
     if (rest.granules != 0) gyre__reserve_give(&rest);
     return false;
   }
+  /* "Charged at the start": also if the memory that came along was not at its own. */
+  if (more != 0 && run.base + run.charged < end + more)
+    (void)gyre__os_purge(run.base + run.charged, (size_t)(end + more - run.base) - run.charged);
   huge_charged(page, run.charged);
   return true;
 }

@@ -50,8 +50,9 @@ struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t pag
 struct gyre__run {
   char *base;
   size_t granules;
-  size_t charged; /* bytes of it that count as committed */
+  size_t charged; /* bytes of it that count as committed: those at its start */
   bool dirty;     /* its memory may not be zero */
+  bool scattered; /* given: so many bytes, but they may be elsewhere */
 };
 /* Zeroed metadata for memory of that shape, in gyre__segment_table; NULL if there is no memory. Any
  * thread, and so are all functions on it for the shapes other than small and medium. */

@@ -6,12 +6,14 @@
  *
  * A run that is given back keeps its memory for the purge delay, so that a program that replaces
  * buffers of some MiB does not pay for a page fault every 4 KiB again and again. Then it is unmapped.
- * Neighbours are joined. The smallest run that suffices is taken, the lowest of several; what is left
- * of it stays.
+ * Neighbours are joined, and have been there since the older of them: so what nobody wants does not stay
+ * because something beside it comes and goes. The smallest run that suffices is taken, the lowest of
+ * several; what is left of it stays.
  *
  * How much of a run is still there nobody knows: its pages were touched or not. `charged` is what its
  * users had counted as committed, and goes along with it, so that the limit holds for memory that is
- * kept, too.
+ * kept, too. "Charged at the start": who takes a run finds memory in its first `charged` bytes at most. A
+ * run of which that cannot be said is `scattered`, and what lies beyond is given back when it is taken.
  *
  * One lock for all: who comes here maps or faults in megabytes next. The list is short (runs that lie
  * apart and were freed within the purge delay), so it is an array that is searched from end to end.
@@ -25,6 +27,7 @@ struct run {
   size_t granules;
   size_t charged;
   uint64_t since_ns;
+  bool scattered;
 };
 
 static gyre__lock reserve_lock;
@@ -67,14 +70,17 @@ static void run_insert(size_t i, struct run run) {
 
 /* Joins run i with the one after it, if they touch. */
 static void run_join(size_t i) {
-  if (i + 1 >= run_count || run_end(&runs[i]) != runs[i + 1].base) return;
-  runs[i].granules += runs[i + 1].granules;
-  runs[i].charged += runs[i + 1].charged;
-  if (runs[i + 1].since_ns > runs[i].since_ns) runs[i].since_ns = runs[i + 1].since_ns;
+  struct run *run = &runs[i], *next = &runs[i + 1];
+  if (i + 1 >= run_count || run_end(run) != next->base) return;
+  run->scattered |=
+      next->scattered || (next->charged != 0 && run->charged != run_bytes(run->granules));
+  run->granules += next->granules;
+  run->charged += next->charged;
+  if (next->since_ns < run->since_ns) run->since_ns = next->since_ns;
   run_remove(i + 1);
 }
 
-/* Cuts `granules` off the start of run i. The memory that was charged is taken to lie at its start. */
+/* Cuts `granules` off the start of run i. */
 static struct run run_cut(size_t i, size_t granules) {
   struct run cut = runs[i];
   if (granules == cut.granules) {
@@ -109,9 +115,17 @@ static size_t runs_after(const char *address) {
 
 /* ---- taking and giving ---- */
 
+/* Bytes may be negative. With the lock held. */
 static void cached_add(size_t bytes) {
-  /* relaxed: statistics; may be negative. */
+  /* relaxed: statistics. */
   gyre__fetch_add_relaxed(&gyre__memory.reserve_bytes, bytes);
+}
+
+/* "Charged at the start". */
+static void run_tidy(const struct run *run) {
+  size_t bytes = run_bytes(run->granules);
+  if (run->scattered && run->charged != bytes)
+    (void)gyre__os_purge(run->base + run->charged, bytes - run->charged);
 }
 
 bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out) {
@@ -120,9 +134,10 @@ bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out
   size_t best = runs_best(granules, alignment);
   if (best != run_count) {
     struct run run = run_cut(best, granules);
-    gyre__lock_give(&reserve_lock);
     cached_add(-run.charged);
-    *out = (struct gyre__run){run.base, granules, run.charged, true};
+    gyre__lock_give(&reserve_lock);
+    run_tidy(&run);
+    *out = (struct gyre__run){run.base, granules, run.charged, true, false};
     return true;
   }
   gyre__lock_give(&reserve_lock);
@@ -131,7 +146,7 @@ bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out
   gyre__os_huge_pages(base, run_bytes(granules));
   /* relaxed: statistics. */
   gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));
-  *out = (struct gyre__run){base, granules, 0, false};
+  *out = (struct gyre__run){base, granules, 0, false, false};
   return true;
 }
 
@@ -145,7 +160,7 @@ static void run_unmap(char *base, size_t granules, size_t charged) {
 }
 
 void gyre__reserve_give(const struct gyre__run *run) {
-  struct run given = {run->base, run->granules, run->charged, gyre__clock_ns()};
+  struct run given = {run->base, run->granules, run->charged, gyre__clock_ns(), run->scattered};
   gyre__lock_take(&reserve_lock);
   /* Without memory, address space is had anew. */
   bool kept = run->charged != 0 && gyre__option(purge_delay_ms) != 0 && runs_grow();
@@ -154,38 +169,37 @@ void gyre__reserve_give(const struct gyre__run *run) {
     run_insert(i, given);
     run_join(i);
     if (i != 0) run_join(i - 1);
+    cached_add(run->charged);
   }
   gyre__lock_give(&reserve_lock);
-  if (kept)
-    cached_add(run->charged);
-  else
-    run_unmap(run->base, run->granules, run->charged);
+  if (!kept) run_unmap(run->base, run->granules, run->charged);
 }
 
 bool gyre__reserve_take_at(char *base, size_t granules, size_t *charged) {
   gyre__lock_take(&reserve_lock);
   size_t i = runs_after(base);
   bool found = i < run_count && runs[i].base == base && runs[i].granules >= granules;
-  if (found) *charged = run_cut(i, granules).charged;
+  struct run run = {0};
+  if (found) run = run_cut(i, granules);
+  cached_add(-run.charged);
   gyre__lock_give(&reserve_lock);
-  if (found) cached_add(-*charged);
-  return found;
+  if (!found) return false;
+  run_tidy(&run);
+  *charged = run.charged;
+  return true;
 }
 
 /* ---- purging ---- */
 
 void gyre__reserve_purge(uint64_t cutoff_ns) {
-  /* relaxed: a look that saves the lock; what is given back just now is not old. Pairs with
-   * cached_add(). */
-  if (gyre__load_relaxed(&gyre__memory.reserve_bytes) == 0) return;
   for (;;) {
     struct run old = {0};
     gyre__lock_take(&reserve_lock);
     for (size_t i = 0; i < run_count && old.base == NULL; i++)
       if (runs[i].since_ns <= cutoff_ns) old = run_cut(i, runs[i].granules);
+    cached_add(-old.charged);
     gyre__lock_give(&reserve_lock);
     if (old.base == NULL) return;
-    cached_add(-old.charged);
     run_unmap(old.base, old.granules, old.charged);
   }
 }
