@@ -166,13 +166,24 @@ static void check_slices(struct gyre__heap *heap, struct gyre__segment *segment,
   }
 }
 
-static void check_span_segments(struct gyre__heap *heap, struct spans *sum) {
+/* "The shortest run that suffices": whether the bin is the right one, as span.c may not say it. */
+static bool bin_is_right(const struct gyre__segment *segment, uint32_t bin) {
+  uint32_t longest = 0;
+  for (uint32_t i = 0, length = 0; i < segment->page_count; i++) {
+    length = segment->free_pages >> i & 1 ? length + 1 : 0;
+    if (length > longest) longest = length;
+  }
+  if (longest == segment->page_count) return bin == GYRE__SPAN_BIN_EMPTY;
+  return bin == (longest < GYRE__SPAN_BIN_LONG ? longest : GYRE__SPAN_BIN_LONG);
+}
+
+static void check_bin(struct gyre__heap *heap, uint32_t bin, struct spans *sum) {
   struct gyre__segment *prev = NULL;
-  for (struct gyre__segment *segment = heap->spans; segment != NULL; segment = segment->next) {
+  for (struct gyre__segment *segment = heap->spans[bin]; segment != NULL; segment = segment->next) {
     HELD(segment->owner == heap && segment->shape == GYRE__SHAPE_SPANS, segment);
     HELD(segment->prev == prev, segment);
     HELD(gyre__segment_of(segment->base) == segment, segment);
-    HELD(prev == NULL || prev->free_pages != 0 || segment->free_pages == 0, segment);
+    HELD(segment->bin == bin && bin_is_right(segment, bin), segment);
     HELD((segment->dirty_pages & ~segment->free_pages) == 0, segment);
     HELD((segment->dirty_pages & ~segment->junk_pages) == 0, segment);
     HELD((segment->old_pages & ~segment->dirty_pages) == 0, segment);
@@ -181,14 +192,16 @@ static void check_span_segments(struct gyre__heap *heap, struct spans *sum) {
     sum->dirty_bytes += (size_t)__builtin_popcountll(segment->dirty_pages) << GYRE__SLICE_SHIFT;
     prev = segment;
   }
-  HELD(heap->spans_last == prev, prev);
+  bool is_known = (heap->span_bins >> bin & 1) != 0;
+  HELD(is_known == (bin != 0 && prev != NULL), prev);
 }
 
 /* Under the lock: a thread that is not attached may be freeing a large block. */
 static void check_spans(struct gyre__heap *heap) {
   struct spans sum = {0};
   gyre__lock_take(&heap->large_lock);
-  check_span_segments(heap, &sum);
+  for (uint32_t bin = 0; bin < GYRE__SPAN_BINS; bin++)
+    check_bin(heap, bin, &sum);
   /* relaxed: written under the lock, all of them. */
   HELD(sum.segments == gyre__load_relaxed(&heap->span_segments), NULL);
   HELD(sum.blocks == gyre__load_relaxed(&heap->span_blocks), NULL);

@@ -96,7 +96,7 @@ struct __attribute__((aligned(16))) gyre__page {
   uint8_t large_backend;         /* enum gyre__large_backend: of this block */
   uint64_t reciprocal;           /* ceil(2^32 / block_size): gyre__page_index(); large: 0 */
   char *start;                   /* first block */
-  struct gyre__segment *segment; /* NULL for large */
+  struct gyre__segment *segment; /* NULL for large blocks of other backends */
   /* -- collector, while a collection is under way (lib/collect) -- */
   uint32_t *side; /* a word for each block, or NULL: not being collected */
   uint32_t scan;  /* the blocks that the collection looks at: from the first on */
@@ -149,6 +149,10 @@ enum gyre__shape {
   GYRE__SHAPES
 };
 
+/* Bins of segments of spans: the longest run of free slices, as far as a span may need; then more than
+ * that, and all. */
+enum { GYRE__SPAN_BIN_LONG = 32, GYRE__SPAN_BIN_EMPTY, GYRE__SPAN_BINS };
+
 struct gyre__segment {
   /* -- constant while the segment is mapped -- */
   char *base;
@@ -163,7 +167,7 @@ struct gyre__segment {
   uint64_t free_pages;               /* bit i: pages[i] is free */
   uint64_t dirty_pages;              /* bit i: it is free, and its memory has not been given back */
   uint64_t junk_pages;               /* bit i: its memory may not be zero */
-  struct gyre__segment *next, *prev; /* heap->segments, heap->spans */
+  struct gyre__segment *next, *prev; /* heap->segments, heap->spans[] */
   /* -- atomic -- */
   /* Bit i: pages[i] may hold objects of generation 1. Set by whoever promotes one, cleared by the
    * collector when it takes the page for a collection. */
@@ -173,7 +177,8 @@ struct gyre__segment {
   /* -- spans: under the slot's large_lock -- */
   uint64_t old_pages; /* of the dirty pages, those that were so at aged_ns */
   uint64_t aged_ns;
-  uint64_t unused_[1];
+  uint32_t bin; /* which of heap->spans it is in */
+  uint32_t unused_[1];
   struct gyre__page pages[];
 };
 
@@ -205,7 +210,9 @@ struct gyre__heap {
   gyre__lock large_lock;
   uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;
-  struct gyre__segment *spans, *spans_last; /* full ones come last */
+  /* Segments of spans by bin, and the bins that have some, but for the full ones. */
+  struct gyre__segment *spans[GYRE__SPAN_BINS];
+  uint64_t span_bins;
   /* Written under the lock, read without it by statistics and those who look for memory. */
   gyre__atomic_size span_segments, span_blocks, span_bytes;
   gyre__atomic_size span_dirty_bytes; /* in free slices */

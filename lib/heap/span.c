@@ -4,10 +4,11 @@
  *     segment   |  a  |  a  |  b  |  .  |  .  |grow |  .  |  .  |  .  |  .  |
  *     pages[]      ^           ^                 ^
  *
- * A slot has segments of its own for them. The page of a span is that of its first slice; nobody looks
- * at those of the others. A span is put at the start of a run of free slices, so that the block that came
- * last can grow; one that is expected to grow is put into the middle of the longest run, so that the
- * next ones do not get in its way.
+ * A slot has segments of its own for them, in bins by their longest run of free slices: the shortest that
+ * suffices is found at once, however many there are. The page of a span is that of its first slice;
+ * nobody looks at those of the others. A span is put at the start of a run, so that the block that came
+ * last can grow; one that is expected to grow is put into the middle of a longest run, so that the next
+ * ones do not get in its way.
  *
  * All of it is under the slot's large_lock: any thread may free a large block, and may look after the
  * memory of a slot whose thread has long been waiting for something. The lock costs its own thread
@@ -25,8 +26,8 @@
 /* Blocks smaller than a slice that may lie in one and grow, in one slot. Each wastes less than a slice,
  * mostly untouched. */
 #define GROWING_MOST 4u
-/* Segments that are looked at for room; full ones are at the end of the list. */
-#define LOOKS 16u
+/* Segments with room that are looked at for memory that is there already. */
+#define LOOKS 8u
 /* A block that grows wants room for this many slices. */
 #define GROWING_ROOM 16u
 
@@ -54,6 +55,25 @@ static uint64_t run_starts(uint64_t free, uint32_t count) {
   return free;
 }
 
+/* How many free slices lie together at most. */
+static uint32_t longest_run(uint64_t free) {
+  if (free == 0 || free == UINT64_MAX) return free == 0 ? 0 : SLICES;
+  /* powers[k]: where runs of 1 << k begin. */
+  uint64_t powers[6] = {free};
+  unsigned k = 0;
+  while (k < 5 && (powers[k + 1] = powers[k] & powers[k] >> (1u << k)) != 0)
+    k++;
+  uint64_t starts = powers[k];
+  uint32_t length = 1u << k;
+  while (k-- > 0) {
+    uint64_t longer = starts & powers[k] >> length;
+    if (longer == 0) continue;
+    starts = longer;
+    length += 1u << k;
+  }
+  return length;
+}
+
 /* The slices whose addresses are multiples of the alignment. */
 static uint64_t aligned_slices(size_t alignment) {
   if (alignment <= SLICE_BYTES) return UINT64_MAX;
@@ -64,24 +84,29 @@ static uint64_t aligned_slices(size_t alignment) {
 }
 
 /* Where to put a span of so many slices, or NULL; *index is its first slice. Memory that is there
- * already is taken before memory that is not. */
+ * already is taken before memory that is not, and a short run before a long one. */
 static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint64_t aligned,
                                   uint32_t *index) {
   struct gyre__segment *clean = NULL;
   unsigned looked = 0;
-  for (struct gyre__segment *s = heap->spans; s != NULL && looked < LOOKS; s = s->next, looked++) {
-    uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
-    if (starts != 0) {
+  for (uint64_t rest = heap->span_bins >> count << count; rest != 0; rest &= rest - 1) {
+    struct gyre__segment *s = heap->spans[__builtin_ctzll(rest)];
+    for (; s != NULL && looked < LOOKS; s = s->next, looked++) {
+      uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
+      if (starts != 0) {
+        *index = (uint32_t)__builtin_ctzll(starts);
+        return s;
+      }
+      if (clean != NULL) continue;
+      starts = run_starts(s->free_pages, count) & aligned;
+      if (starts == 0) continue;
+      clean = s;
       *index = (uint32_t)__builtin_ctzll(starts);
-      return s;
     }
-    if (clean != NULL) continue;
-    starts = run_starts(s->free_pages, count) & aligned;
-    if (starts == 0) continue;
-    clean = s;
-    *index = (uint32_t)__builtin_ctzll(starts);
   }
-  return clean;
+  if (clean != NULL) return clean;
+  *index = 0;
+  return heap->spans[GYRE__SPAN_BIN_EMPTY];
 }
 
 /* In the middle of the run, if it is long enough. */
@@ -89,57 +114,50 @@ static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
   return length - length / 2 >= count + GROWING_ROOM ? first + length / 2 : first;
 }
 
-/* The same for a block that will grow: the longest run, if it is long enough. */
+/* The same for a block that will grow: one of the longest runs, if it is long enough. */
 static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, uint32_t *index) {
-  struct gyre__segment *best = NULL;
-  uint32_t most = count > GROWING_ROOM ? count - 1 : GROWING_ROOM - 1;
-  unsigned looked = 0;
-  for (struct gyre__segment *s = heap->spans; s != NULL && looked < LOOKS; s = s->next, looked++)
-    for (uint64_t rest = s->free_pages; rest != 0;) {
-      uint32_t first = (uint32_t)__builtin_ctzll(rest);
-      uint64_t taken = ~(rest >> first);
-      uint32_t length = taken == 0 ? 64 : (uint32_t)__builtin_ctzll(taken);
-      if (length > most) {
-        best = s;
-        most = length;
-        *index = place_to_grow(first, length, count);
-      }
-      rest &= ~bits(first, length);
-    }
-  return best;
+  if (heap->span_bins == 0) return NULL;
+  struct gyre__segment *segment = heap->spans[63 - __builtin_clzll(heap->span_bins)];
+  uint32_t length = longest_run(segment->free_pages);
+  if (length < GROWING_ROOM || length < count) return NULL;
+  uint32_t first = (uint32_t)__builtin_ctzll(run_starts(segment->free_pages, length));
+  *index = place_to_grow(first, length, count);
+  return segment;
 }
 
 /* ---- segments ---- */
 
-static void link_first(struct gyre__heap *heap, struct gyre__segment *segment) {
+static uint32_t bin_of(uint64_t free) {
+  uint32_t length = longest_run(free);
+  if (length <= GYRE__SPAN_BIN_LONG) return length;
+  return length < SLICES ? GYRE__SPAN_BIN_LONG : GYRE__SPAN_BIN_EMPTY;
+}
+
+static void bin_add(struct gyre__heap *heap, struct gyre__segment *segment, uint32_t bin) {
+  segment->bin = bin;
   segment->prev = NULL;
-  segment->next = heap->spans;
-  if (segment->next != NULL)
-    segment->next->prev = segment;
-  else
-    heap->spans_last = segment;
-  heap->spans = segment;
+  segment->next = heap->spans[bin];
+  if (segment->next != NULL) segment->next->prev = segment;
+  heap->spans[bin] = segment;
+  /* Full ones are not looked for. */
+  if (bin != 0) heap->span_bins |= UINT64_C(1) << bin;
 }
 
-static void link_last(struct gyre__heap *heap, struct gyre__segment *segment) {
-  segment->next = NULL;
-  segment->prev = heap->spans_last;
-  if (segment->prev != NULL)
-    segment->prev->next = segment;
-  else
-    heap->spans = segment;
-  heap->spans_last = segment;
-}
-
-static void unlink_segment(struct gyre__heap *heap, struct gyre__segment *segment) {
-  if (segment->next != NULL)
-    segment->next->prev = segment->prev;
-  else
-    heap->spans_last = segment->prev;
+static void bin_remove(struct gyre__heap *heap, struct gyre__segment *segment) {
+  if (segment->next != NULL) segment->next->prev = segment->prev;
   if (segment->prev != NULL)
     segment->prev->next = segment->next;
   else
-    heap->spans = segment->next;
+    heap->spans[segment->bin] = segment->next;
+  if (heap->spans[segment->bin] == NULL) heap->span_bins &= ~(UINT64_C(1) << segment->bin);
+}
+
+/* The segment's free slices have changed. */
+static void bin_change(struct gyre__heap *heap, struct gyre__segment *segment) {
+  uint32_t bin = bin_of(segment->free_pages);
+  if (bin == segment->bin) return;
+  bin_remove(heap, segment);
+  bin_add(heap, segment, bin);
 }
 
 static void dirty_add(struct gyre__heap *heap, size_t bytes) {
@@ -154,15 +172,18 @@ static struct gyre__segment *segment_add(struct gyre__heap *heap) {
     gyre__reserve_give(&run);
     return NULL;
   }
-  /* The slices at its start are what was charged; the others may be there too, but are as good as gone:
-   * they are counted when they are used. */
+  /* The slices at its start are what was charged. */
   uint32_t charged = (uint32_t)(run.charged >> GYRE__SLICE_SHIFT);
-  gyre__memory_uncharge(run.charged - charged * SLICE_BYTES);
+  size_t part = run.charged - charged * SLICE_BYTES;
+  if (part != 0) {
+    (void)gyre__os_purge(run.base + charged * SLICE_BYTES, part);
+    gyre__memory_uncharge(part);
+  }
   segment->dirty_pages = charged == 0 ? 0 : bits(0, charged);
   segment->junk_pages = run.dirty ? UINT64_MAX : 0;
   dirty_add(heap, charged * SLICE_BYTES);
   gyre__figure_add(&heap->span_segments, 1);
-  link_first(heap, segment);
+  bin_add(heap, segment, GYRE__SPAN_BIN_EMPTY);
   return segment;
 }
 
@@ -172,16 +193,17 @@ static size_t dirty_bytes(uint64_t pages) {
 
 /* Nothing is left in the segment. */
 static void segment_drop(struct gyre__heap *heap, struct gyre__segment *segment) {
-  struct gyre__run run = {segment->base, 1, dirty_bytes(segment->dirty_pages), true};
-  unlink_segment(heap, segment);
+  uint64_t dirty = segment->dirty_pages;
+  struct gyre__run run = {.base = segment->base,
+                          .granules = 1,
+                          .charged = dirty_bytes(dirty),
+                          .dirty = true,
+                          .scattered = (dirty & (dirty + 1)) != 0};
+  bin_remove(heap, segment);
   gyre__figure_add(&heap->span_segments, (size_t)-1);
   dirty_add(heap, -run.charged);
   gyre__segment_unmake(segment);
   gyre__reserve_give(&run);
-}
-
-static bool is_empty(const struct gyre__segment *segment) {
-  return segment->free_pages == UINT64_MAX;
 }
 
 /* ---- taking slices ---- */
@@ -196,23 +218,17 @@ static bool slices_take(struct gyre__heap *heap, struct gyre__segment *segment, 
   segment->old_pages &= ~slices;
   dirty_add(heap, -dirty_bytes(dirty));
   gyre__figure_add(&heap->span_bytes, dirty_bytes(slices));
-  if (segment->free_pages == 0) {
-    unlink_segment(heap, segment);
-    link_last(heap, segment);
-  }
+  bin_change(heap, segment);
   return true;
 }
 
 static void slices_give(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
-  if (segment->free_pages == 0) {
-    unlink_segment(heap, segment);
-    link_first(heap, segment);
-  }
   segment->free_pages |= slices;
   segment->dirty_pages |= slices;
   segment->junk_pages |= slices;
   dirty_add(heap, dirty_bytes(slices));
   gyre__figure_add(&heap->span_bytes, -dirty_bytes(slices));
+  bin_change(heap, segment);
 }
 
 struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
@@ -254,15 +270,8 @@ void gyre__span_give(struct gyre__page *page) {
   slices_give(heap, segment, bits(index_of(page), page->span));
   heap->growing -= page->grows;
   gyre__figure_add(&heap->span_blocks, (size_t)-1);
-  /* One empty segment stays, the first. */
-  if (is_empty(segment) && heap->spans != segment) {
-    if (is_empty(heap->spans)) {
-      segment_drop(heap, segment);
-    } else {
-      unlink_segment(heap, segment);
-      link_first(heap, segment);
-    }
-  }
+  /* One empty segment stays. */
+  if (segment->bin == GYRE__SPAN_BIN_EMPTY && segment->next != NULL) segment_drop(heap, segment);
   gyre__lock_give(&heap->large_lock);
 }
 
@@ -312,10 +321,11 @@ void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
   if (gyre__load_relaxed(&heap->span_segments) == 0) return;
   uint64_t now = gyre__clock_ns();
   gyre__lock_take(&heap->large_lock);
-  for (struct gyre__segment *s = heap->spans, *next; s != NULL; s = next) {
-    next = s->next;
-    segment_purge(heap, s, cutoff_ns, now);
-    if (is_empty(s) && s->dirty_pages == 0) segment_drop(heap, s);
-  }
+  for (uint32_t bin = 1; bin < GYRE__SPAN_BINS; bin++)
+    for (struct gyre__segment *s = heap->spans[bin], *next; s != NULL; s = next) {
+      next = s->next;
+      segment_purge(heap, s, cutoff_ns, now);
+      if (bin == GYRE__SPAN_BIN_EMPTY && s->dirty_pages == 0) segment_drop(heap, s);
+    }
   gyre__lock_give(&heap->large_lock);
 }
