@@ -66,8 +66,10 @@ bool gyre__os_purge(void *address, size_t size);
 /* Tells the system what option "thp" says about huge pages for a mapping. */
 void gyre__os_huge_pages(void *address, size_t size);
 /* Moves the memory of `size` bytes to another mapping, which then has it in place of its own (mremap); the
- * old range reads as zeroes. False if the system cannot. */
-bool gyre__os_move(void *from, size_t size, void *to);
+ * old range reads as zeroes. By so many bytes at a time, a divisor of the size at whose multiples
+ * mappings begin and end: the kernel does not move several mappings in one go (before 6.17). Returns how
+ * much was moved; the rest is as it was. */
+size_t gyre__os_move(void *from, size_t size, size_t piece, void *to);
 /* Grows or shrinks a mapping, moving it if need be (mremap). NULL if there is no memory; the old
  * mapping then stays. */
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size);

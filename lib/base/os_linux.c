@@ -133,18 +133,32 @@ bool gyre__os_purge(void *address, size_t size) {
   return true;
 }
 
-bool gyre__os_move(void *from, size_t size, void *to) {
+/* A move that failed may have unmapped where it was to go: the kernel does that first. */
+static void map_again(void *address, size_t size) {
+  if (errno == EINVAL) return; /* a kernel that has no such move */
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  void *there = mmap(address, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+  GYRE_REQUIRE(there == address || errno == EEXIST, "cannot map %zu bytes at %p again: %s", size,
+               address, strerror(errno));
+}
+
+size_t gyre__os_move(void *from, size_t size, size_t piece, void *to) {
+  size_t done = 0;
 #ifdef MREMAP_DONTUNMAP
-  size = whole_os_pages(size);
   int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP; /* Linux 5.7 */
   int before = errno;
-  bool moved = mremap(from, size, size, flags, to) != MAP_FAILED;
+  for (; done < size; done += piece) {
+    if (GYRE_FAULT()) break;
+    if (mremap((char *)from + done, piece, piece, flags, (char *)to + done) == MAP_FAILED) {
+      map_again((char *)to + done, piece);
+      break;
+    }
+  }
   errno = before;
-  return moved;
 #else
-  (void)from, (void)size, (void)to;
-  return false;
+  (void)from, (void)size, (void)piece, (void)to;
 #endif
+  return done;
 }
 
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {

@@ -260,17 +260,18 @@ static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
   return true;
 }
 
-/* Moves a huge block's memory, not its contents, to a larger run. */
+/* Moves a huge block's memory, not its contents, to a larger run: granule by granule, since a run may be
+ * of several mappings, which begin and end with granules. */
 static struct gyre__page *huge_move(struct gyre__heap *self, struct gyre__page *page, size_t size) {
-  size_t old = whole_os_pages(page->large_usable);
   struct gyre__page *moved = huge_take(self, size, 16);
   if (moved == NULL) return NULL;
-  if (gyre__os_move(page->start, old, moved->start)) {
+  size_t bytes = granules_for(page->large_usable) * GYRE__SEGMENT_SIZE;
+  size_t done = gyre__os_move(page->start, bytes, GYRE__SEGMENT_SIZE, moved->start);
+  if (done == bytes) {
     gyre__memory_uncharge(page->large_bytes);
     huge_charged(page, 0);
-  } else {
-    /* Mappings that the kernel has not joined, or an old kernel. */
-    memcpy(moved->start, page->start, page->large_usable);
+  } else if (done < page->large_usable) {
+    memcpy(moved->start + done, page->start + done, page->large_usable - done);
   }
   page_init(moved, self, GYRE__RAW, GYRE__LARGE_SPANS);
   huge_give(page);
