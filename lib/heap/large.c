@@ -34,6 +34,16 @@ extern void sdallocx(void *block, size_t size, int flags) __attribute__((weak));
 
 /* ---- backends ---- */
 
+/* Set once another backend has given a block. */
+static gyre__atomic_u32 foreign_is_used;
+
+bool gyre__large_may_be_foreign(const void *block) {
+  /* relaxed: who has such a block got it through what orders it after the store; pairs with
+   * foreign_take(). */
+  return gyre__load_relaxed(&foreign_is_used) != 0 && (uintptr_t)block % 16 == 0 &&
+         (uintptr_t)block > sizeof(struct gyre__page);
+}
+
 bool gyre__large_backend_is_available(uint64_t backend) {
   if (GYRE__IS_MALLOC) return backend == GYRE__LARGE_SPANS || backend == GYRE__LARGE_MMAP;
   return backend != GYRE__LARGE_JEMALLOC ||
@@ -296,6 +306,8 @@ static struct gyre__page *foreign_take(struct gyre__heap *self, enum gyre__large
   }
   count_in(bytes);
   count_mapped(bytes);
+  /* relaxed: pairs with gyre__large_may_be_foreign(). */
+  gyre__store_relaxed(&foreign_is_used, 1);
   uintptr_t block =
       ((uintptr_t)base + sizeof(struct gyre__page) + alignment - 1) & ~(uintptr_t)(alignment - 1);
   struct gyre__page *page = (struct gyre__page *)block - 1;
@@ -374,6 +386,12 @@ static struct gyre__page *foreign_resize(struct gyre__page *page, size_t size) {
   page->large_base = page;
   page->large_bytes = bytes;
   return page;
+}
+
+void gyre__large_require(const struct gyre__page *page, const void *block) {
+  GYRE_REQUIRE(page->is_large != GYRE__LARGE_FREED, "double free: %p", block);
+  GYRE_REQUIRE(page->is_large == GYRE__LARGE_LIVE && page->start == (const char *)block,
+               "invalid pointer: %p is not a block of this library", block);
 }
 
 static bool is_huge(const struct gyre__page *page) {
@@ -455,9 +473,7 @@ void gyre__large_fork_parent(void) { gyre__lock_give(&waiting_lock); }
 void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
-  GYRE_REQUIRE(page->is_large != GYRE__LARGE_FREED, "double free: %p", block);
-  GYRE_REQUIRE(page->is_large == GYRE__LARGE_LIVE && page->start == (char *)block,
-               "invalid pointer: %p is not a block of this library", block);
+  gyre__large_require(page, block);
   if (page->kind == GYRE__RAW) {
     page_give(page);
     return;

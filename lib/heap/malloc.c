@@ -75,11 +75,16 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
 
 /* ---- freeing ---- */
 
+/* A block that is in no segment; a huge one that was freed is in none either. */
+static void require_foreign(const void *block) {
+  GYRE_REQUIRE(gyre__large_may_be_foreign(block),
+               "invalid pointer: %p is not a block of this library, or was freed", block);
+}
+
 static void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
   if (segment == NULL) {
     if (block == NULL) return;
-    GYRE_REQUIRE((uintptr_t)block > sizeof(struct gyre__page) && (uintptr_t)block % 16 == 0,
-                 "invalid pointer: %p is not a block of this library", block);
+    require_foreign(block);
     gyre__large_free(heap, (struct gyre__page *)block - 1, block);
     return;
   }
@@ -137,10 +142,12 @@ static void *block_move(struct gyre__heap *heap, void *block, size_t usable, siz
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
   if (block == NULL) return gyre__raw_malloc(heap, size);
+  if (GYRE_UNLIKELY(gyre__segment_of(block) == NULL)) require_foreign(block);
   struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   size_t usable = gyre__page_usable(page);
   if (page->is_large) {
+    gyre__large_require(page, block);
     void *resized = gyre__large_resize(heap, page, size);
     if (resized != NULL) return resized;
   }

@@ -207,6 +207,10 @@ void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size);
 /* Changes a raw large block's size, keeping its contents; NULL if that cannot be done without allocating
  * anew. */
 void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_t size);
+/* Could the block, which is in no segment, be from another backend? If not, nothing lies before it. */
+bool gyre__large_may_be_foreign(const void *block);
+/* Requires that the block is a large one, and was not freed. */
+void gyre__large_require(const struct gyre__page *page, const void *block);
 bool gyre__large_backend_is_available(uint64_t backend);
 /* A collection has ended. */
 void gyre__large_pin_is_over(void);

@@ -125,6 +125,58 @@ static void a_double_free_is_named(void **state) {
   expect_abort(free_twice_instead_of_another, "double free");
 }
 
+/* ---- large blocks ---- */
+
+static size_t large_size;
+static void *large_now(void) {
+  char *block = gyre_malloc(large_size);
+  memset(block, 1, large_size);
+  return block;
+}
+
+static void free_large_twice(void) {
+  void *block = large_now();
+  (void)large_now();
+  gyre_free(block);
+  gyre_free(hidden(block));
+}
+
+static void free_large_twice_in_two_threads(void) {
+  void *block = large_now();
+  in_thread(free_elsewhere, block);
+  in_thread(free_elsewhere, hidden(block));
+}
+
+static void realloc_freed_large(void) {
+  char *block = large_now();
+  gyre_free(block);
+  block = hidden(block);
+  (void)gyre_realloc(block, large_size + 1000);
+}
+
+static void realloc_inside_large(void) {
+  char *block = large_now();
+  (void)gyre_realloc(hidden(block + 16), large_size);
+}
+
+static void free_inside_large(void) { gyre_free(hidden((char *)large_now() + 65536)); }
+
+static void large_blocks_that_are_not_there_are_named(void **state) {
+  (void)state;
+  static const size_t sizes[] = {70000, 200000, 2 << 20, 3 << 20, 64 << 20};
+  for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    large_size = sizes[i];
+    bool is_huge = large_size > (2 << 20);
+    /* A huge block's place is nobody's when it has been freed. */
+    const char *twice = is_huge ? "or was freed" : "double free";
+    expect_abort(free_large_twice, twice);
+    expect_abort(free_large_twice_in_two_threads, twice);
+    expect_abort(realloc_freed_large, twice);
+    expect_abort(realloc_inside_large, "invalid pointer");
+    expect_abort(free_inside_large, "invalid pointer");
+  }
+}
+
 static void free_inside(void) {
   char *block = gyre_malloc(100);
   gyre_free(hidden(block + 16));
@@ -188,6 +240,7 @@ static void poison_fills_fresh_and_freed_blocks(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       HEAP_TEST(a_double_free_is_named),
+      HEAP_TEST(large_blocks_that_are_not_there_are_named),
       HEAP_TEST(a_pointer_into_a_block_is_invalid),
       HEAP_TEST(a_pointer_from_elsewhere_is_invalid),
       HEAP_TEST(a_write_after_free_is_corruption),
