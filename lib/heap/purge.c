@@ -76,12 +76,20 @@ void gyre__purge_heap(struct gyre__heap *heap) {
   gyre__reserve_purge(UINT64_MAX);
 }
 
-/* Does the heap keep memory that nothing is in? For the slot's thread; a hint for others. */
+/* Is there memory that nothing is in? Hints, but for the slot's thread. */
+static bool keeps_spans(struct gyre__heap *heap) {
+  /* relaxed: a figure; what is there is looked at by who may. */
+  return gyre__load_relaxed(&heap->span_dirty_bytes) != 0;
+}
+
 static bool heap_keeps(struct gyre__heap *heap) {
-  /* relaxed: figures; what is there is looked at by who may. */
-  return gyre__load_relaxed(&heap->cached_bytes) != 0 ||
-         gyre__load_relaxed(&heap->span_dirty_bytes) != 0 ||
-         gyre__load_relaxed(&gyre__memory.reserve_bytes) != 0;
+  /* relaxed: as above. */
+  return gyre__load_relaxed(&heap->cached_bytes) != 0 || keeps_spans(heap);
+}
+
+static bool reserve_keeps(void) {
+  /* relaxed: as above. */
+  return gyre__load_relaxed(&gyre__memory.reserve_bytes) != 0;
 }
 
 static uint32_t round_new(void) {
@@ -110,7 +118,7 @@ void gyre__purge_tick(struct gyre__heap *heap) {
   if (now - heap->tick_ns < delay / 4) return;
   heap->tick_ns = now;
   gyre__heap_send(heap);
-  if (heap_keeps(heap)) purge_older(heap, cutoff_at(now));
+  if (heap_keeps(heap) || reserve_keeps()) purge_older(heap, cutoff_at(now));
   if (GYRE__IS_MALLOC) { /* no safepoint will follow */
     (void)join_round(heap);
     purge_idle(heap, now);
@@ -123,17 +131,20 @@ void gyre__purge_tick(struct gyre__heap *heap) {
 
 /* ---- other heaps ---- */
 
-/* Does for idle slots what their threads cannot do now. True if some still keep pages. */
+/* Does for idle slots what their threads cannot do now, and for all what anybody can: spans and the
+ * reserve. True if some is still kept that we could purge later. */
 static bool purge_all_idle(struct gyre__heap *self, uint64_t now) {
-  bool more = false;
+  uint64_t cutoff = cutoff_at(now);
+  gyre__reserve_purge(cutoff);
+  bool more = reserve_keeps();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__heap *heap = (struct gyre__heap *)gyre__thread_slot(id);
     if (heap == self || !heap_keeps(heap)) continue;
-    /* Spans are anybody's, whatever the thread does. */
-    gyre__span_purge(heap, cutoff_at(now));
+    gyre__span_purge(heap, cutoff);
+    more |= keeps_spans(heap);
     if (!gyre__thread_try_take(&heap->thread)) continue;
-    purge_older(heap, cutoff_at(now));
+    purge_older(heap, cutoff);
     more |= heap_keeps(heap);
     gyre__thread_give_back(&heap->thread);
   }
@@ -218,5 +229,5 @@ void gyre__purge_leaving(struct gyre__thread *self, bool detach) {
   struct gyre__heap *heap = (struct gyre__heap *)self;
   if (join_round(heap)) return;
   (void)detach;
-  if (heap_keeps(heap)) gyre__purge_tick(heap);
+  if (heap_keeps(heap) || reserve_keeps()) gyre__purge_tick(heap);
 }
