@@ -14,8 +14,9 @@
  * memory of a slot whose thread has long been waiting for something. The lock costs its own thread
  * two atomic operations, little beside a block of 64 KiB.
  *
- * Dirty slices age: a look at most every purge delay takes away what was dirty at the look before and
- * has not been used since. So memory goes after one to two delays, without a time for each slice.
+ * Dirty slices age: a look at most every purge delay takes away what was dirty at the look before and has
+ * not been used since. So memory goes after one to two delays, without a time for each slice. If there is
+ * no delay, slices go when they are given back.
  */
 #include <string.h>
 
@@ -111,7 +112,7 @@ static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint6
 
 /* In the middle of the run, if it is long enough. */
 static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
-  return length - length / 2 >= count + GROWING_ROOM ? first + length / 2 : first;
+  return length - length / 2 >= count + GROWING_ROOM / 2 ? first + length / 2 : first;
 }
 
 /* The same for a block that will grow: one of the longest runs, if it is long enough. */
@@ -206,6 +207,36 @@ static void segment_drop(struct gyre__heap *heap, struct gyre__segment *segment)
   gyre__reserve_give(&run);
 }
 
+/* ---- giving memory back ---- */
+
+/* Free and dirty slices. */
+static void slices_purge(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
+  size_t bytes = dirty_bytes(slices);
+  gyre__segment_purge_pages(segment, slices);
+  segment->old_pages &= ~slices;
+  dirty_add(heap, -bytes);
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
+  gyre__memory_uncharge(bytes);
+}
+
+static void segment_purge(struct gyre__heap *heap, struct gyre__segment *segment,
+                          uint64_t cutoff_ns, uint64_t now) {
+  if (segment->aged_ns > cutoff_ns) return;
+  slices_purge(heap, segment, cutoff_ns == UINT64_MAX ? segment->dirty_pages : segment->old_pages);
+  segment->old_pages = segment->dirty_pages;
+  segment->aged_ns = now;
+}
+
+/* Slices of it were given back. */
+static void segment_given(struct gyre__heap *heap, struct gyre__segment *segment) {
+  bool at_once = gyre__option(purge_delay_ms) == 0;
+  if (at_once) slices_purge(heap, segment, segment->dirty_pages);
+  /* One empty segment stays. */
+  if (segment->bin == GYRE__SPAN_BIN_EMPTY && (at_once || segment->next != NULL))
+    segment_drop(heap, segment);
+}
+
 /* ---- taking slices ---- */
 
 /* Takes free slices. False if they would be over the limit. */
@@ -270,8 +301,7 @@ void gyre__span_give(struct gyre__page *page) {
   slices_give(heap, segment, bits(index_of(page), page->span));
   heap->growing -= page->grows;
   gyre__figure_add(&heap->span_blocks, (size_t)-1);
-  /* One empty segment stays. */
-  if (segment->bin == GYRE__SPAN_BIN_EMPTY && segment->next != NULL) segment_drop(heap, segment);
+  segment_given(heap, segment);
   gyre__lock_give(&heap->large_lock);
 }
 
@@ -285,6 +315,7 @@ bool gyre__span_resize(struct gyre__page *page, size_t size) {
   bool fits = true;
   if (count < old) {
     slices_give(heap, segment, bits(index + count, old - count));
+    segment_given(heap, segment);
   } else {
     uint64_t more = bits(index + old, count - old);
     fits = (segment->free_pages & more) == more && slices_take(heap, segment, more);
@@ -300,20 +331,6 @@ bool gyre__span_resize(struct gyre__page *page, size_t size) {
 }
 
 /* ---- purging ---- */
-
-static void segment_purge(struct gyre__heap *heap, struct gyre__segment *segment,
-                          uint64_t cutoff_ns, uint64_t now) {
-  uint64_t pages = cutoff_ns == UINT64_MAX ? segment->dirty_pages : segment->old_pages;
-  if (segment->aged_ns > cutoff_ns) return;
-  size_t bytes = dirty_bytes(pages);
-  gyre__segment_purge_pages(segment, pages);
-  segment->old_pages = segment->dirty_pages;
-  segment->aged_ns = now;
-  dirty_add(heap, -bytes);
-  /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
-  gyre__memory_uncharge(bytes);
-}
 
 void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
   /* relaxed: a look that saves the lock; a slot that makes its first segment just now has nothing to

@@ -206,7 +206,8 @@ static void without_a_delay_nothing_is_kept(void **state) {
 
 static void runs_are_aligned(void **state) {
   (void)state;
-  for (size_t alignment = GRANULE; alignment <= 64 * GRANULE; alignment *= 4)
+  for (size_t alignment = GRANULE; alignment <= 64 * GRANULE; alignment *= 4) {
+    gyre__reserve_purge(UINT64_MAX);
     for (int i = 0; i < 2; i++) { /* fresh, and had again */
       struct gyre__run run;
       assert_true(gyre__reserve_take(2, alignment, &run));
@@ -215,6 +216,7 @@ static void runs_are_aligned(void **state) {
       if (i == 0) charge(&run, 4096);
       gyre__reserve_give(&run);
     }
+  }
 }
 
 /* ---- at random ---- */
