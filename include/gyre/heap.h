@@ -4,7 +4,7 @@
  * Each thread slot has pools: for every size class a list of pages, allocated from and freed to
  * without atomics by the thread that has the slot. Blocks freed by another thread are gathered there
  * and go home some KiB at a time, with one atomic operation for those of a page. Blocks beyond 64 KiB
- * are runs of 64-KiB slices, those beyond 2 MiB mappings of their own (option "large" has other
+ * are runs of 64-KiB slices, those beyond 2 MiB of 4-MiB pieces of address space (option "large" has other
  * backends). A block that realloc enlarges grows in place where it can. Empty pages go back to
  * the system after a delay (option "purge_delay_ms"), or at once by gyre_purge(); option "purge" says
  * how, and option "thp" whether the memory is to be in huge pages. Memory comes from the NUMA node of
@@ -139,10 +139,13 @@ GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block) {
   if (GYRE_UNLIKELY(--page->gyre__used == 0)) gyre__heap_page_idle(self, page);
 }
 
-/* Gives all empty pages of all threads back to the system: its own, those of parked and exited
- * threads at once, those of running threads as they pass a safepoint, for which it waits. Any
- * thread; a safepoint; blocks. Returns 0, or -EAGAIN if a thread that passes no safepoint kept it
- * waiting for a second: that thread's empty pages follow at its next safepoint. */
+/* Gives all memory that nothing is in back to the system, whoever has it: what large blocks have left
+ * and the empty pages of the calling thread and of parked and exited ones at once, those of running
+ * threads as they pass a safepoint, for which it waits; with what threads have freed of each other's
+ * until then. A pool that is in use keeps a page that has a block. Any thread; a safepoint; blocks.
+ * Returns 0, or -EAGAIN if a thread that passes no safepoint kept it waiting for a second: that thread's
+ * empty pages follow at its next safepoint; or if the calling thread could not be attached. (The
+ * malloc_trim() of libgyre_malloc waits for nobody: running threads follow when they allocate or end.) */
 GYRE_API int gyre_purge(void);
 
 /* The memory limit in bytes, for all that the heap takes from the system: pages and large blocks
@@ -158,18 +161,34 @@ GYRE_API size_t gyre_heap_get_limit(void);
 typedef int gyre_oom_handler(size_t size, void *arg);
 GYRE_API void gyre_set_oom_handler(gyre_oom_handler *handler, void *arg);
 
-/* Figures about the heap. The caller sets size = sizeof(struct gyre_heap_stats). */
+/* Figures about the heap. The caller sets size = sizeof(struct gyre_heap_stats).
+ *
+ *     mapped     |  committed                                     |  retained  |
+ *                |  active                      |  cached         |
+ *                |  live           |  (free in pages, roundings)
+ *
+ * and metadata beside it. jemalloc's names for them are mapped, active, dirty, allocated, retained and
+ * metadata; its resident is ours. */
 struct gyre_heap_stats {
   size_t size;
   size_t mapped_bytes;    /* address space of segments and large blocks */
   size_t committed_bytes; /* of that, in pages in use or kept for reuse, and large blocks: what the
                                limit is compared with */
-  size_t cached_bytes;    /* of that, in empty pages kept for reuse */
-  size_t large_bytes;     /* of that, in large blocks */
-  size_t live_blocks;     /* raw blocks and objects not freed; blocks that another thread freed and
+  size_t
+      cached_bytes;   /* of that, kept for reuse: in empty pages, and what large blocks have left */
+  size_t large_bytes; /* of committed_bytes, in large blocks */
+  size_t live_blocks; /* raw blocks and objects not freed; blocks that another thread freed and
                                the owner has not found yet count as live */
-  size_t live_bytes;      /* their bytes, rounded up to size classes */
-  size_t purged_bytes;    /* given back to the system since the start */
+  size_t live_bytes;  /* allocated: their bytes, rounded up to what a block of their size takes */
+  size_t purged_bytes; /* given back to the system since the start */
+  size_t active_bytes; /* committed_bytes without cached_bytes: pages and large blocks in use */
+  size_t
+      resident_bytes; /* committed_bytes and metadata_bytes: the most that may be in memory; less is
+                               where nothing was written yet */
+  size_t
+      retained_bytes; /* mapped_bytes without committed_bytes: address space without memory, kept for
+                               what comes */
+  size_t metadata_bytes; /* what the heap and its threads keep about all that */
 };
 
 /* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody,

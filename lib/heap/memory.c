@@ -22,6 +22,11 @@ void gyre__memory_uncharge(size_t bytes) {
   gyre__fetch_sub_relaxed(&gyre__memory.committed_bytes, bytes);
 }
 
+void gyre__memory_metadata(size_t bytes) {
+  /* relaxed: statistics; the change may be negative. */
+  gyre__fetch_add_relaxed(&gyre__memory.metadata_bytes, bytes);
+}
+
 size_t gyre__heap_used_bytes(void) {
   /* relaxed: a figure. */
   return gyre__load_relaxed(&gyre__memory.committed_bytes);

@@ -24,13 +24,16 @@ extern struct gyre__memory {
   gyre__atomic_size purged_bytes;    /* since the start */
   gyre__atomic_size large_bytes;     /* huge blocks, and those from other backends */
   gyre__atomic_size large_blocks;
-  gyre__atomic_size reserve_bytes; /* committed, but in the reserve */
+  gyre__atomic_size reserve_bytes;  /* committed, but in the reserve */
+  gyre__atomic_size metadata_bytes; /* in none of the others, and without the slots */
 } gyre__memory;
 
 /* Counts memory that is about to be used; false, and nothing is counted, if it would be over the
  * limit. */
 bool gyre__memory_charge(size_t bytes);
 void gyre__memory_uncharge(size_t bytes);
+/* Metadata has grown, or shrunk. */
+void gyre__memory_metadata(size_t bytes);
 
 /* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call
  * again after every failure as long as it returns true. May run the program's handler: hold

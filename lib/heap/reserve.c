@@ -52,6 +52,7 @@ static bool runs_grow(void) {
     memcpy(grown, runs, run_count * sizeof *grown);
     gyre__os_unmap(runs, run_room * sizeof *runs);
   }
+  gyre__memory_metadata((room - run_room) * sizeof *runs);
   runs = grown;
   run_room = room;
   return true;

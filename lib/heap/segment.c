@@ -63,6 +63,7 @@ static bool list_grow(void) {
     memcpy(grown, list, list_count * sizeof *grown);
     gyre__os_unmap(list, list_size * sizeof *list);
   }
+  gyre__memory_metadata((size - list_size) * sizeof *list);
   list = grown;
   list_size = size;
   return true;
@@ -130,6 +131,7 @@ static struct gyre__segment *metadata_take(enum gyre__shape shape) {
   segment = (struct gyre__segment *)(void *)chunk;
   chunk += size;
   chunk_left -= size;
+  gyre__memory_metadata(size);
   gyre__lock_give(&metadata_lock);
   return segment;
 }

@@ -45,6 +45,9 @@ static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
   if (taken) gyre__thread_give_back(&heap->thread);
 }
 
+/* Of figures that are not from one moment the part may seem larger than the whole. */
+static size_t without(size_t whole, size_t part) { return whole > part ? whole - part : 0; }
+
 int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   if (out == NULL || out->size == 0) return -EINVAL;
   struct gyre_heap_stats sum = {.size = out->size};
@@ -61,6 +64,12 @@ int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   sum.mapped_bytes = gyre__load_relaxed(&gyre__memory.mapped_bytes);
   sum.committed_bytes = gyre__load_relaxed(&gyre__memory.committed_bytes);
   sum.purged_bytes = gyre__load_relaxed(&gyre__memory.purged_bytes);
+  sum.active_bytes = without(sum.committed_bytes, sum.cached_bytes);
+  sum.retained_bytes = without(sum.mapped_bytes, sum.committed_bytes);
+  /* relaxed: statistics. */
+  sum.metadata_bytes =
+      gyre__load_relaxed(&gyre__memory.metadata_bytes) + (size_t)count * GYRE__SLOT_BYTES;
+  sum.resident_bytes = sum.committed_bytes + sum.metadata_bytes;
   memcpy(out, &sum, out->size < sizeof sum ? out->size : sizeof sum);
   return 0;
 }
