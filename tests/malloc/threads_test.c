@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "tests/malloc/family.h"
@@ -15,8 +16,26 @@ static size_t slots_ever(void) {
   assert_int_equal(gyre_thread_get_stats(&stats), 0);
   return stats.slots_high_water;
 }
+
+/* Memory that the library has. */
+static size_t memory_now(void) {
+  struct gyre_heap_stats stats = {.size = sizeof stats};
+  assert_int_equal(gyre_heap_get_stats(&stats), 0);
+  assert_true(stats.mapped_bytes <= (size_t)256 << 20);
+  return stats.resident_bytes;
+}
 #else
 static size_t slots_ever(void) { return 0; }
+
+/* That the process has. */
+static size_t memory_now(void) {
+  unsigned long pages = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  assert_non_null(file);
+  assert_int_equal(fscanf(file, "%*u %lu", &pages), 1);
+  assert_int_equal(fclose(file), 0);
+  return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
 #endif
 
 /* ThreadSanitizer takes a hundred times as long. */
@@ -89,6 +108,66 @@ static void a_thread_may_only_free(void **state) {
   for (unsigned i = 0; i < THREADS; i++)
     run_threads(1, 1, only_free, block_make(&random));
   assert_true(slots_ever() <= 16);
+}
+
+/* ---- without end ---- */
+
+#define THREADS_WITHOUT_END (TEST_THREAD_SANITIZER ? 800u : 12000u)
+/* A page a thread would be far beyond it, and all blocks of a thread in ten. */
+#define MEMORY_MOST ((size_t)64 << 20)
+
+static void *hand_some_over(void *arg) {
+  unsigned random = (unsigned)(uintptr_t)pthread_self() ^ (unsigned)(uintptr_t)arg;
+  for (unsigned i = 0; i < 20; i++)
+    block_drop(atomic_exchange(&boxes[(random + i) % BOXES], block_make(&random)));
+  return NULL;
+}
+
+static void threads_without_end_leave_no_memory(void **state) {
+  (void)state;
+  size_t most = 0;
+  for (unsigned round = 0; round < 10; round++) {
+    run_threads(THREADS_WITHOUT_END / 10, 8, hand_some_over, NULL);
+    size_t now = memory_now();
+    if (now > most) most = now;
+  }
+  boxes_empty();
+  printf("%u threads, %zu slots, at most %zu KiB\n", THREADS_WITHOUT_END, slots_ever(), most >> 10);
+  assert_true(most <= MEMORY_MOST);
+  assert_true(slots_ever() <= 16);
+}
+
+static int _Atomic done_making;
+
+static void *free_all_there_is(void *arg) {
+  (void)arg;
+  /* With the last look the boxes are empty. */
+  for (bool last = false;; last = atomic_load(&done_making) != 0) {
+    boxes_empty();
+    if (last) return NULL;
+    (void)sched_yield();
+  }
+}
+
+static void a_thread_that_only_frees_keeps_nothing(void **state) {
+  (void)state;
+  pthread_t thread;
+  unsigned random = 5, count = TEST_THREAD_SANITIZER ? 10000 : 300000;
+  size_t most = 0;
+  atomic_store(&done_making, 0);
+  assert_int_equal(pthread_create(&thread, NULL, free_all_there_is, NULL), 0);
+  for (unsigned i = 0; i < count; i++) {
+    size_t *block = block_make(&random);
+    while ((block = atomic_exchange(&boxes[i % BOXES], block)) != NULL)
+      (void)sched_yield();
+    if (i % 1000 != 0) continue;
+    size_t now = memory_now();
+    if (now > most) most = now;
+  }
+  atomic_store(&done_making, 1);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  printf("%u blocks, at most %zu KiB\n", count, most >> 10);
+  assert_true(most <= MEMORY_MOST);
 }
 
 /* ---- thread-specific data ---- */
@@ -247,6 +326,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(short_threads_hand_blocks_over),
       cmocka_unit_test(a_thread_may_only_free),
+      cmocka_unit_test(threads_without_end_leave_no_memory),
+      cmocka_unit_test(a_thread_that_only_frees_keeps_nothing),
       cmocka_unit_test(destructors_free_and_allocate_in_all_rounds),
       cmocka_unit_test(threads_that_leave_by_pthread_exit_give_back_their_slot),
 #ifdef TEST_PREFIXED
