@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Our own large blocks: spans of slices and huge blocks. Where they lie, how they grow, what is kept of
  * them, and what other threads do with them. */
+#include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "heap_test.h"
 #include "lib/heap/page.h"
@@ -562,6 +564,75 @@ static void gyre_purge_leaves_what_is_in_use(void **state) {
   gyre_free(huge);
 }
 
+/* ---- options ---- */
+
+/* The line of /proc/self/smaps that begins with `name`, of the mapping that the address is in; false if
+ * there is none. */
+static bool smaps_line(const char *address, const char *name, char *out, int size) {
+  FILE *file = fopen("/proc/self/smaps", "r");
+  bool inside = false, found = false;
+  while (file != NULL && !found && fgets(out, size, file) != NULL) {
+    unsigned long from, to;
+    if (sscanf(out, "%lx-%lx ", &from, &to) == 2)
+      inside = from <= (uintptr_t)address && (uintptr_t)address < to;
+    else
+      found = inside && strncmp(out, name, strlen(name)) == 0;
+  }
+  if (file != NULL) (void)fclose(file);
+  return found;
+}
+
+static bool has_flag(const char *block, const char *flag) {
+  char line[256];
+  return smaps_line(block, "VmFlags:", line, sizeof line) && strstr(line, flag) != NULL;
+}
+
+static void check_thp(const char *flag, const char *other) {
+  char *blocks[] = {gyre_malloc(100), gyre_malloc(MIB), gyre_malloc(5 * MIB)};
+  for (unsigned i = 0; i < 3; i++) {
+    assert_true(flag == NULL || has_flag(blocks[i], flag));
+    assert_false(has_flag(blocks[i], other));
+    gyre_free(blocks[i]);
+  }
+  assert_int_equal(gyre_purge(), 0);
+}
+
+static void thp_says_what_kind_of_pages_memory_is_in(void **state) {
+  (void)state;
+  char line[256];
+  if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0 ||
+      !smaps_line(line, "VmFlags:", line, sizeof line))
+    skip();
+  assert_int_equal(gyre_option_set("thp", "always"), 0);
+  check_thp(" hg", " nh");
+  assert_int_equal(gyre_option_set("thp", "never"), 0);
+  check_thp(" nh", " hg");
+  assert_int_equal(gyre_option_set("thp", "default"), 0);
+  check_thp(NULL, " hg");
+  check_thp(NULL, " nh");
+}
+
+/* With MADV_FREE the memory is the system's to take; the figures say that it is gone. */
+static void purge_says_whether_memory_goes_at_once(void **state) {
+  (void)state;
+  char line[256];
+  for (int mode = 0; mode < 2; mode++) {
+    assert_int_equal(gyre_option_set("purge", mode == 0 ? "dontneed" : "free"), 0);
+    char *kept = block_new(70000, 1), *span = block_new(MIB, 2);
+    gyre_free(span);
+    assert_int_equal(gyre_purge(), 0);
+    assert_int_equal(heap_stats().committed_bytes, 2 * SLICE);
+    unsigned long kib = 0;
+    if (smaps_line(span, "LazyFree:", line, sizeof line)) {
+      assert_int_equal(sscanf(line, "LazyFree: %lu", &kib), 1);
+      assert_int_equal(kib != 0, mode);
+    }
+    assert_true(holds(kept, 70000, 1));
+    gyre_free(kept);
+    assert_int_equal(gyre_purge(), 0);
+  }
+}
+
 /* ---- other threads ---- */
 
 struct scene {
@@ -737,6 +808,8 @@ int main(void) {
       SPAN_TEST(free_slices_go_when_they_were_free_at_the_look_before),
       SPAN_TEST(without_a_delay_slices_go_at_once),
       SPAN_TEST(gyre_purge_leaves_what_is_in_use),
+      SPAN_TEST(thp_says_what_kind_of_pages_memory_is_in),
+      SPAN_TEST(purge_says_whether_memory_goes_at_once),
       SPAN_TEST(others_purge_the_spans_of_a_blocked_thread),
       SPAN_TEST(large_blocks_of_a_thread_that_is_gone_live_on),
       SPAN_TEST(a_thread_that_is_not_attached_frees_large_blocks),
