@@ -37,11 +37,9 @@ void *__wrap_gyre__new_slow(gyre_type *type) {
 
 /* A library that was built to find bugs sees every block. */
 static int is_debug_library(void) {
-  slow_mallocs = 0;
-  gyre_thread *self = gyre_thread_attach();
-  for (int i = 0; i < 100; i++)
-    gyre_thread_free(self, gyre_thread_malloc(self, 64));
-  return slow_mallocs >= 100;
+  char poison[8];
+  assert_int_equal(gyre_option_get("poison", poison, sizeof poison), 1);
+  return poison[0] == '1';
 }
 
 static size_t live_blocks(void) {
