@@ -13,7 +13,9 @@
  *
  * Every build finds frees of pointers that are not blocks, and double frees: of small blocks when the
  * block would be handed out a second time or its page seems empty, of large ones at once. Links between
- * free blocks are encoded.
+ * free blocks are encoded. Debug builds find writes after a free (option "quarantine"), and faults at the
+ * instruction can be had for every nth block (option "guard"); in builds for AddressSanitizer or Valgrind's
+ * memcheck, these know every block.
  *
  * All functions: any thread; attach it if it is not attached (malloc-like calls then may fail with
  * ENOMEM). None is a safepoint, none runs finalizers or other program code except the out-of-memory
@@ -81,6 +83,19 @@ typedef struct __attribute__((may_alias)) gyre__page_front {
   uint32_t gyre__other[11];
   uint64_t gyre__sum;
 } gyre__page_front;
+/* 1 where every block that comes or goes is noted for AddressSanitizer or, with -DGYRE_VALGRIND, for
+ * memcheck: there nothing is inline, since the inline paths read what nobody else may. */
+#if defined(GYRE_VALGRIND) || defined(__SANITIZE_ADDRESS__)
+#define GYRE__ANNOTATED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GYRE__ANNOTATED 1
+#endif
+#endif
+#ifndef GYRE__ANNOTATED
+#define GYRE__ANNOTATED 0
+#endif
+
 typedef uint64_t __attribute__((may_alias)) gyre__link_word;
 typedef gyre_thread *__attribute__((may_alias)) gyre__thread_pointer;
 
@@ -98,7 +113,7 @@ GYRE_API void gyre__heap_page_idle(gyre_thread *self, void *page);
  * behind the header (`offset` bytes in), held the link. */
 GYRE_INLINE void *gyre__pool_pop(gyre_thread *self, gyre__pool *pool, size_t offset) {
   char *block = (char *)pool->gyre__ready;
-  if (GYRE_UNLIKELY(block == NULL)) return NULL;
+  if (GYRE__ANNOTATED || GYRE_UNLIKELY(block == NULL)) return NULL;
   gyre__link_word *link = (gyre__link_word *)(void *)(block + offset);
   uint64_t next = *link ^ self->gyre__link_key;
   /* Not a link, or a library that wants to see every block. */
@@ -124,7 +139,7 @@ GYRE_INLINE void gyre_thread_free(gyre_thread *self, void *block) {
   uintptr_t address = (uintptr_t)block;
   /* relaxed: as in gyre__segment_of(). */
   char *segment = (char *)gyre__load_relaxed(&self->gyre__segments[address >> GYRE__SEGMENT_SHIFT]);
-  if (GYRE_UNLIKELY(segment == NULL) ||
+  if (GYRE__ANNOTATED || GYRE_UNLIKELY(segment == NULL) ||
       GYRE_UNLIKELY(*(gyre__thread_pointer *)(void *)(segment + GYRE__SEGMENT_OWNER_AT) != self)) {
     gyre__thread_free(self, block);
     return;

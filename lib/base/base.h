@@ -58,6 +58,11 @@ void *gyre__os_map(size_t size, size_t alignment);
 /* Like gyre__os_map with MAP_NORESERVE, for tables that are mostly never touched. */
 void *gyre__os_reserve(size_t size);
 void gyre__os_unmap(void *address, size_t size);
+/* Like gyre__os_map, for what only bug hunting needs: does not count for fault injection. */
+void *gyre__os_map_aside(size_t size);
+/* From now on nobody may read or write these whole OS pages, which lose their memory. False if the system
+ * cannot. */
+bool gyre__os_forbid(void *address, size_t size);
 /* Has the system commit the pages now, all at once, which is cheaper than one by one; if it can. */
 void gyre__os_populate(void *address, size_t size);
 /* Gives the pages' memory back; the range stays mapped. True if it reads as zeroes from now on
@@ -127,7 +132,8 @@ enum gyre__large_backend {
   GYRE__LARGE_SPANS,
   GYRE__LARGE_SYSTEM,
   GYRE__LARGE_JEMALLOC,
-  GYRE__LARGE_MMAP
+  GYRE__LARGE_MMAP,
+  GYRE__LARGE_GUARD /* no value of the option: a block of lib/heap/guard.c */
 };
 enum gyre__thp { GYRE__THP_DEFAULT, GYRE__THP_ALWAYS, GYRE__THP_NEVER };
 enum gyre__purge { GYRE__PURGE_DONTNEED, GYRE__PURGE_FREE };
@@ -156,6 +162,10 @@ struct gyre__options {
       collect_always;      /* "collect_always": collect generation n-1 at every safepoint, 0 off */
   gyre__atomic_u64 poison; /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
                                           1 in GYRE_DEBUG builds, 0 otherwise */
+  gyre__atomic_u64 quarantine; /* "quarantine": bytes of freed raw blocks that wait in each heap,
+                                  0 off; default 64k in GYRE_DEBUG builds, 0 and off otherwise */
+  gyre__atomic_u64 guard;      /* "guard": every nth raw block ends at a guard page, 0 off
+                                  (GYRE_DEBUG); default 0 */
   gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
   gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */
   gyre__atomic_u64 yield_us;   /* "yield_us": naps of at most so long beside the yields, 0 off */

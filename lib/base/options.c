@@ -19,13 +19,28 @@
 #ifdef GYRE_DEBUG
 #define ON_IN_DEBUG 1
 #define ON_IN_DEBUG_TEXT "1"
+#define QUARANTINE 65536
+#define QUARANTINE_TEXT "64k"
+#define ONLY_IN_DEBUG(max) (max)
 #else
 #define ON_IN_DEBUG 0
 #define ON_IN_DEBUG_TEXT "0"
+#define QUARANTINE 0
+#define QUARANTINE_TEXT "0"
+#define ONLY_IN_DEBUG(max) 0
+#endif
+
+/* Valgrind knows the blocks of the system's malloc, and what of a block of ours lies in them. */
+#ifdef GYRE_VALGRIND
+#define LARGE GYRE__LARGE_SYSTEM
+#define LARGE_TEXT "system"
+#else
+#define LARGE GYRE__LARGE_SPANS
+#define LARGE_TEXT "spans"
 #endif
 
 struct gyre__options gyre__options = {
-    .large = {GYRE__LARGE_SPANS},
+    .large = {LARGE},
     .thp = {GYRE__THP_DEFAULT},
     .purge = {GYRE__PURGE_DONTNEED},
     .limit = {0},
@@ -46,6 +61,8 @@ struct gyre__options gyre__options = {
     .leaks = {ON_IN_DEBUG},
     .collect_always = {0},
     .poison = {ON_IN_DEBUG},
+    .quarantine = {QUARANTINE},
+    .guard = {0},
     .fail_nth = {0},
     .yield_seed = {0},
     .yield_us = {0},
@@ -71,7 +88,8 @@ static const struct option options[] = {
     {.name = "large",
      .help =
          "large: spans|system|jemalloc|mmap, where blocks beyond 64 KiB come from: our own spans, "
-         "malloc(), jemalloc (only in a program linked with it), or a mapping each; default spans",
+         "malloc(), jemalloc (only in a program linked with it), or a mapping each; "
+         "default " LARGE_TEXT,
      .values = &gyre__options.large,
      .words = {"spans", "system", "jemalloc", "mmap"}},
     {.name = "thp",
@@ -192,6 +210,19 @@ static const struct option options[] = {
      .values = &gyre__options.poison,
      .numbers = 1,
      .max = 1},
+    {.name = "quarantine",
+     .help = "quarantine: bytes with suffix k, M or G, freed blocks up to 64 KiB that each thread "
+             "keeps from being used again, to find who writes to them, 0 for none (only in builds "
+             "with GYRE_DEBUG); default " QUARANTINE_TEXT,
+     .values = &gyre__options.quarantine,
+     .numbers = 1,
+     .max = ONLY_IN_DEBUG(UINT64_C(1) << 30)},
+    {.name = "guard",
+     .help = "guard: a number, every nth block up to 2 MiB ends at a page that nobody may touch, 0 "
+             "for none (only in builds with GYRE_DEBUG); default 0",
+     .values = &gyre__options.guard,
+     .numbers = 1,
+     .max = ONLY_IN_DEBUG(UINT32_MAX)},
     {.name = "fail_nth",
      .help =
          "fail_nth: a number, every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for "

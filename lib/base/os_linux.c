@@ -95,6 +95,16 @@ void *gyre__os_reserve(size_t size) {
   return map_anywhere(whole_os_pages(size), MAP_NORESERVE);
 }
 
+void *gyre__os_map_aside(size_t size) { return map_anywhere(whole_os_pages(size), 0); }
+
+bool gyre__os_forbid(void *address, size_t size) {
+  int before = errno;
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  bool done = mmap(address, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
+  errno = before;
+  return done;
+}
+
 void gyre__os_unmap(void *address, size_t size) {
   int before = errno;
   int result = munmap(address, whole_os_pages(size));

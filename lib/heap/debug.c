@@ -11,52 +11,48 @@
 
 #include "lib/heap/page.h"
 
-#define FRESH 0xCD
-#define FREED 0xDD
-
-static uint64_t *mark_of(void *block, enum gyre__kind kind) {
-  return (uint64_t *)(void *)((char *)block + GYRE__LINK_OFFSET(kind) + sizeof(void *));
+static gyre__link_word *mark_of(const void *block, enum gyre__kind kind) {
+  return gyre__link_at(block, kind) + 1;
 }
 
-static uint64_t mark_for(const void *block) {
+uint64_t gyre__debug_mark(const void *block) {
   return (uint64_t)(uintptr_t)block * UINT64_C(0x9E3779B97F4A7C15) ^ UINT64_C(0x67797265F7EEB10C);
 }
 
 void gyre__debug_block_made(void *block, enum gyre__kind kind) {
-  *mark_of(block, kind) = mark_for(block);
+  gyre__word_set(mark_of(block, kind), gyre__debug_mark(block));
 }
 
-void gyre__debug_block_out(void *block) {
-  const struct gyre__page *page = gyre__page_of(block);
+void gyre__debug_block_out(const struct gyre__page *page, void *block) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   if (!page->is_large) {
-    GYRE_REQUIRE(*mark_of(block, kind) == mark_for(block),
+    gyre__link_word *mark = mark_of(block, kind);
+    GYRE_REQUIRE(*mark == gyre__debug_mark(block),
                  "corrupted: block %p of %u bytes was written to after it was freed", block,
                  page->block_size);
-    *mark_of(block, kind) = 0;
+    *mark = 0;
   }
-  if (kind == GYRE__RAW && gyre__option(poison) != 0) memset(block, FRESH, gyre__page_usable(page));
+  if (kind == GYRE__RAW && gyre__option(poison) != 0)
+    memset(block, GYRE__FRESH, gyre__page_usable(page));
 }
 
-static void block_check(const struct gyre__page *page, const void *block, enum gyre__kind kind) {
+void gyre__debug_block_check(const struct gyre__page *page, void *block, enum gyre__kind kind) {
   GYRE_REQUIRE(page->state == GYRE__PAGE_USED && page->kind == kind,
                "invalid pointer: %p is in a page of another kind or of none", block);
   uint32_t index = gyre__page_index(page, block);
   GYRE_REQUIRE(index < page->reserved && gyre__page_block(page, index) == block,
                "invalid pointer: %p is not the start of a block", block);
+  GYRE_REQUIRE(gyre__word_get(mark_of(block, kind)) != gyre__debug_mark(block),
+               "double free: block %p of %u bytes", block, page->block_size);
 }
 
 void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind) {
-  if (page->is_large) return; /* gyre__large_free() looks */
-  block_check(page, block, kind);
-  GYRE_REQUIRE(*mark_of(block, kind) != mark_for(block), "double free: block %p of %u bytes", block,
-               page->block_size);
   if (gyre__option(poison) != 0) {
     /* Past link and mark: the link may be in use already (gyre__heap_free_chain()). */
     size_t keep = GYRE__LINK_OFFSET(kind) + sizeof(void *) + sizeof(uint64_t);
-    memset((char *)block + keep, FREED, page->block_size - keep);
+    memset((char *)block + keep, GYRE__FREED, page->block_size - keep);
   }
-  *mark_of(block, kind) = mark_for(block);
+  gyre__word_set(mark_of(block, kind), gyre__debug_mark(block));
 }
 
 #else

@@ -209,10 +209,10 @@ void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void
 void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, void *first,
                            void *last, uint32_t count) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
-#ifdef GYRE_DEBUG
+#if GYRE__WATCHED
   for (void *block = first, *next; block != NULL; block = next) {
     next = block != last ? gyre__link_get(block, kind) : NULL;
-    gyre__debug_block_in(page, block, kind);
+    gyre__watch_block_in(page, block, kind);
   }
 #endif
   if (page->is_large) {
@@ -268,7 +268,7 @@ uint64_t gyre__link_key;
 static void heap_init(struct gyre__thread *slot) {
   gyre_thread *self = &slot->base;
   if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
-#if defined(GYRE_DEBUG) || defined(GYRE_WINDOWS)
+#if GYRE__WATCHED || defined(GYRE_WINDOWS)
   /* No link looks right to the inline paths of the public headers: they call us for every block. */
   self->gyre__link_key = gyre__link_key ^ GYRE__LINK_BIT;
 #else

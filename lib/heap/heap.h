@@ -24,6 +24,7 @@
 
 #include <gyre/heap.h>
 
+#include "lib/heap/annotate.h"
 #include "lib/heap/sizeclass.h"
 #include "lib/thread/thread.h"
 
@@ -53,10 +54,10 @@ GYRE_INLINE gyre__link_word *gyre__link_at(const void *block, enum gyre__kind ki
   return (gyre__link_word *)(void *)((uintptr_t)block + GYRE__LINK_OFFSET(kind));
 }
 GYRE_INLINE void *gyre__link_get(const void *block, enum gyre__kind kind) {
-  return (void *)(uintptr_t)(*gyre__link_at(block, kind) ^ gyre__link_key);
+  return (void *)(uintptr_t)(gyre__word_get(gyre__link_at(block, kind)) ^ gyre__link_key);
 }
 GYRE_INLINE void gyre__link_set(void *block, enum gyre__kind kind, const void *next) {
-  *gyre__link_at(block, kind) = (uintptr_t)next ^ gyre__link_key;
+  gyre__word_set(gyre__link_at(block, kind), (uintptr_t)next ^ gyre__link_key);
 }
 
 struct gyre__segment;
@@ -182,6 +183,16 @@ struct gyre__segment {
   struct gyre__page pages[];
 };
 
+/* Debug builds: freed raw blocks that wait, the oldest first (quarantine.c). */
+struct gyre__quarantine {
+  void **ring; /* NULL until it is needed */
+  uint32_t first, count;
+  uint32_t guard_count; /* raw blocks asked for, modulo 2^32: every nth is guarded (guard.c) */
+  size_t size;          /* bytes of all of them */
+  /* Those of pools, which count as used there. Written by the slot's thread, read by statistics. */
+  gyre__atomic_size blocks, bytes;
+};
+
 /* A slot's heap. Owner-only unless it says otherwise.
  *
  * Its pools are in the public handle. A pool's *ready* list is what it hands out next: blocks of the page
@@ -231,6 +242,9 @@ struct gyre__heap {
   char unused_[64];
   gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
   gyre__atomic_ptr merges; /* stack of pages: see gyre__page.merge_mask */
+#ifdef GYRE_DEBUG
+  struct gyre__quarantine quarantine; /* the slot's thread; figures: read by statistics */
+#endif
 };
 _Static_assert(sizeof(struct gyre__segment) == 128, "pages begin at a cache line");
 _Static_assert(sizeof(struct gyre__page) == 256, "a shift finds a page, and its lines are whole");
@@ -307,13 +321,13 @@ GYRE_INLINE struct gyre__heap *gyre__heap_self(void) {
 
 /* ---- allocation ---- */
 
-/* Debug builds look at every block that comes and goes: lib/heap/debug.c. */
-#ifdef GYRE_DEBUG
-void gyre__debug_block_out(void *block);
-void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind);
+/* Some builds look at every block that comes and goes: lib/heap/watch.c. */
+#if GYRE__WATCHED
+void gyre__watch_block_out(void *block);
+void gyre__watch_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind);
 #else
-GYRE_INLINE void gyre__debug_block_out(void *block) { (void)block; }
-GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block,
+GYRE_INLINE void gyre__watch_block_out(void *block) { (void)block; }
+GYRE_INLINE void gyre__watch_block_in(const struct gyre__page *page, void *block,
                                       enum gyre__kind kind) {
   (void)page, (void)block, (void)kind;
 }
@@ -339,8 +353,8 @@ GYRE_INLINE void *gyre__heap_take(void **list, enum gyre__kind kind) {
   void *next = gyre__link_get(block, kind);
   if (GYRE_UNLIKELY((intptr_t)next < 0)) gyre__heap_corrupted(block);
   *list = next;
-  if (kind == GYRE__RAW) *gyre__link_at(block, kind) = 0;
-  gyre__debug_block_out(block);
+  if (kind == GYRE__RAW) gyre__word_set(gyre__link_at(block, kind), 0);
+  gyre__watch_block_out(block);
   return block;
 }
 
@@ -378,7 +392,7 @@ GYRE_INLINE void gyre__heap_free_local(struct gyre__heap *self, struct gyre__pag
  * has passed. */
 GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *page, void *block,
                                  enum gyre__kind kind) {
-  gyre__debug_block_in(page, block, kind);
+  gyre__watch_block_in(page, block, kind);
   /* relaxed: our own id is never stale: a page changes hands only with its segment, when no block
    * of it is left; pairs with the store in segment_new(). */
   if (GYRE_LIKELY(gyre__load_relaxed(&page->owner) == self->thread.base.id))

@@ -75,6 +75,7 @@ static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool 
     return gyre__os_map(bytes, gyre__os_page_size());
   case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
+  case GYRE__LARGE_GUARD:
     break;
   }
   return zero ? calloc(1, bytes) : malloc(bytes);
@@ -90,6 +91,7 @@ static void backend_free(enum gyre__large_backend backend, void *base, size_t by
     return;
   case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
+  case GYRE__LARGE_GUARD:
     free(base);
   }
 }
@@ -103,6 +105,7 @@ static void *backend_resize(enum gyre__large_backend backend, void *base, size_t
     return gyre__os_remap(base, old_bytes, bytes);
   case GYRE__LARGE_SPANS:
   case GYRE__LARGE_SYSTEM:
+  case GYRE__LARGE_GUARD:
     break;
   }
   return realloc(base, bytes);
@@ -275,6 +278,7 @@ static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
 static struct gyre__page *huge_move(struct gyre__heap *self, struct gyre__page *page, size_t size) {
   struct gyre__page *moved = huge_take(self, size, 16);
   if (moved == NULL) return NULL;
+  gyre__note_open(moved->start, size);
   size_t bytes = granules_for(page->large_usable) * GYRE__SEGMENT_SIZE;
   size_t done = gyre__os_move(page->start, bytes, GYRE__SEGMENT_SIZE, moved->start);
   if (done == bytes) {
@@ -284,6 +288,7 @@ static struct gyre__page *huge_move(struct gyre__heap *self, struct gyre__page *
     memcpy(moved->start + done, page->start + done, page->large_usable - done);
   }
   page_init(moved, self, GYRE__RAW, GYRE__LARGE_SPANS);
+  gyre__note_nobody(page->start, page->large_usable);
   huge_give(page);
   return moved;
 }
@@ -327,6 +332,7 @@ static struct gyre__page *page_take(struct gyre__heap *self, enum gyre__large_ba
   struct gyre__page *page = size <= GYRE__SPAN_MAX && alignment <= GYRE__SPAN_MAX
                                 ? gyre__span_take(self, size, alignment, false, &over_limit)
                                 : huge_take(self, size, alignment);
+  if (page != NULL) gyre__note_open(page->start, size);
   if (page != NULL && zero && page->dirty) {
     /* A large piece is had anew for less than it is cleared for. */
     size_t bytes = whole_os_pages(size);
@@ -349,7 +355,7 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
   page_init(page, self, kind, backend);
   page_set_size(page, size);
   if (kind == GYRE__TRACKED) list_add(self, page);
-  if (!zero) gyre__debug_block_out(page->start);
+  if (!zero) gyre__watch_block_out(page->start);
   return page->start;
 }
 
@@ -361,7 +367,18 @@ void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size) {
   if (page == NULL) return NULL;
   page_init(page, self, GYRE__RAW, GYRE__LARGE_SPANS);
   page_set_size(page, size);
-  gyre__debug_block_out(page->start);
+  gyre__watch_block_out(page->start);
+  return page->start;
+}
+
+void *gyre__large_alloc_guarded(struct gyre__heap *self, size_t size, size_t alignment) {
+  if (GYRE_FAULT()) return NULL;
+  struct gyre__page *page = gyre__guard_take(self, size, alignment);
+  if (page == NULL) return NULL;
+  count_in(page->large_bytes);
+  page_init(page, self, GYRE__RAW, GYRE__LARGE_GUARD);
+  page_set_size(page, size);
+  gyre__debug_block_out(page, page->start);
   return page->start;
 }
 
@@ -423,10 +440,13 @@ void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_
 static void page_give(struct gyre__page *page) {
   page->is_large = GYRE__LARGE_FREED;
   if (is_huge(page)) {
+    gyre__note_nobody(page->start, page->large_usable);
     huge_give(page);
   } else if (page->segment != NULL) {
+    gyre__note_nobody(page->start, page->large_usable);
     gyre__span_give(page);
   } else {
+    gyre__note_given_back(page->start, page->large_usable);
     enum gyre__large_backend backend = (enum gyre__large_backend)page->large_backend;
     size_t bytes = page->large_bytes;
     backend_free(backend, page->large_base, bytes);
@@ -434,6 +454,16 @@ static void page_give(struct gyre__page *page) {
     count_mapped(-bytes);
     gyre__memory_uncharge(bytes);
   }
+}
+
+static void guarded_give(struct gyre__heap *self, struct gyre__page *page) {
+  page->is_large = GYRE__LARGE_FREED;
+  count_out(page->large_bytes);
+  gyre__guard_close(page);
+  if (gyre__quarantine_wants(self, page->large_usable))
+    gyre__quarantine_put(self, page->start);
+  else
+    gyre__guard_drop(page);
 }
 
 /* Dead object blocks whose grace period is over, but not the collection in which they died. A page is
@@ -474,7 +504,13 @@ void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
   gyre__large_require(page, block);
+  if (gyre__page_is_guarded(page)) {
+    guarded_give(self, page);
+    return;
+  }
   if (page->kind == GYRE__RAW) {
+    (void)gyre__note_size(block, page->large_usable);
+    gyre__note_in(block, page->large_usable);
     page_give(page);
     return;
   }

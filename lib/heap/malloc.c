@@ -15,8 +15,7 @@ static struct gyre__heap *heap_given(gyre_thread *self) {
 
 /* ---- allocating ---- */
 
-/* The heap of the calling thread, which is attached if need be; NULL with errno ENOMEM. */
-static struct gyre__heap *heap_attached(struct gyre__heap *heap) {
+struct gyre__heap *gyre__heap_attached(struct gyre__heap *heap) {
   if (GYRE_LIKELY(heap->thread.base.id != 0)) return heap;
   heap = gyre__heap_self();
   if (heap == NULL) errno = ENOMEM;
@@ -26,7 +25,7 @@ static struct gyre__heap *heap_attached(struct gyre__heap *heap) {
 /* The thread's first call. In libgyre_malloc it may also be one of its last, when it has ended as far as
  * this library knows; then it is detached again, because nobody else would do it. */
 static GYRE_NOINLINE void *malloc_first(size_t size) {
-  struct gyre__heap *heap = heap_attached(gyre__raw_heap(gyre__self));
+  struct gyre__heap *heap = gyre__heap_attached(gyre__raw_heap(gyre__self));
   void *block = heap != NULL ? gyre__raw_malloc_slow(size, heap) : NULL;
   if (GYRE__IS_MALLOC && gyre__thread_has_ended()) gyre_thread_detach();
   return block;
@@ -41,8 +40,9 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
 static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
+  if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes);
   if (bytes > GYRE__CLASS_MAX) {
-    heap = heap_attached(heap);
+    heap = gyre__heap_attached(heap);
     if (heap == NULL) return NULL;
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
@@ -51,9 +51,9 @@ static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
   return block;
 }
 
-/* A class whose blocks all lie on multiples of the alignment: pages do, so the block size must be
- * one. Ends at a power of two at the latest. */
-static unsigned aligned_class(size_t size, size_t alignment) {
+/* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
+ * latest. */
+unsigned gyre__aligned_class(size_t size, size_t alignment) {
   unsigned size_class = gyre__size_class(size > alignment ? size : alignment);
   while (gyre__class_size(size_class) % alignment != 0)
     size_class++;
@@ -66,11 +66,12 @@ static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_
     return NULL;
   }
   if (alignment <= 16) return gyre__raw_malloc(heap, size);
-  heap = heap_attached(heap);
+  if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size);
+  heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
-  return gyre__heap_alloc(heap, GYRE__RAW, aligned_class(size, alignment));
+  return gyre__heap_alloc(heap, GYRE__RAW, gyre__aligned_class(size, alignment));
 }
 
 /* ---- freeing ---- */
@@ -95,7 +96,6 @@ static void free_slow(void *block, struct gyre__segment *segment, struct gyre__h
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
-  gyre__debug_block_in(page, block, GYRE__RAW);
   if (GYRE_LIKELY(segment->owner == heap))
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
   else
@@ -128,10 +128,14 @@ static bool size_fits(size_t size, size_t usable) {
 /* From this size on, a block that realloc() enlarges is given room to grow, if there is some to spare. */
 #define GROWS_FROM 512
 
+void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t size) {
+  if (size <= usable || size < GROWS_FROM || size > GYRE__SPAN_MAX || heap->thread.base.id == 0)
+    return NULL;
+  return gyre__large_alloc_growing(heap, size);
+}
+
 static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
-  void *moved = NULL;
-  if (size > usable && size >= GROWS_FROM && size <= GYRE__SPAN_MAX && heap->thread.base.id != 0)
-    moved = gyre__large_alloc_growing(heap, size);
+  void *moved = gyre__raw_malloc_growing(heap, usable, size);
   if (moved == NULL) moved = gyre__raw_malloc(heap, size);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
@@ -140,19 +144,26 @@ static void *block_move(struct gyre__heap *heap, void *block, size_t usable, siz
   return moved;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
-  if (block == NULL) return gyre__raw_malloc(heap, size);
-  if (GYRE_UNLIKELY(gyre__segment_of(block) == NULL)) require_foreign(block);
+void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
   struct gyre__page *page = gyre__page_of(block);
-  GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   size_t usable = gyre__page_usable(page);
   if (page->is_large) {
     gyre__large_require(page, block);
     void *resized = gyre__large_resize(heap, page, size);
     if (resized != NULL) return resized;
   }
-  if (size_fits(size, usable)) return block;
-  return block_move(heap, block, usable, size);
+  return size_fits(size, usable) ? block : NULL;
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+  if (block == NULL) return gyre__raw_malloc(heap, size);
+  if (GYRE_UNLIKELY(gyre__segment_of(block) == NULL)) require_foreign(block);
+  const struct gyre__page *page = gyre__page_of(block);
+  GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
+  if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
+  void *resized = gyre__raw_resize(heap, block, size);
+  if (resized != NULL) return resized;
+  return block_move(heap, block, gyre__page_usable(page), size);
 }
 
 /* ---- the public functions ---- */
@@ -180,6 +191,7 @@ void gyre_free_sized(void *block, size_t size) {
 }
 
 size_t gyre_usable_size(const void *block) {
+  if (GYRE__WATCHED && block != NULL) return gyre__watched_usable(block);
   return block != NULL ? gyre__page_usable(gyre__page_of(block)) : 0;
 }
 

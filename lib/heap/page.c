@@ -316,6 +316,7 @@ static bool page_extend(struct gyre__page *page) {
   void *next = page->free;
   for (uint32_t i = page->capacity + count; i-- > page->capacity;) {
     void *block = gyre__page_block(page, i);
+    if (kind != GYRE__RAW) gyre__note_open(block, GYRE_HEADER_SIZE);
     if (zero_headers) memset(block, 0, GYRE_HEADER_SIZE);
     gyre__debug_block_made(block, kind);
     gyre__link_set(block, kind, next);
@@ -363,6 +364,7 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   page->capacity = 0;
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
+  gyre__note_nobody(page->start, gyre__page_bytes(page));
   gyre__segment_give_page(heap, page);
 }
 

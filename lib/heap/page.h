@@ -138,16 +138,109 @@ void gyre__heap_send(struct gyre__heap *self);
 uint64_t gyre__heap_pin_number(void);
 bool gyre__heap_pin_is_over(uint64_t number);
 
-/* ---- debug.c ---- */
+/* ---- debug.c: marks and patterns; nothing in other builds ---- */
 
-/* Marks a new block as free. */
 #ifdef GYRE_DEBUG
+/* Marks a new block as free. */
 void gyre__debug_block_made(void *block, enum gyre__kind kind);
+/* The block is handed out. */
+void gyre__debug_block_out(const struct gyre__page *page, void *block);
+/* The block is about to come back: aborts if that cannot be. */
+void gyre__debug_block_check(const struct gyre__page *page, void *block, enum gyre__kind kind);
+/* It has come back. */
+void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind);
+/* What a word has that stands behind the link of a free block. */
+uint64_t gyre__debug_mark(const void *block);
+#define GYRE__FRESH 0xCD
+#define GYRE__FREED 0xDD
 #else
 GYRE_INLINE void gyre__debug_block_made(void *block, enum gyre__kind kind) {
   (void)block, (void)kind;
 }
+GYRE_INLINE void gyre__debug_block_out(const struct gyre__page *page, void *block) {
+  (void)page, (void)block;
+}
+GYRE_INLINE void gyre__debug_block_check(const struct gyre__page *page, void *block,
+                                         enum gyre__kind kind) {
+  (void)page, (void)block, (void)kind;
+}
+GYRE_INLINE void gyre__debug_block_in(const struct gyre__page *page, void *block,
+                                      enum gyre__kind kind) {
+  (void)page, (void)block, (void)kind;
+}
 #endif
+
+/* ---- quarantine.c; nothing in other builds ---- */
+
+#ifdef GYRE_DEBUG
+/* May a raw block of that size wait? */
+bool gyre__quarantine_wants(struct gyre__heap *heap, size_t size);
+/* Overwrites a block of a pool, except for its mark. */
+void gyre__quarantine_fill(void *block, size_t size);
+/* Has the block wait: one of a pool, noted as free, or a guarded one. Lets others go. */
+void gyre__quarantine_put(struct gyre__heap *heap, void *block);
+/* Lets all go. */
+void gyre__quarantine_empty(struct gyre__heap *heap);
+#else
+GYRE_INLINE bool gyre__quarantine_wants(struct gyre__heap *heap, size_t size) {
+  (void)heap, (void)size;
+  return false;
+}
+GYRE_INLINE void gyre__quarantine_fill(void *block, size_t size) { (void)block, (void)size; }
+GYRE_INLINE void gyre__quarantine_put(struct gyre__heap *heap, void *block) {
+  (void)heap, (void)block;
+}
+GYRE_INLINE void gyre__quarantine_empty(struct gyre__heap *heap) { (void)heap; }
+#endif
+
+/* ---- guard.c; any thread; nothing in other builds ---- */
+
+/* Does a block have a guard page behind it? */
+GYRE_INLINE bool gyre__page_is_guarded(const struct gyre__page *page) {
+  return page->is_large && page->large_backend == GYRE__LARGE_GUARD;
+}
+#ifdef GYRE_DEBUG
+/* Is the next raw block to be guarded? Counts it. */
+bool gyre__guard_wants(struct gyre__heap *heap, size_t size, size_t alignment);
+/* The page of a new one, charged; NULL if that cannot be. */
+struct gyre__page *gyre__guard_take(struct gyre__heap *heap, size_t size, size_t alignment);
+/* It is free: looks at the bytes between its end and the guard page, and has nobody see its memory any
+ * more, which is uncharged. */
+void gyre__guard_close(struct gyre__page *page);
+/* Unmaps it. */
+void gyre__guard_drop(struct gyre__page *page);
+#else
+GYRE_INLINE bool gyre__guard_wants(struct gyre__heap *heap, size_t size, size_t alignment) {
+  (void)heap, (void)size, (void)alignment;
+  return false;
+}
+GYRE_INLINE struct gyre__page *gyre__guard_take(struct gyre__heap *heap, size_t size,
+                                                size_t alignment) {
+  (void)heap, (void)size, (void)alignment;
+  return NULL;
+}
+GYRE_INLINE void gyre__guard_close(struct gyre__page *page) { (void)page; }
+GYRE_INLINE void gyre__guard_drop(struct gyre__page *page) { (void)page; }
+#endif
+
+/* ---- malloc.c ---- */
+
+/* The smallest class whose blocks are of that size and all lie on multiples of the alignment. */
+unsigned gyre__aligned_class(size_t size, size_t alignment);
+/* The heap of the calling thread, which is attached if need be; NULL with errno ENOMEM. */
+struct gyre__heap *gyre__heap_attached(struct gyre__heap *heap);
+/* Changes a raw block's size where it is, or by moving its memory; NULL if its contents must be copied. */
+void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size);
+/* A block for the contents of one of `usable` bytes that has become too small; NULL if it is to be one
+ * like any other. */
+void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t size);
+
+/* ---- watch.c: what stands for malloc.c's functions in builds that look at every block ---- */
+
+void *gyre__watched_calloc(struct gyre__heap *heap, size_t size);
+void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size);
+void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t size);
+size_t gyre__watched_usable(const void *block);
 
 /* ---- purge.c ---- */
 
@@ -205,6 +298,8 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
                         size_t alignment, bool zero);
 /* `self` may be the stand-in for raw blocks. */
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block);
+/* A raw block before a guard page; NULL if that cannot be. Debug builds. */
+void *gyre__large_alloc_guarded(struct gyre__heap *self, size_t size, size_t alignment);
 /* A raw block that will grow: NULL if this is not the time. */
 void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size);
 /* Changes a raw large block's size, keeping its contents; NULL if that cannot be done without allocating

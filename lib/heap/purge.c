@@ -69,6 +69,7 @@ static void grace_over(struct gyre__thread *runner, struct gyre__deferred *node)
 }
 
 void gyre__purge_heap(struct gyre__heap *heap) {
+  gyre__quarantine_empty(heap);
   gyre__heap_send(heap);
   gyre__page_collect_all(heap);
   purge_older(heap, gyre__clock_ns());
@@ -228,6 +229,9 @@ void gyre__purge_at_safepoint(struct gyre__thread *self) {
 void gyre__purge_leaving(struct gyre__thread *self, bool detach) {
   struct gyre__heap *heap = (struct gyre__heap *)self;
   if (join_round(heap)) return;
-  (void)detach;
+  if (detach) {
+    gyre__quarantine_empty(heap);
+    gyre__heap_send(heap);
+  }
   if (heap_keeps(heap) || reserve_keeps()) gyre__purge_tick(heap);
 }

@@ -17,8 +17,13 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap);
 /* What is not the thread's own, or not in a small page; NULL. */
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
 
+/* What stands for all of this in builds that look at every block (watch.c). */
+void *gyre__watched_malloc(size_t size, struct gyre__heap *heap);
+void gyre__watched_free(void *block, struct gyre__heap *heap);
+
 /* A block of at least `size` bytes; NULL with errno ENOMEM. */
 GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
+  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap);
   if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
     return gyre__raw_malloc_slow(size, heap);
   size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
@@ -29,6 +34,10 @@ GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
 
 /* A thread that is not attached frees like a stranger: its heap owns no segment. */
 GYRE_INLINE void gyre__raw_free(struct gyre__heap *heap, void *block) {
+  if (GYRE__WATCHED) {
+    gyre__watched_free(block, heap);
+    return;
+  }
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL) || GYRE_UNLIKELY(segment->small_owner != heap)) {
     gyre__raw_free_slow(block, segment, heap);
@@ -36,7 +45,6 @@ GYRE_INLINE void gyre__raw_free(struct gyre__heap *heap, void *block) {
   }
   size_t offset = (uintptr_t)block & (GYRE__SEGMENT_SIZE - 1);
   struct gyre__page *page = &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
-  gyre__debug_block_in(page, block, GYRE__RAW);
   gyre__heap_free_local(heap, page, block, GYRE__RAW);
 }
 

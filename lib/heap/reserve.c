@@ -152,6 +152,7 @@ bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out
 }
 
 static void run_unmap(char *base, size_t granules, size_t charged) {
+  gyre__note_given_back(base, run_bytes(granules));
   gyre__os_unmap(base, run_bytes(granules));
   /* relaxed: statistics. */
   gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));

@@ -199,9 +199,7 @@ struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__sha
   segment->page_shift = page_shift_of(shape);
   segment->page_count = page_count_of(shape);
   segment->owner = heap;
-#ifndef GYRE_DEBUG /* which wants to see every block that comes back */
-  segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
-#endif
+  if (!GYRE__WATCHED) segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
   segment->free_pages = all_pages(segment);
   segment_publish(segment, segment);
   return segment;
@@ -226,6 +224,7 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
     gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
     return false;
   }
+  gyre__note_nobody(base, GYRE__SEGMENT_SIZE);
   list_put_first(heap, segment);
   gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */
@@ -253,6 +252,7 @@ static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment
   list_drop(segment);
   char *base = segment->base;
   gyre__segment_unmake(segment);
+  gyre__note_given_back(base, GYRE__SEGMENT_SIZE);
   gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
   gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
   /* relaxed: statistics. */

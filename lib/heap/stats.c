@@ -21,6 +21,17 @@ static void ready_figures(const struct gyre__heap *heap, struct gyre_heap_stats 
     }
 }
 
+/* Takes off what is in quarantine: those blocks are counted as used. */
+static void quarantine_figures(const struct gyre__heap *heap, struct gyre_heap_stats *sum) {
+#ifdef GYRE_DEBUG
+  /* relaxed: statistics. */
+  sum->live_blocks -= gyre__load_relaxed(&heap->quarantine.blocks);
+  sum->live_bytes -= gyre__load_relaxed(&heap->quarantine.bytes);
+#else
+  (void)heap, (void)sum;
+#endif
+}
+
 /* What a heap knows of itself; exact if it is ours or can be taken for a moment. */
 static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
                          struct gyre_heap_stats *sum) {
@@ -30,6 +41,7 @@ static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
   sum->live_bytes += span_bytes;
   sum->live_blocks += gyre__load_relaxed(&heap->span_blocks);
   sum->cached_bytes += gyre__load_relaxed(&heap->span_dirty_bytes);
+  quarantine_figures(heap, sum);
   if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
   bool taken = heap != self && gyre__thread_try_take(&heap->thread);
   if (taken || heap == self) {
@@ -70,6 +82,9 @@ int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   sum.metadata_bytes =
       gyre__load_relaxed(&gyre__memory.metadata_bytes) + (size_t)count * GYRE__SLOT_BYTES;
   sum.resident_bytes = sum.committed_bytes + sum.metadata_bytes;
+  /* A running thread's blocks may have been taken off without having been counted. */
+  if ((ptrdiff_t)sum.live_blocks < 0) sum.live_blocks = 0;
+  if ((ptrdiff_t)sum.live_bytes < 0) sum.live_bytes = 0;
   memcpy(out, &sum, out->size < sizeof sum ? out->size : sizeof sum);
   return 0;
 }

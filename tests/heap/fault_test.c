@@ -36,8 +36,8 @@ static unsigned program(void) {
       failed++;
       continue;
     }
-    fill(*all[i], 5000 < gyre_usable_size(*all[i]) ? 5000 : 100, 7);
     size_t known = gyre_usable_size(*all[i]) < 5000 ? 100 : 5000;
+    fill(*all[i], known, 7);
     void *grown = checked(gyre_realloc(*all[i], 150000));
     failed += grown == NULL;
     if (grown != NULL) *all[i] = grown;

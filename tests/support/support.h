@@ -155,7 +155,7 @@ struct gyre_thread_stats test_thread_stats(void);
 struct gyre_heap_stats test_heap_stats(void);
 
 /* From now on until it allocates, the calling thread's next block of a size is the one of that size that
- * it frees last. */
+ * it frees last; raw blocks: with option "quarantine" off. */
 void test_reuse_last(void);
 
 /* ---- children ---- */

@@ -55,6 +55,16 @@ def gyre_room(name, deps, used_by, linkopts = [], libraries = ["gyre"]):
             **shared
         )
 
+    # For the test that compiles all sources anew.
+    native.filegroup(
+        name = "sources",
+        srcs = native.glob([
+            "*.c",
+            "*.h",
+        ]),
+        visibility = ["//tests/heap/valgrind:__pkg__"],
+    )
+
     # For the tests that compile each header alone.
     native.filegroup(
         name = "headers",

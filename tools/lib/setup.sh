@@ -15,7 +15,7 @@ GYRE_PACKAGES=(
   # the library
   libc6-dev liburcu-dev
   # tests and checks
-  libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin
+  libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin valgrind
   # programs that run on libgyre_malloc.so as a test
   git libpython3.11-testsuite redis-server redis-tools sqlite3
   # benchmarks and the systems they compare gyre with
