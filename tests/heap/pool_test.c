@@ -20,9 +20,6 @@ static gyre__pool *pool_of(size_t size) {
   return gyre__heap_pool(gyre__heap_self(), GYRE__RAW, gyre__size_class(size));
 }
 
-/* A block of the class of that size, whatever the build adds to it. */
-static void *take(size_t size) { return gyre_malloc(size - GYRE__REDZONE); }
-
 static size_t class_of(const void *block) { return gyre__page_of(block)->block_size; }
 
 /* ---- borrowing ---- */
@@ -32,7 +29,7 @@ static size_t class_of(const void *block) { return gyre__page_of(block)->block_s
 /* Pages of the class with `kept` of each 8 blocks in use. */
 static void sparse_make(void **blocks, size_t size, unsigned kept) {
   for (unsigned i = 0; i < MANY; i++)
-    fill(blocks[i] = take(size), size - GYRE__REDZONE, i);
+    fill(blocks[i] = gyre_malloc(size), size, i);
   for (unsigned i = 0; i < MANY; i++)
     if (i % 8 >= kept) {
       gyre_free(blocks[i]);
@@ -42,7 +39,7 @@ static void sparse_make(void **blocks, size_t size, unsigned kept) {
 
 static void sparse_free(void **blocks, size_t size) {
   for (unsigned i = 0; i < MANY; i++) {
-    if (blocks[i] != NULL) assert_true(holds(blocks[i], size - GYRE__REDZONE, i));
+    if (blocks[i] != NULL) assert_true(holds(blocks[i], size, i));
     gyre_free(blocks[i]);
   }
 }
@@ -53,7 +50,7 @@ static void a_class_borrows_from_a_sparse_page_of_a_larger_one(void **state) {
   sparse_make(blocks, 256, 4);
   size_t committed = heap_stats().committed_bytes;
   for (unsigned i = 0; i < 200; i++) {
-    borrowed[i] = take(160);
+    borrowed[i] = gyre_malloc(160);
     assert_int_equal(class_of(borrowed[i]), 256);
     assert_int_equal(gyre_usable_size(borrowed[i]), 256);
     fill(borrowed[i], 160, i);
@@ -74,22 +71,22 @@ static void nothing_is_borrowed_from_pages_that_are_wanted(void **state) {
   (void)state;
   static void *blocks[MANY];
   sparse_make(blocks, 256, 7); /* an eighth is free */
-  void *block = take(160);
+  void *block = gyre_malloc(160);
   assert_int_equal(class_of(block), 160);
   gyre_free(block);
   sparse_free(blocks, 256);
   assert_int_equal(gyre_purge(), 0);
   /* Never full: its blocks are still to come. */
-  void *other = take(1024), *back = take(1024);
+  void *other = gyre_malloc(1024), *back = gyre_malloc(1024);
   gyre_free(back);
-  block = take(640);
+  block = gyre_malloc(640);
   assert_int_equal(class_of(block), 640);
   gyre_free(block);
   gyre_free(other);
   assert_int_equal(gyre_purge(), 0);
   /* More than twice as large. */
   sparse_make(blocks, 512, 2);
-  block = take(160);
+  block = gyre_malloc(160);
   assert_int_equal(class_of(block), 160);
   gyre_free(block);
   sparse_free(blocks, 512);
@@ -106,11 +103,11 @@ static void what_is_borrowed_is_as_aligned_as_the_class_is(void **state) {
       size_t count = 2 * (page / larger);
       if (count > MANY) continue;
       for (size_t i = 0; i < count; i++)
-        blocks[i] = take(larger);
+        blocks[i] = gyre_malloc(larger);
       for (size_t i = 0; i < count; i++)
         if (i % 2 == 0) gyre_free(blocks[i]);
       for (int i = 0; i < 3; i++) {
-        void *block = gyre_aligned_alloc(alignment, size - GYRE__REDZONE);
+        void *block = gyre_aligned_alloc(alignment, size);
         assert_int_equal((uintptr_t)block % alignment, 0);
         assert_int_equal(class_of(block), larger % alignment == 0 ? larger : size);
         gyre_free(block);
@@ -147,7 +144,7 @@ static void borrowed_blocks_come_home_from_other_threads(void **state) {
   static void *blocks[MANY], *borrowed[200];
   sparse_make(blocks, 256, 4);
   for (unsigned i = 0; i < 200; i++)
-    fill(borrowed[i] = take(160), 160, i);
+    fill(borrowed[i] = gyre_malloc(160), 160, i);
   in_thread(free_them, borrowed);
   check_all_heaps();
   sparse_free(blocks, 256);
@@ -164,12 +161,12 @@ static unsigned scarce_make(void **blocks, unsigned room, size_t size) {
   unsigned a_page = (unsigned)(65536 / gyre__class_size(gyre__size_class(size)));
   assert_true(PAGES * a_page <= room);
   while (count < PAGES * a_page)
-    blocks[count++] = take(size);
+    blocks[count++] = gyre_malloc(size);
   for (unsigned round = 0; round < 2; round++) {
     for (unsigned p = 0; p < PAGES; p++)
       gyre_free(blocks[p * a_page + 5]);
     for (unsigned p = 0; p < PAGES; p++)
-      blocks[p * a_page + 5] = take(size);
+      blocks[p * a_page + 5] = gyre_malloc(size);
   }
   return count;
 }
@@ -186,7 +183,7 @@ static void a_block_of_a_full_page_is_handed_out_next(void **state) {
     gyre_free(freed);
     assert_true(page->full);
     check_all_heaps();
-    assert_ptr_equal(take(512), freed);
+    assert_ptr_equal(gyre_malloc(512), freed);
     assert_true(page->full);
   }
   assert_true(full > PAGES / 2);
@@ -235,7 +232,7 @@ static void pools_are_sound_whatever_comes_back_when(void **state) {
     unsigned time = i / 15000 + (unsigned)(test_random(&random) % 3);
     if (test_random(&random) % 8 == 0) continue;
     blocks[at].size = sizes[time % (sizeof sizes / sizeof sizes[0])];
-    blocks[at].data = take(blocks[at].size);
+    blocks[at].data = gyre_malloc(blocks[at].size);
     assert_true(gyre_usable_size(blocks[at].data) >= blocks[at].size);
     fill(blocks[at].data, 32, at);
     if (i % 10000 == 0) check_all_heaps();
