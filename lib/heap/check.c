@@ -133,7 +133,7 @@ static void check_large(struct gyre__heap *heap) {
 
 struct spans {
   size_t segments, blocks, bytes, dirty_bytes;
-  uint32_t growing;
+  uint32_t growing, empty;
 };
 
 /* A span's page says how long it is, and that is what its block needs. */
@@ -166,15 +166,15 @@ static void check_slices(struct gyre__heap *heap, struct gyre__segment *segment,
   }
 }
 
-/* "The shortest run that suffices": whether the bin is the right one, as span.c may not say it. */
+/* "No run is overlooked". Counts bit by bit, so as not to ask span.c. */
 static bool bin_is_right(const struct gyre__segment *segment, uint32_t bin) {
   uint32_t longest = 0;
   for (uint32_t i = 0, length = 0; i < segment->page_count; i++) {
     length = segment->free_pages >> i & 1 ? length + 1 : 0;
     if (length > longest) longest = length;
   }
-  if (longest == segment->page_count) return bin == GYRE__SPAN_BIN_EMPTY;
-  return bin == (longest < GYRE__SPAN_BIN_LONG ? longest : GYRE__SPAN_BIN_LONG);
+  if (longest == 0 || bin == 0) return longest == bin;
+  return bin == GYRE__SPAN_BIN_LONG || bin >= longest;
 }
 
 static void check_bin(struct gyre__heap *heap, uint32_t bin, struct spans *sum) {
@@ -189,6 +189,7 @@ static void check_bin(struct gyre__heap *heap, uint32_t bin, struct spans *sum) 
     HELD((segment->old_pages & ~segment->dirty_pages) == 0, segment);
     check_slices(heap, segment, sum);
     sum->segments++;
+    sum->empty += segment->free_pages == UINT64_MAX;
     sum->dirty_bytes += (size_t)__builtin_popcountll(segment->dirty_pages) << GYRE__SLICE_SHIFT;
     prev = segment;
   }
@@ -207,7 +208,7 @@ static void check_spans(struct gyre__heap *heap) {
   HELD(sum.blocks == gyre__load_relaxed(&heap->span_blocks), NULL);
   HELD(sum.bytes == gyre__load_relaxed(&heap->span_bytes), NULL);
   HELD(sum.dirty_bytes == gyre__load_relaxed(&heap->span_dirty_bytes), NULL);
-  HELD(sum.growing == heap->growing, NULL);
+  HELD(sum.growing == heap->growing && sum.empty == heap->spans_empty, NULL);
   gyre__lock_give(&heap->large_lock);
 }
 

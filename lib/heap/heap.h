@@ -150,9 +150,9 @@ enum gyre__shape {
   GYRE__SHAPES
 };
 
-/* Bins of segments of spans: the longest run of free slices, as far as a span may need; then more than
- * that, and all. */
-enum { GYRE__SPAN_BIN_LONG = 32, GYRE__SPAN_BIN_EMPTY, GYRE__SPAN_BINS };
+/* Bins of segments of spans, by their longest run of free slices: the last has those that suffice for any
+ * span. */
+enum { GYRE__SPAN_BIN_LONG = 32, GYRE__SPAN_BINS };
 
 struct gyre__segment {
   /* -- constant while the segment is mapped -- */
@@ -224,6 +224,7 @@ struct gyre__heap {
   /* Segments of spans by bin, and the bins that have some, but for the full ones. */
   struct gyre__segment *spans[GYRE__SPAN_BINS];
   uint64_t span_bins;
+  uint32_t spans_empty; /* segments without any */
   /* Written under the lock, read without it by statistics and those who look for memory. */
   gyre__atomic_size span_segments, span_blocks, span_bytes;
   gyre__atomic_size span_dirty_bytes; /* in free slices */

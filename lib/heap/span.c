@@ -44,7 +44,7 @@ static uint32_t index_of(const struct gyre__page *page) {
   return (uint32_t)(page - page->segment->pages);
 }
 
-/* ---- finding room ---- */
+/* ---- runs of slices ---- */
 
 /* Bit i: `count` free slices begin at slice i. */
 static uint64_t run_starts(uint64_t free, uint32_t count) {
@@ -84,54 +84,14 @@ static uint64_t aligned_slices(size_t alignment) {
   return result;
 }
 
-/* Where to put a span of so many slices, or NULL; *index is its first slice. Memory that is there
- * already is taken before memory that is not, and a short run before a long one. */
-static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint64_t aligned,
-                                  uint32_t *index) {
-  struct gyre__segment *clean = NULL;
-  unsigned looked = 0;
-  for (uint64_t rest = heap->span_bins >> count << count; rest != 0; rest &= rest - 1) {
-    struct gyre__segment *s = heap->spans[__builtin_ctzll(rest)];
-    for (; s != NULL && looked < LOOKS; s = s->next, looked++) {
-      uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
-      if (starts != 0) {
-        *index = (uint32_t)__builtin_ctzll(starts);
-        return s;
-      }
-      if (clean != NULL) continue;
-      starts = run_starts(s->free_pages, count) & aligned;
-      if (starts == 0) continue;
-      clean = s;
-      *index = (uint32_t)__builtin_ctzll(starts);
-    }
-  }
-  if (clean != NULL) return clean;
-  *index = 0;
-  return heap->spans[GYRE__SPAN_BIN_EMPTY];
-}
+/* ---- bins ----
+ *
+ * A segment's bin is its longest run of free slices, or longer: who takes slices leaves it where it is, who
+ * gives some back looks at the run that they are now in, and who finds a run missing puts the segment
+ * where it belongs ("no run is overlooked"). Full segments are always in theirs, where nobody looks. */
 
-/* In the middle of the run, if it is long enough. */
-static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
-  return length - length / 2 >= count + GROWING_ROOM / 2 ? first + length / 2 : first;
-}
-
-/* The same for a block that will grow: one of the longest runs, if it is long enough. */
-static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, uint32_t *index) {
-  if (heap->span_bins == 0) return NULL;
-  struct gyre__segment *segment = heap->spans[63 - __builtin_clzll(heap->span_bins)];
-  uint32_t length = longest_run(segment->free_pages);
-  if (length < GROWING_ROOM || length < count) return NULL;
-  uint32_t first = (uint32_t)__builtin_ctzll(run_starts(segment->free_pages, length));
-  *index = place_to_grow(first, length, count);
-  return segment;
-}
-
-/* ---- segments ---- */
-
-static uint32_t bin_of(uint64_t free) {
-  uint32_t length = longest_run(free);
-  if (length <= GYRE__SPAN_BIN_LONG) return length;
-  return length < SLICES ? GYRE__SPAN_BIN_LONG : GYRE__SPAN_BIN_EMPTY;
+static uint32_t bin_of(uint32_t length) {
+  return length < GYRE__SPAN_BIN_LONG ? length : GYRE__SPAN_BIN_LONG;
 }
 
 static void bin_add(struct gyre__heap *heap, struct gyre__segment *segment, uint32_t bin) {
@@ -153,13 +113,82 @@ static void bin_remove(struct gyre__heap *heap, struct gyre__segment *segment) {
   if (heap->spans[segment->bin] == NULL) heap->span_bins &= ~(UINT64_C(1) << segment->bin);
 }
 
-/* The segment's free slices have changed. */
-static void bin_change(struct gyre__heap *heap, struct gyre__segment *segment) {
-  uint32_t bin = bin_of(segment->free_pages);
+static void bin_change(struct gyre__heap *heap, struct gyre__segment *segment, uint32_t bin) {
   if (bin == segment->bin) return;
   bin_remove(heap, segment);
   bin_add(heap, segment, bin);
 }
+
+/* Slices of it were given back, `first` is one of them. */
+static void bin_given(struct gyre__heap *heap, struct gyre__segment *segment, uint32_t first) {
+  if (segment->bin == GYRE__SPAN_BIN_LONG) return;
+  uint64_t above = ~(segment->free_pages >> first);
+  uint32_t length = above == 0 ? SLICES : (uint32_t)__builtin_ctzll(above);
+  uint64_t below = first == 0 ? 0 : segment->free_pages << (SLICES - first);
+  /* Not all of them are ones: zeroes are shifted in. */
+  length += (uint32_t)__builtin_clzll(~below);
+  uint32_t bin = bin_of(length);
+  if (bin > segment->bin) bin_change(heap, segment, bin);
+}
+
+/* ---- finding room ---- */
+
+/* Where to put a span of so many slices, or NULL; *index is its first slice. Memory that is there
+ * already is taken before memory that is not, and a short run before a long one. */
+static struct gyre__segment *find(struct gyre__heap *heap, uint32_t count, uint64_t aligned,
+                                  uint32_t *index) {
+  struct gyre__segment *clean = NULL;
+  unsigned looked = 0;
+  for (uint64_t rest = heap->span_bins >> count << count; rest != 0; rest &= rest - 1)
+    for (struct gyre__segment *s = heap->spans[__builtin_ctzll(rest)], *next; s != NULL; s = next) {
+      next = s->next;
+      uint64_t starts = run_starts(s->free_pages & s->dirty_pages, count) & aligned;
+      if (starts != 0) {
+        *index = (uint32_t)__builtin_ctzll(starts);
+        return s;
+      }
+      starts = run_starts(s->free_pages, count);
+      if (starts == 0) {
+        bin_change(heap, s, bin_of(longest_run(s->free_pages)));
+        continue;
+      }
+      starts &= aligned;
+      if (starts != 0 && clean == NULL) {
+        clean = s;
+        *index = (uint32_t)__builtin_ctzll(starts);
+      }
+      if (++looked >= LOOKS && clean != NULL) return clean;
+    }
+  return clean;
+}
+
+/* In the middle of the run, if it is long enough. */
+static uint32_t place_to_grow(uint32_t first, uint32_t length, uint32_t count) {
+  return length - length / 2 >= count + GROWING_ROOM / 2 ? first + length / 2 : first;
+}
+
+/* A segment with one of the longest runs; NULL if all are full. */
+static struct gyre__segment *find_longest(struct gyre__heap *heap, uint32_t *length) {
+  while (heap->span_bins != 0) {
+    struct gyre__segment *segment = heap->spans[63 - __builtin_clzll(heap->span_bins)];
+    *length = longest_run(segment->free_pages);
+    if (bin_of(*length) == segment->bin) return segment;
+    bin_change(heap, segment, bin_of(*length));
+  }
+  return NULL;
+}
+
+/* The same for a block that will grow: one of the longest runs, if it is long enough. */
+static struct gyre__segment *find_room(struct gyre__heap *heap, uint32_t count, uint32_t *index) {
+  uint32_t length = 0;
+  struct gyre__segment *segment = find_longest(heap, &length);
+  if (segment == NULL || length < GROWING_ROOM || length < count) return NULL;
+  uint32_t first = (uint32_t)__builtin_ctzll(run_starts(segment->free_pages, length));
+  *index = place_to_grow(first, length, count);
+  return segment;
+}
+
+/* ---- segments ---- */
 
 static void dirty_add(struct gyre__heap *heap, size_t bytes) {
   gyre__figure_add(&heap->span_dirty_bytes, bytes);
@@ -184,12 +213,17 @@ static struct gyre__segment *segment_add(struct gyre__heap *heap) {
   segment->junk_pages = run.dirty ? UINT64_MAX : 0;
   dirty_add(heap, charged * SLICE_BYTES);
   gyre__figure_add(&heap->span_segments, 1);
-  bin_add(heap, segment, GYRE__SPAN_BIN_EMPTY);
+  heap->spans_empty++;
+  bin_add(heap, segment, GYRE__SPAN_BIN_LONG);
   return segment;
 }
 
 static size_t dirty_bytes(uint64_t pages) {
   return (size_t)__builtin_popcountll(pages) << GYRE__SLICE_SHIFT;
+}
+
+static bool is_empty(const struct gyre__segment *segment) {
+  return segment->free_pages == UINT64_MAX;
 }
 
 /* Nothing is left in the segment. */
@@ -201,6 +235,7 @@ static void segment_drop(struct gyre__heap *heap, struct gyre__segment *segment)
                           .dirty = true,
                           .scattered = (dirty & (dirty + 1)) != 0};
   bin_remove(heap, segment);
+  heap->spans_empty--;
   gyre__figure_add(&heap->span_segments, (size_t)-1);
   dirty_add(heap, -run.charged);
   gyre__segment_unmake(segment);
@@ -233,8 +268,7 @@ static void segment_given(struct gyre__heap *heap, struct gyre__segment *segment
   bool at_once = gyre__option(purge_delay_ms) == 0;
   if (at_once) slices_purge(heap, segment, segment->dirty_pages);
   /* One empty segment stays. */
-  if (segment->bin == GYRE__SPAN_BIN_EMPTY && (at_once || segment->next != NULL))
-    segment_drop(heap, segment);
+  if (is_empty(segment) && (at_once || heap->spans_empty > 1)) segment_drop(heap, segment);
 }
 
 /* ---- taking slices ---- */
@@ -244,22 +278,24 @@ static bool slices_take(struct gyre__heap *heap, struct gyre__segment *segment, 
   uint64_t dirty = slices & segment->dirty_pages;
   size_t clean = dirty_bytes(slices & ~dirty);
   if (clean != 0 && !gyre__memory_charge(clean)) return false;
+  heap->spans_empty -= is_empty(segment);
   segment->free_pages &= ~slices;
   segment->dirty_pages &= ~slices;
   segment->old_pages &= ~slices;
   dirty_add(heap, -dirty_bytes(dirty));
   gyre__figure_add(&heap->span_bytes, dirty_bytes(slices));
-  bin_change(heap, segment);
+  if (segment->free_pages == 0) bin_change(heap, segment, 0);
   return true;
 }
 
 static void slices_give(struct gyre__heap *heap, struct gyre__segment *segment, uint64_t slices) {
   segment->free_pages |= slices;
+  heap->spans_empty += is_empty(segment);
   segment->dirty_pages |= slices;
   segment->junk_pages |= slices;
   dirty_add(heap, dirty_bytes(slices));
   gyre__figure_add(&heap->span_bytes, -dirty_bytes(slices));
-  bin_change(heap, segment);
+  bin_given(heap, segment, (uint32_t)__builtin_ctzll(slices));
 }
 
 struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
@@ -342,7 +378,7 @@ void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
     for (struct gyre__segment *s = heap->spans[bin], *next; s != NULL; s = next) {
       next = s->next;
       segment_purge(heap, s, cutoff_ns, now);
-      if (bin == GYRE__SPAN_BIN_EMPTY && s->dirty_pages == 0) segment_drop(heap, s);
+      if (is_empty(s) && s->dirty_pages == 0) segment_drop(heap, s);
     }
   gyre__lock_give(&heap->large_lock);
 }
