@@ -19,6 +19,18 @@
 
 #include "lib/heap/heap.h"
 
+/* ThreadSanitizer takes many times as long and wants no more than some of each. */
+#if defined(__SANITIZE_THREAD__)
+#define HEAP_TEST_PART 5
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HEAP_TEST_PART 5
+#endif
+#endif
+#ifndef HEAP_TEST_PART
+#define HEAP_TEST_PART 1
+#endif
+
 /* ---- figures ---- */
 
 static inline struct gyre_heap_stats heap_stats(void) {

@@ -23,7 +23,7 @@ static void *lives_shortly(void *arg) {
 
 static void many_short_lived_threads_leave_no_growth_of_slots_or_memory(void **state) {
   (void)state;
-  uint64_t threads = test_size("GYRE_TEST_THREADS", 1000000, 20000, 10000);
+  uint64_t threads = test_size("GYRE_TEST_THREADS", 200000, 20000, 10000);
   gyre_thread_attach();
   for (uintptr_t i = 0; i < 1000; i++)
     test_thread_run(lives_shortly, (void *)i);
