@@ -31,6 +31,13 @@
 #define GYRE__WATCHED 0
 #endif
 
+/* 1 if the inline paths of the public headers are off: fault injection wants to see allocations, too. */
+#if GYRE__WATCHED || defined(GYRE_WINDOWS)
+#define GYRE__INLINE_OFF 1
+#else
+#define GYRE__INLINE_OFF 0
+#endif
+
 #if GYRE__ANNOTATED
 
 #define GYRE__REDZONE 16u

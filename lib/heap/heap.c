@@ -268,12 +268,9 @@ uint64_t gyre__link_key;
 static void heap_init(struct gyre__thread *slot) {
   gyre_thread *self = &slot->base;
   if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
-#if GYRE__WATCHED || defined(GYRE_WINDOWS)
-  /* No link looks right to the inline paths of the public headers: they call us for every block. */
-  self->gyre__link_key = gyre__link_key ^ GYRE__LINK_BIT;
-#else
-  self->gyre__link_key = gyre__link_key;
-#endif
+  /* If they are off, no link looks right to the inline paths of the public headers: they call us for
+   * every block. */
+  self->gyre__link_key = GYRE__INLINE_OFF ? gyre__link_key ^ GYRE__LINK_BIT : gyre__link_key;
   self->gyre__segments = gyre__segment_table;
   for (size_t i = 0; i <= GYRE__CLASS_TABLE_MAX / 16; i++)
     self->gyre__pool_at[i] =

@@ -199,7 +199,7 @@ struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__sha
   segment->page_shift = page_shift_of(shape);
   segment->page_count = page_count_of(shape);
   segment->owner = heap;
-  if (!GYRE__WATCHED) segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
+  if (!GYRE__INLINE_OFF) segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
   segment->free_pages = all_pages(segment);
   segment_publish(segment, segment);
   return segment;
