@@ -231,11 +231,13 @@ static void aligned_alloc_refuses_what_is_no_power_of_two(void **state) {
 
 static void memalign_rounds_up_to_a_power_of_two(void **state) {
   (void)state;
-  check_and_free(memalign(zero, 100), 16, 100);
-  check_and_free(memalign(zero + 3, 100), 4, 100);
-  check_and_free(memalign(zero + 100, 100), 128, 100);
+  /* Through a pointer: by the name, UndefinedBehaviorSanitizer minds alignments that are none. */
+  void *(*volatile by_pointer)(size_t, size_t) = memalign;
+  check_and_free(by_pointer(zero, 100), 16, 100);
+  check_and_free(by_pointer(zero + 3, 100), 4, 100);
+  check_and_free(by_pointer(zero + 100, 100), 128, 100);
   errno = 0;
-  assert_null(memalign(huge, 100));
+  assert_null(by_pointer(huge, 100));
   assert_int_equal(errno, EINVAL);
 }
 
