@@ -288,7 +288,7 @@ GYRE_INLINE struct gyre__page *gyre__segment_page(struct gyre__segment *segment,
   size_t offset = (uintptr_t)address & (GYRE__SEGMENT_SIZE - 1);
   if (GYRE_LIKELY(segment->page_shift == GYRE__SMALL_PAGE_SHIFT))
     return &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
-  return &segment->pages[offset >> GYRE__MEDIUM_PAGE_SHIFT];
+  return &segment->pages[offset >> segment->page_shift];
 }
 
 /* The page of a block (of its start, if it may be large). */

@@ -90,9 +90,7 @@ static void free_slow(void *block, struct gyre__segment *segment, struct gyre__h
     return;
   }
   if (segment->shape >= GYRE__SHAPE_SPANS) {
-    struct gyre__page *first = &segment->pages[0];
-    bool is_huge = segment->shape == GYRE__SHAPE_HUGE;
-    gyre__large_free(heap, is_huge ? first : gyre__segment_page(segment, block), block);
+    gyre__large_free(heap, gyre__segment_page(segment, block), block);
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);

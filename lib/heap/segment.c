@@ -97,11 +97,18 @@ size_t gyre__segment_list(struct gyre__segment **out, size_t max) {
 }
 
 static uint32_t page_shift_of(enum gyre__shape shape) {
-  return shape == GYRE__SHAPE_MEDIUM ? GYRE__MEDIUM_PAGE_SHIFT : GYRE__SMALL_PAGE_SHIFT;
+  switch (shape) {
+  case GYRE__SHAPE_MEDIUM:
+    return GYRE__MEDIUM_PAGE_SHIFT;
+  case GYRE__SHAPE_HUGE:
+    return GYRE__SEGMENT_SHIFT; /* one page, wherever in the first granule one looks */
+  default:
+    return GYRE__SMALL_PAGE_SHIFT;
+  }
 }
 
 static uint32_t page_count_of(enum gyre__shape shape) {
-  return shape == GYRE__SHAPE_HUGE ? 1 : (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift_of(shape));
+  return (uint32_t)(GYRE__SEGMENT_SIZE >> page_shift_of(shape));
 }
 
 static size_t metadata_bytes(enum gyre__shape shape) {

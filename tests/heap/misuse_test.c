@@ -106,6 +106,10 @@ static void realloc_inside_large(void) {
   (void)gyre_realloc(hidden(block + 16), large_size);
 }
 
+static void realloc_far_inside_large(void) {
+  (void)gyre_realloc(hidden((char *)large_now() + 65536), large_size);
+}
+
 static void free_inside_large(void) { gyre_free(hidden((char *)large_now() + 65536)); }
 
 static void large_blocks_that_are_not_there_are_named(void **state) {
@@ -120,6 +124,7 @@ static void large_blocks_that_are_not_there_are_named(void **state) {
     expect_abort(free_large_twice_in_two_threads, twice);
     expect_abort(realloc_freed_large, twice);
     expect_abort(realloc_inside_large, "invalid pointer");
+    expect_abort(realloc_far_inside_large, "invalid pointer");
     expect_abort(free_inside_large, "invalid pointer");
   }
 }
