@@ -42,6 +42,8 @@ uint64_t gyre__clock_ns(void);
 
 /* The system's page size, read at run time (4, 16 or 64 KiB). */
 size_t gyre__os_page_size(void);
+/* `size`, rounded up to whole pages of the system's. */
+size_t gyre__os_whole_pages(size_t size);
 
 /* The memory limit of the container (cgroup v2 or v1) that the process runs in, in bytes; 0 if there
  * is none. */

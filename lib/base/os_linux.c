@@ -53,7 +53,7 @@ size_t gyre__os_page_size(void) {
   return size;
 }
 
-static size_t whole_os_pages(size_t size) {
+size_t gyre__os_whole_pages(size_t size) {
   size_t mask = gyre__os_page_size() - 1;
   return (size + mask) & ~mask;
 }
@@ -70,7 +70,7 @@ void *gyre__os_map(size_t size, size_t alignment) {
     return NULL;
   }
   size_t page_size = gyre__os_page_size();
-  size = whole_os_pages(size);
+  size = gyre__os_whole_pages(size);
   if (alignment <= page_size) return map_anywhere(size, 0);
   /* Map more than is wanted and cut off both ends. */
   size_t slack = alignment - page_size;
@@ -92,10 +92,10 @@ void *gyre__os_reserve(size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  return map_anywhere(whole_os_pages(size), MAP_NORESERVE);
+  return map_anywhere(gyre__os_whole_pages(size), MAP_NORESERVE);
 }
 
-void *gyre__os_map_aside(size_t size) { return map_anywhere(whole_os_pages(size), 0); }
+void *gyre__os_map_aside(size_t size) { return map_anywhere(gyre__os_whole_pages(size), 0); }
 
 bool gyre__os_forbid(void *address, size_t size) {
   int before = errno;
@@ -107,7 +107,7 @@ bool gyre__os_forbid(void *address, size_t size) {
 
 void gyre__os_unmap(void *address, size_t size) {
   int before = errno;
-  int result = munmap(address, whole_os_pages(size));
+  int result = munmap(address, gyre__os_whole_pages(size));
   /* The kernel may be unable to split a mapping (too many of them): the memory at least can go. */
   if (result != 0) (void)gyre__os_purge(address, size);
   errno = before;
@@ -116,7 +116,7 @@ void gyre__os_unmap(void *address, size_t size) {
 void gyre__os_populate(void *address, size_t size) {
 #ifdef MADV_POPULATE_WRITE
   int before = errno;
-  (void)madvise(address, whole_os_pages(size), MADV_POPULATE_WRITE); /* Linux 5.14 */
+  (void)madvise(address, gyre__os_whole_pages(size), MADV_POPULATE_WRITE); /* Linux 5.14 */
   errno = before;
 #else
   (void)address, (void)size;
@@ -176,7 +176,8 @@ void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
     errno = ENOMEM;
     return NULL;
   }
-  void *moved = mremap(address, whole_os_pages(old_size), whole_os_pages(new_size), MREMAP_MAYMOVE);
+  void *moved = mremap(address, gyre__os_whole_pages(old_size), gyre__os_whole_pages(new_size),
+                       MREMAP_MAYMOVE);
   return moved == MAP_FAILED ? NULL : moved;
 }
 

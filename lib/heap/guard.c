@@ -33,11 +33,6 @@ static size_t bytes_to_guard(const struct gyre__page *page) {
   return (size_t)((char *)page->large_base + page->large_bytes - page->start);
 }
 
-static void count_mapped(size_t bytes) {
-  /* relaxed: statistics; the change may be negative. */
-  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, bytes);
-}
-
 /* A segment's worth of address space of which the first bytes may be touched; NULL if there is none. */
 static char *space_map(size_t bytes) {
   char *base = gyre__os_map(GYRE__SEGMENT_SIZE, GYRE__SEGMENT_SIZE);
@@ -48,8 +43,7 @@ static char *space_map(size_t bytes) {
 }
 
 struct gyre__page *gyre__guard_take(struct gyre__heap *heap, size_t size, size_t alignment) {
-  size_t mask = gyre__os_page_size() - 1;
-  size_t bytes = size == 0 ? mask + 1 : (size + mask) & ~mask;
+  size_t bytes = gyre__os_whole_pages(size == 0 ? 1 : size);
   if (!gyre__memory_charge(bytes)) return NULL;
   char *base = space_map(bytes);
   struct gyre__segment *segment =
@@ -59,7 +53,7 @@ struct gyre__page *gyre__guard_take(struct gyre__heap *heap, size_t size, size_t
     gyre__memory_uncharge(bytes);
     return NULL;
   }
-  count_mapped(GYRE__SEGMENT_SIZE);
+  gyre__memory_mapped(GYRE__SEGMENT_SIZE);
   if (alignment < 16) alignment = 16;
   size_t room = (size + alignment - 1) & ~(alignment - 1);
   struct gyre__page *page = &segment->pages[0];
@@ -85,7 +79,7 @@ void gyre__guard_drop(struct gyre__page *page) {
   void *base = page->large_base;
   gyre__segment_unmake(page->segment);
   gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
-  count_mapped(-GYRE__SEGMENT_SIZE);
+  gyre__memory_mapped(-GYRE__SEGMENT_SIZE);
 }
 
 #else

@@ -62,9 +62,7 @@ static enum gyre__large_backend foreign(enum gyre__large_backend backend) {
 }
 
 static size_t backend_bytes(enum gyre__large_backend backend, size_t bytes) {
-  if (backend != GYRE__LARGE_MMAP) return bytes;
-  size_t mask = gyre__os_page_size() - 1;
-  return (bytes + mask) & ~mask;
+  return backend == GYRE__LARGE_MMAP ? gyre__os_whole_pages(bytes) : bytes;
 }
 
 static void *backend_alloc(enum gyre__large_backend backend, size_t bytes, bool zero) {
@@ -132,12 +130,6 @@ static void count_change(size_t bytes) {
   gyre__fetch_add_relaxed(&gyre__memory.large_bytes, bytes);
 }
 
-/* Address space that is not in segments. */
-static void count_mapped(size_t bytes) {
-  /* relaxed: statistics; the change may be negative. */
-  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, bytes);
-}
-
 /* ---- the owner's list ---- */
 
 static void list_add(struct gyre__heap *owner, struct gyre__page *page) {
@@ -160,7 +152,7 @@ static void list_remove(struct gyre__page *page) {
   gyre__lock_give(&owner->large_lock);
 }
 
-/* ---- making, resizing, freeing ---- */
+/* ---- pages of large blocks ---- */
 
 static size_t large_size(size_t size) { return size == 0 ? 16 : (size + 15) & ~(size_t)15; }
 
@@ -182,11 +174,6 @@ static void page_set_size(struct gyre__page *page, size_t usable) {
   page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
 }
 
-static size_t whole_os_pages(size_t size) {
-  size_t mask = gyre__os_page_size() - 1;
-  return (size + mask) & ~mask;
-}
-
 /* ---- huge blocks ---- */
 
 static size_t granules_for(size_t size) {
@@ -205,7 +192,7 @@ static struct gyre__page *huge_take(struct gyre__heap *self, size_t size, size_t
   struct gyre__run run;
   if (!gyre__reserve_take(granules_for(size), alignment, &run)) return NULL;
   struct gyre__segment *segment = NULL;
-  if (run_charge(&run, whole_os_pages(size)))
+  if (run_charge(&run, gyre__os_whole_pages(size)))
     segment = gyre__segment_make(self, GYRE__SHAPE_HUGE, run.base);
   if (segment == NULL) {
     gyre__reserve_give(&run);
@@ -260,7 +247,7 @@ static bool huge_resize_in_place(struct gyre__page *page, size_t size) {
   if (granules > run.granules && !gyre__reserve_take_at(end, granules - run.granules, &more))
     return false;
   run.charged += more;
-  if (!run_charge(&run, whole_os_pages(size))) {
+  if (!run_charge(&run, gyre__os_whole_pages(size))) {
     struct gyre__run rest = {
         .base = end, .granules = granules - run.granules, .charged = more, .dirty = true};
     if (rest.granules != 0) gyre__reserve_give(&rest);
@@ -295,22 +282,18 @@ static struct gyre__page *huge_move(struct gyre__heap *self, struct gyre__page *
 
 /* ---- making, resizing, freeing ---- */
 
-static struct gyre__page *foreign_take(struct gyre__heap *self, enum gyre__large_backend backend,
-                                       size_t size, size_t alignment, bool zero, bool *over_limit) {
-  (void)self;
+static struct gyre__page *foreign_take(enum gyre__large_backend backend, size_t size,
+                                       size_t alignment, bool zero) {
   size_t padding = alignment > 16 ? alignment : 0;
   size_t bytes = backend_bytes(backend, sizeof(struct gyre__page) + padding + size);
-  if (!gyre__memory_charge(bytes)) {
-    *over_limit = true;
-    return NULL;
-  }
+  if (!gyre__memory_charge(bytes)) return NULL;
   char *base = backend_alloc(backend, bytes, zero);
   if (base == NULL) {
     gyre__memory_uncharge(bytes);
     return NULL;
   }
   count_in(bytes);
-  count_mapped(bytes);
+  gyre__memory_mapped(bytes);
   /* relaxed: pairs with gyre__large_may_be_foreign(). */
   gyre__store_relaxed(&foreign_is_used, 1);
   uintptr_t block =
@@ -326,16 +309,14 @@ static struct gyre__page *foreign_take(struct gyre__heap *self, enum gyre__large
 /* One attempt. */
 static struct gyre__page *page_take(struct gyre__heap *self, enum gyre__large_backend backend,
                                     size_t size, size_t alignment, bool zero) {
-  bool over_limit = false;
-  if (backend != GYRE__LARGE_SPANS)
-    return foreign_take(self, backend, size, alignment, zero, &over_limit);
+  if (backend != GYRE__LARGE_SPANS) return foreign_take(backend, size, alignment, zero);
   struct gyre__page *page = size <= GYRE__SPAN_MAX && alignment <= GYRE__SPAN_MAX
-                                ? gyre__span_take(self, size, alignment, false, &over_limit)
+                                ? gyre__span_take(self, size, alignment, false)
                                 : huge_take(self, size, alignment);
   if (page != NULL) gyre__note_open(page->start, size);
   if (page != NULL && zero && page->dirty) {
     /* A large piece is had anew for less than it is cleared for. */
-    size_t bytes = whole_os_pages(size);
+    size_t bytes = gyre__os_whole_pages(size);
     if (size < ((size_t)1 << 20) || !gyre__os_purge(page->start, bytes))
       memset(page->start, 0, size);
   }
@@ -360,10 +341,9 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
 }
 
 void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size) {
-  bool over_limit = false;
   if (backend_now() != GYRE__LARGE_SPANS || GYRE_FAULT()) return NULL;
   size = large_size(size);
-  struct gyre__page *page = gyre__span_take(self, size, 16, true, &over_limit);
+  struct gyre__page *page = gyre__span_take(self, size, 16, true);
   if (page == NULL) return NULL;
   page_init(page, self, GYRE__RAW, GYRE__LARGE_SPANS);
   page_set_size(page, size);
@@ -398,7 +378,7 @@ static struct gyre__page *foreign_resize(struct gyre__page *page, size_t size) {
   }
   if (growth == 0) gyre__memory_uncharge(old_bytes - bytes);
   count_change(bytes - old_bytes);
-  count_mapped(bytes - old_bytes);
+  gyre__memory_mapped(bytes - old_bytes);
   page->start = (char *)(page + 1);
   page->large_base = page;
   page->large_bytes = bytes;
@@ -451,7 +431,7 @@ static void page_give(struct gyre__page *page) {
     size_t bytes = page->large_bytes;
     backend_free(backend, page->large_base, bytes);
     count_out(bytes);
-    count_mapped(-bytes);
+    gyre__memory_mapped(-bytes);
     gyre__memory_uncharge(bytes);
   }
 }

@@ -3,6 +3,8 @@
  * there is no more: first what this thread keeps for itself, then what others keep, then the
  * collector, then the program.
  */
+#include <string.h>
+
 #include "lib/heap/page.h"
 
 struct gyre__memory gyre__memory;
@@ -22,9 +24,33 @@ void gyre__memory_uncharge(size_t bytes) {
   gyre__fetch_sub_relaxed(&gyre__memory.committed_bytes, bytes);
 }
 
+void gyre__memory_purged(size_t bytes) {
+  /* relaxed: statistics. */
+  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
+  gyre__memory_uncharge(bytes);
+}
+
+void gyre__memory_mapped(size_t bytes) {
+  /* relaxed: statistics; the change may be negative. */
+  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, bytes);
+}
+
 void gyre__memory_metadata(size_t bytes) {
   /* relaxed: statistics; the change may be negative. */
   gyre__fetch_add_relaxed(&gyre__memory.metadata_bytes, bytes);
+}
+
+void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size) {
+  size_t old = *room * item_size, bytes = *room == 0 ? 512 * item_size : 2 * old;
+  void *grown = gyre__os_map(bytes, gyre__os_page_size());
+  if (grown == NULL) return NULL;
+  if (table != NULL) {
+    memcpy(grown, table, old);
+    gyre__os_unmap(table, old);
+  }
+  gyre__memory_metadata(bytes - old);
+  *room = bytes / item_size;
+  return grown;
 }
 
 size_t gyre__heap_used_bytes(void) {

@@ -32,8 +32,14 @@ extern struct gyre__memory {
  * limit. */
 bool gyre__memory_charge(size_t bytes);
 void gyre__memory_uncharge(size_t bytes);
-/* Metadata has grown, or shrunk. */
+/* The same for memory that was kept and has been given back to the system. */
+void gyre__memory_purged(size_t bytes);
+/* Address space, or metadata, has grown, or shrunk by a negative number. */
+void gyre__memory_mapped(size_t bytes);
 void gyre__memory_metadata(size_t bytes);
+/* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
+ * the old one stays. Under the lock of whoever reads it. */
+void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size);
 
 /* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call
  * again after every failure as long as it returns true. May run the program's handler: hold
@@ -277,10 +283,10 @@ void gyre__reserve_fork_child(void);
 #define GYRE__SPAN_MAX ((size_t)2 << 20)
 
 /* The page of a span of the heap's that holds `size` bytes, counted as committed, its memory dirty or
- * not. `grows`: the block is expected to grow; NULL if too many are already, or if there is no memory or
- * *over_limit. */
+ * not. NULL if there is no memory, or it would be over the limit. `grows`: the block is expected to grow;
+ * NULL also if too many are already. */
 struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
-                                   bool grows, bool *over_limit);
+                                   bool grows);
 void gyre__span_give(struct gyre__page *page);
 /* Changes the span's slices to what `size` bytes need; false if the neighbours are in the way. */
 bool gyre__span_resize(struct gyre__page *page, size_t size);

@@ -45,17 +45,9 @@ static size_t run_bytes(size_t granules) { return granules * GYRE__SEGMENT_SIZE;
 /* Room for one more run, or false. */
 static bool runs_grow(void) {
   if (run_count < run_room) return true;
-  size_t room = run_room == 0 ? 512 : 2 * run_room;
-  struct run *grown = gyre__os_map(room * sizeof *grown, gyre__os_page_size());
-  if (grown == NULL) return false;
-  if (runs != NULL) {
-    memcpy(grown, runs, run_count * sizeof *grown);
-    gyre__os_unmap(runs, run_room * sizeof *runs);
-  }
-  gyre__memory_metadata((room - run_room) * sizeof *runs);
-  runs = grown;
-  run_room = room;
-  return true;
+  struct run *grown = gyre__memory_table_grow(runs, &run_room, sizeof *runs);
+  if (grown != NULL) runs = grown;
+  return grown != NULL;
 }
 
 static void run_remove(size_t i) {
@@ -145,8 +137,7 @@ bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out
   char *base = gyre__os_map(run_bytes(granules), alignment);
   if (base == NULL) return false;
   gyre__os_huge_pages(base, run_bytes(granules));
-  /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));
+  gyre__memory_mapped(run_bytes(granules));
   *out = (struct gyre__run){base, granules, 0, false, false};
   return true;
 }
@@ -154,11 +145,8 @@ bool gyre__reserve_take(size_t granules, size_t alignment, struct gyre__run *out
 static void run_unmap(char *base, size_t granules, size_t charged) {
   gyre__note_given_back(base, run_bytes(granules));
   gyre__os_unmap(base, run_bytes(granules));
-  /* relaxed: statistics. */
-  gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, run_bytes(granules));
-  /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, charged);
-  gyre__memory_uncharge(charged);
+  gyre__memory_mapped(-run_bytes(granules));
+  gyre__memory_purged(charged);
 }
 
 void gyre__reserve_give(const struct gyre__run *run) {

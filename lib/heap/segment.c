@@ -56,17 +56,9 @@ static size_t list_count, list_size;
 /* Room for one more, or false. With the lock held. */
 static bool list_grow(void) {
   if (list_count < list_size) return true;
-  size_t size = list_size == 0 ? 512 : 2 * list_size;
-  struct gyre__segment **grown = gyre__os_map(size * sizeof *grown, gyre__os_page_size());
-  if (grown == NULL) return false;
-  if (list != NULL) {
-    memcpy(grown, list, list_count * sizeof *grown);
-    gyre__os_unmap(list, list_size * sizeof *list);
-  }
-  gyre__memory_metadata((size - list_size) * sizeof *list);
-  list = grown;
-  list_size = size;
-  return true;
+  struct gyre__segment **grown = gyre__memory_table_grow(list, &list_size, sizeof *list);
+  if (grown != NULL) list = grown;
+  return grown != NULL;
 }
 
 static bool list_add(struct gyre__segment *segment) {
@@ -234,8 +226,7 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   gyre__note_nobody(base, GYRE__SEGMENT_SIZE);
   list_put_first(heap, segment);
   gyre__figure_add(&heap->mapped_bytes, GYRE__SEGMENT_SIZE);
-  /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&gyre__memory.mapped_bytes, GYRE__SEGMENT_SIZE);
+  gyre__memory_mapped(GYRE__SEGMENT_SIZE);
   return true;
 }
 
@@ -262,8 +253,7 @@ static void segment_unmap(struct gyre__heap *heap, struct gyre__segment *segment
   gyre__note_given_back(base, GYRE__SEGMENT_SIZE);
   gyre__os_unmap(base, GYRE__SEGMENT_SIZE);
   gyre__figure_add(&heap->mapped_bytes, -GYRE__SEGMENT_SIZE);
-  /* relaxed: statistics. */
-  gyre__fetch_sub_relaxed(&gyre__memory.mapped_bytes, GYRE__SEGMENT_SIZE);
+  gyre__memory_mapped(-GYRE__SEGMENT_SIZE);
 }
 
 /* ---- pages ---- */
@@ -364,10 +354,8 @@ void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
     if (!unmap) gyre__segment_purge_pages(segment, pages);
     gyre__figure_add(&heap->cached_bytes, -bytes);
     gyre__figure_add(&heap->committed_bytes, -bytes);
-    /* relaxed: statistics. */
-    gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
     if (unmap) segment_unmap(heap, segment);
-    gyre__memory_uncharge(bytes);
+    gyre__memory_purged(bytes);
   }
 }
 

@@ -250,9 +250,7 @@ static void slices_purge(struct gyre__heap *heap, struct gyre__segment *segment,
   gyre__segment_purge_pages(segment, slices);
   segment->old_pages &= ~slices;
   dirty_add(heap, -bytes);
-  /* relaxed: statistics. */
-  gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
-  gyre__memory_uncharge(bytes);
+  gyre__memory_purged(bytes);
 }
 
 static void segment_purge(struct gyre__heap *heap, struct gyre__segment *segment,
@@ -299,7 +297,7 @@ static void slices_give(struct gyre__heap *heap, struct gyre__segment *segment, 
 }
 
 struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t alignment,
-                                   bool grows, bool *over_limit) {
+                                   bool grows) {
   uint32_t count = slices_for(size), index = 0;
   struct gyre__page *page = NULL;
   gyre__lock_take(&heap->large_lock);
@@ -312,10 +310,7 @@ struct gyre__page *gyre__span_take(struct gyre__heap *heap, size_t size, size_t 
     if (segment == NULL) goto out;
     index = grows ? place_to_grow(0, SLICES, count) : 0;
   }
-  if (!slices_take(heap, segment, bits(index, count))) {
-    *over_limit = true;
-    goto out;
-  }
+  if (!slices_take(heap, segment, bits(index, count))) goto out;
   page = &segment->pages[index];
   memset(page, 0, sizeof *page);
   page->segment = segment;
