@@ -12,33 +12,29 @@
 void (*gyre__heap_before_refill)(struct gyre__heap *self);
 void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 
+/* True if there is a page, whose blocks are then ready. */
+static bool pool_fill(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class,
+                      struct gyre__page *page) {
+  if (page != NULL) gyre__page_make_ready(gyre__heap_pool(self, kind, size_class), page);
+  return page != NULL;
+}
+
 /* Makes blocks of the pool ready without taking another page. False if it has none. */
 static bool pool_refill(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   /* Whatever was called before this may have freed a block of a full page. */
-  if (gyre__heap_pool(self, kind, size_class)->gyre__ready != NULL) return true;
-  struct gyre__page *page = gyre__page_find(self, kind, size_class);
-  if (page != NULL) gyre__page_make_ready(self, page);
-  return page != NULL;
+  return gyre__heap_pool(self, kind, size_class)->gyre__ready != NULL ||
+         pool_fill(self, kind, size_class, gyre__page_find(self, kind, size_class));
 }
 
 /* The same with the free blocks of a larger class, if it has many. */
 static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
-  if (kind != GYRE__RAW) return false;
-  struct gyre__page *page = gyre__page_find_sparse(self, size_class);
-  if (page == NULL) return false;
-  gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
-  pool->gyre__strays = 0;
-  pool->gyre__ready = page->free;
-  page->used = page->capacity;
-  gyre__page_forget_free(page);
-  return true;
+  return kind == GYRE__RAW &&
+         pool_fill(self, kind, size_class, gyre__page_find_sparse(self, size_class));
 }
 
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
-  struct gyre__page *page = gyre__page_add(self, kind, size_class);
-  if (page != NULL) gyre__page_make_ready(self, page);
-  return page != NULL;
+  return pool_fill(self, kind, size_class, gyre__page_add(self, kind, size_class));
 }
 
 static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind kind,
@@ -66,7 +62,7 @@ void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsig
   struct gyre__page *page = pool->gyre__first;
   if (page == NULL || page->free == NULL) return alloc_slower(self, kind, size_class);
   /* What was freed into the first page since it was made ready last. */
-  gyre__page_make_ready(self, page);
+  gyre__page_make_ready(pool, page);
   return gyre__heap_take(&pool->gyre__ready, kind);
 }
 

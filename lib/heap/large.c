@@ -154,8 +154,6 @@ static void list_remove(struct gyre__page *page) {
 
 /* ---- pages of large blocks ---- */
 
-static size_t large_size(size_t size) { return size == 0 ? 16 : (size + 15) & ~(size_t)15; }
-
 /* What all large pages have in common; page->start is set. */
 static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyre__kind kind,
                       enum gyre__large_backend backend) {
@@ -167,11 +165,6 @@ static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyr
   page->large_owner = self->thread.base.id;
   /* relaxed: before the page is on the list, whose lock orders it. */
   if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
-}
-
-static void page_set_size(struct gyre__page *page, size_t usable) {
-  page->large_usable = usable;
-  page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
 }
 
 /* ---- huge blocks ---- */
@@ -327,14 +320,14 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
                         size_t alignment, bool zero) {
   if (GYRE_FAULT() || size > LARGE_MAX) return gyre__heap_alloc_fault();
   if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
-  size = large_size(size);
+  size = gyre__large_size(size);
   enum gyre__large_backend backend = backend_now();
   struct gyre__page *page;
   unsigned step = 0;
   while ((page = page_take(self, backend, size, alignment, zero)) == NULL)
     if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
   page_init(page, self, kind, backend);
-  page_set_size(page, size);
+  gyre__large_set_size(page, size);
   if (kind == GYRE__TRACKED) list_add(self, page);
   if (!zero) gyre__watch_block_out(page->start);
   return page->start;
@@ -342,11 +335,11 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
 
 void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size) {
   if (backend_now() != GYRE__LARGE_SPANS || GYRE_FAULT()) return NULL;
-  size = large_size(size);
+  size = gyre__large_size(size);
   struct gyre__page *page = gyre__span_take(self, size, 16, true);
   if (page == NULL) return NULL;
   page_init(page, self, GYRE__RAW, GYRE__LARGE_SPANS);
-  page_set_size(page, size);
+  gyre__large_set_size(page, size);
   gyre__watch_block_out(page->start);
   return page->start;
 }
@@ -357,7 +350,7 @@ void *gyre__large_alloc_guarded(struct gyre__heap *self, size_t size, size_t ali
   if (page == NULL) return NULL;
   count_in(page->large_bytes);
   page_init(page, self, GYRE__RAW, GYRE__LARGE_GUARD);
-  page_set_size(page, size);
+  gyre__large_set_size(page, size);
   gyre__debug_block_out(page, page->start);
   return page->start;
 }
@@ -397,7 +390,7 @@ static bool is_huge(const struct gyre__page *page) {
 
 void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_t size) {
   if (size > LARGE_MAX) return NULL;
-  size = large_size(size);
+  size = gyre__large_size(size);
   if (page->segment == NULL) {
     page = foreign_resize(page, size);
     if (page == NULL) return NULL;
@@ -413,7 +406,7 @@ void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_
         !gyre__span_resize(page, size))
       return NULL;
   }
-  page_set_size(page, size);
+  gyre__large_set_size(page, size);
   return page->start;
 }
 

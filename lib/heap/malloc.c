@@ -154,23 +154,24 @@ void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
 }
 
 /* The most frequent case of a buffer that grows: it lies in a span whose slices suffice. */
-static bool grow_in_span(void *block, size_t size) {
-  struct gyre__segment *segment = gyre__segment_of(block);
-  if (segment == NULL || segment->shape != GYRE__SHAPE_SPANS) return false;
+static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size) {
+  if (segment->shape != GYRE__SHAPE_SPANS) return false;
   struct gyre__page *page = gyre__segment_page(segment, block);
   if (page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
       page->kind != GYRE__RAW || size <= page->large_usable ||
       size > (size_t)page->span << GYRE__SLICE_SHIFT)
     return false;
-  page->large_usable = (size + 15) & ~(size_t)15;
-  page->block_size = (uint32_t)page->large_usable;
+  gyre__large_set_size(page, gyre__large_size(size));
   return true;
 }
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
   if (block == NULL) return gyre__raw_malloc(heap, size);
-  if (!GYRE__WATCHED && grow_in_span(block, size)) return block;
-  if (GYRE_UNLIKELY(gyre__segment_of(block) == NULL)) require_foreign(block);
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE_UNLIKELY(segment == NULL))
+    require_foreign(block);
+  else if (!GYRE__WATCHED && grow_in_span(segment, block, size))
+    return block;
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);

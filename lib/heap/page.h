@@ -105,10 +105,10 @@ GYRE_INLINE void gyre__page_forget_free(struct gyre__page *page) {
   page->sum_is_off = 0;
 }
 
-/* Makes the free blocks of the pool's first page the ready list, which is empty. */
-GYRE_INLINE void gyre__page_make_ready(struct gyre__heap *heap, struct gyre__page *page) {
-  gyre__pool *pool = gyre__heap_pool(heap, (enum gyre__kind)page->kind, page->size_class);
-  GYRE_ASSERT(pool->gyre__ready == NULL && pool->gyre__first == page);
+/* Makes the page's free blocks the ready list of the pool, which is empty. The page is the pool's first, or
+ * lends its blocks. */
+GYRE_INLINE void gyre__page_make_ready(gyre__pool *pool, struct gyre__page *page) {
+  GYRE_ASSERT(pool->gyre__ready == NULL);
   pool->gyre__strays = 0;
   pool->gyre__ready = page->free;
   page->scarce = page->capacity - page->used < GYRE__SCARCE;
@@ -298,6 +298,15 @@ void gyre__span_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
 
 /* page->is_large; the second is what a second free most likely finds. */
 enum { GYRE__LARGE_LIVE = 1, GYRE__LARGE_FREED = 2 };
+
+/* What a large block of that size may use. */
+GYRE_INLINE size_t gyre__large_size(size_t size) {
+  return size == 0 ? 16 : (size + 15) & ~(size_t)15;
+}
+GYRE_INLINE void gyre__large_set_size(struct gyre__page *page, size_t usable) {
+  page->large_usable = usable;
+  page->block_size = usable < UINT32_MAX ? (uint32_t)usable : UINT32_MAX;
+}
 
 /* As gyre__heap_alloc_large(); `zero`: raw blocks are zeroed too. */
 void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t size,
