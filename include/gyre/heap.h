@@ -99,12 +99,13 @@ typedef struct __attribute__((may_alias)) gyre__page_front {
 typedef uint64_t __attribute__((may_alias)) gyre__link_word;
 typedef gyre_thread *__attribute__((may_alias)) gyre__thread_pointer;
 
-/* The class of a constant size of at most GYRE__CLASS_TABLE_MAX (lib/heap/sizeclass.h). */
-#define GYRE__CLASS_OF(size)                                                                       \
-  ((size) <= 128   ? ((size) + ((size) == 0) - 1) / 16                                             \
-   : (size) <= 256 ? 8 + ((size)-129) / 32                                                         \
-   : (size) <= 512 ? 12 + ((size)-257) / 64                                                        \
-                   : 16 + ((size)-513) / 128)
+/* The class of a size of at most 64 KiB (lib/heap/sizeclass.h). */
+GYRE_INLINE unsigned gyre__size_class(size_t size) {
+  if (GYRE_LIKELY(size <= 128)) return (unsigned)((size - (size != 0)) >> 4);
+  size_t last = size - 1;
+  unsigned high = 63u - (unsigned)__builtin_clzll((unsigned long long)last); /* 7 for 129..256 */
+  return 8u + (high - 7u) * 4u + (unsigned)((last >> (high - 2u)) & 3u);
+}
 
 /* The last of the page's blocks has come back, or one of a full page. `self` is a running thread's. */
 GYRE_API void gyre__heap_page_idle(gyre_thread *self, void *page);
@@ -127,7 +128,7 @@ GYRE_API void *gyre__thread_malloc(gyre_thread *self, size_t size);
 /* As declared above. */
 GYRE_INLINE void *gyre_thread_malloc(gyre_thread *self, size_t size) {
   if (__builtin_constant_p(size) && size <= GYRE__CLASS_TABLE_MAX) {
-    void *block = gyre__pool_pop(self, &self->gyre__pools[0][GYRE__CLASS_OF(size)], 0);
+    void *block = gyre__pool_pop(self, &self->gyre__pools[0][gyre__size_class(size)], 0);
     if (GYRE_LIKELY(block != NULL)) return block;
   }
   return gyre__thread_malloc(self, size);

@@ -8,18 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <gyre/thread.h>
+#include <gyre/heap.h>
 
 #define GYRE__CLASS_MAX ((size_t)65536)
 #define GYRE__SMALL_MAX ((size_t)8192) /* larger classes use medium pages */
 
-/* The class of a size from 0 to GYRE__CLASS_MAX. */
-GYRE_INLINE unsigned gyre__size_class(size_t size) {
-  if (GYRE_LIKELY(size <= 128)) return (unsigned)((size - (size != 0)) >> 4);
-  size_t s = size - 1;
-  unsigned high = 63u - (unsigned)__builtin_clzll((unsigned long long)s); /* 7 for 129..256 */
-  return 8u + (high - 7u) * 4u + (unsigned)((s >> (high - 2u)) & 3u);
-}
+/* gyre__size_class() is in gyre/heap.h, for the inline paths. */
 
 /* The block size of a class. */
 GYRE_INLINE size_t gyre__class_size(unsigned size_class) {

@@ -122,13 +122,13 @@ static void classes_are_those_of_the_library(void **state) {
   size_t usable[64] = {0};
   for (size_t size = 0; size <= GYRE__CLASS_TABLE_MAX; size++) {
     void *block = gyre_malloc(size);
-    size_t *of_class = &usable[GYRE__CLASS_OF(size)];
+    size_t *of_class = &usable[gyre__size_class(size)];
     assert_true(*of_class == 0 || *of_class == gyre_usable_size(block));
     *of_class = gyre_usable_size(block);
     assert_true(*of_class >= size);
     gyre_free(block);
   }
-  for (size_t c = 1; c <= GYRE__CLASS_OF(GYRE__CLASS_TABLE_MAX); c++)
+  for (size_t c = 1; c <= gyre__size_class(GYRE__CLASS_TABLE_MAX); c++)
     assert_true(usable[c] > usable[c - 1]);
 }
 

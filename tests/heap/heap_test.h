@@ -18,18 +18,10 @@
 #include <gyre/gyre.h>
 
 #include "lib/heap/heap.h"
+#include "tests/support/sanitizer.h"
 
 /* ThreadSanitizer takes many times as long and wants no more than some of each. */
-#if defined(__SANITIZE_THREAD__)
-#define HEAP_TEST_PART 5
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HEAP_TEST_PART 5
-#endif
-#endif
-#ifndef HEAP_TEST_PART
-#define HEAP_TEST_PART 1
-#endif
+#define HEAP_TEST_PART (TEST_THREAD_SANITIZER ? 5 : 1)
 
 /* ---- figures ---- */
 

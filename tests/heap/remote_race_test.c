@@ -89,14 +89,20 @@ static void let_go(pthread_t freer) {
 
 /* ---- between the look and the compare-exchange ---- */
 
+/* A page has been given one block, and who gives the second is held after a look at its word. */
+static pthread_t hold_second_free(struct scene *scene) {
+  scene_make(scene);
+  free_elsewhere(scene->blocks[0]);
+  pthread_t freer = free_held("heap/free_remote", scene->blocks[1]);
+  hear();
+  return freer;
+}
+
 static void a_list_that_is_taken_after_the_look_is_not_linked_to(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   struct scene scene;
-  scene_make(&scene);
-  free_elsewhere(scene.blocks[0]);
-  pthread_t freer = free_held("heap/free_remote", scene.blocks[1]);
-  hear();
+  pthread_t freer = hold_second_free(&scene);
   assert_int_equal(scene.page->used, BLOCKS - 1);
   let_go(freer);
   assert_int_equal(blocks_given_back(scene.page), 1);
@@ -111,10 +117,7 @@ static void a_list_that_came_back_after_the_look_is_linked_to(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   struct scene scene;
-  scene_make(&scene);
-  free_elsewhere(scene.blocks[0]);
-  pthread_t freer = free_held("heap/free_remote", scene.blocks[1]);
-  hear();
+  pthread_t freer = hold_second_free(&scene);
   assert_ptr_equal(gyre_malloc(BYTES), scene.blocks[0]);
   memset(scene.blocks[0], 0xFF, BYTES);
   free_elsewhere(scene.blocks[0]);
@@ -129,10 +132,7 @@ static void who_finds_the_page_full_again_tells_its_owner(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   struct scene scene;
-  scene_make(&scene);
-  free_elsewhere(scene.blocks[0]);
-  pthread_t freer = free_held("heap/free_remote", scene.blocks[1]);
-  hear();
+  pthread_t freer = hold_second_free(&scene);
   assert_ptr_equal(gyre_malloc(BYTES), scene.blocks[0]);
   void *more = gyre_malloc(BYTES);
   assert_true(scene.page->full);

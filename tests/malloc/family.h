@@ -21,6 +21,8 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "tests/support/sanitizer.h"
+
 /* C23's, and an old one: the headers do not declare them, and the C library that a plain program is linked
  * with does not have them. */
 #ifndef TEST_PLAIN
@@ -51,17 +53,6 @@ static void __attribute__((constructor)) find_all(void) {
       abort();                                                                                     \
     }                                                                                              \
   } while (0)
-
-#if defined(__SANITIZE_THREAD__)
-#define TEST_THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TEST_THREAD_SANITIZER 1
-#endif
-#endif
-#ifndef TEST_THREAD_SANITIZER
-#define TEST_THREAD_SANITIZER 0
-#endif
 
 static inline void fill(void *block, size_t size, unsigned seed) {
   for (size_t i = 0; i < size; i++)

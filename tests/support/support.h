@@ -29,30 +29,9 @@
 #include <gyre/gyre.h>
 
 #include "lib/collect/collect.h"
+#include "tests/support/sanitizer.h"
 
 /* ---- the build ---- */
-
-#if defined(__SANITIZE_THREAD__)
-#define TEST_THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TEST_THREAD_SANITIZER 1
-#endif
-#endif
-#ifndef TEST_THREAD_SANITIZER
-#define TEST_THREAD_SANITIZER 0
-#endif
-
-#if defined(__SANITIZE_ADDRESS__)
-#define TEST_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TEST_ADDRESS_SANITIZER 1
-#endif
-#endif
-#ifndef TEST_ADDRESS_SANITIZER
-#define TEST_ADDRESS_SANITIZER 0
-#endif
 
 /* Optimized, without assertions: the configuration in which large numbers are affordable. */
 #ifdef GYRE_DEBUG
