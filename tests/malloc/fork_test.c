@@ -96,7 +96,7 @@ static unsigned _Atomic handler_calls;
 
 /* More than fits on one page of its class, so that the slow paths are taken too. */
 static void allocate_a_lot(void) {
-  static void *kept[300];
+  void *kept[300]; /* threads that fork at once may be here at once */
   for (unsigned i = 0; i < 300; i++)
     kept[i] = block_of(16 + i % 7 * 300);
   for (unsigned i = 0; i < 300; i++)
