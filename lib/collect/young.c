@@ -573,7 +573,7 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       /* relaxed: ours alone. */
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h))) {
+    } else if (GYRE_LIKELY(is_young(h) && !gyre__is_keeping())) {
       /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */
       gyre__store_relaxed(&h->gc, 0);

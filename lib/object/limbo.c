@@ -11,11 +11,15 @@
  *
  * The header of an object in limbo says that it is dead, and holds the chain's link, so that a
  * collector that comes by finds nothing to follow.
+ *
+ * While the heap is being copied (GYRE__MODE_KEPT, lib/observe/copy.c), everything that dies waits:
+ * whoever copies has found young objects and leaves as well.
  */
 #include "lib/object/object.h"
 
 static bool must_wait(struct gyre__objects *self, const gyre__header *h) {
   if (gyre__mode_of(self->heap.thread.mode) == GYRE__MODE_IDLE) return false;
+  if (self->heap.thread.mode & GYRE__MODE_KEPT) return true;
   /* relaxed: a dead object is nobody's but ours; but one that was merged while young may be promoted
    * by its former owner at this moment, so that its age is not to be trusted. */
   return gyre__load_relaxed(&h->owner) == 0 ||
@@ -28,6 +32,12 @@ static void block_free(struct gyre__objects *self, gyre__header *h, struct gyre_
   gyre__heap_free(&self->heap, page, h, (enum gyre__kind)page->kind);
 }
 
+static void limbo_put(struct gyre__objects *self, gyre__header *h) {
+  /* relaxed: ours. An object without references has not been marked dead yet. */
+  gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
+  gyre__chain_push(&self->limbo, h);
+}
+
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   if (page->kind == GYRE__TRACKED) {
     gyre__young_unlog(self, h);
@@ -37,11 +47,12 @@ void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre_
       self->gone_bytes += gyre__page_usable(page);
     }
     if (GYRE_UNLIKELY(must_wait(self, h))) {
-      /* relaxed: ours. An object without references has not been marked dead yet. */
-      gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
-      gyre__chain_push(&self->limbo, h);
+      limbo_put(self, h);
       return;
     }
+  } else if (GYRE_UNLIKELY(self->heap.thread.mode & GYRE__MODE_KEPT)) {
+    limbo_put(self, h);
+    return;
   }
   block_free(self, h, page);
 }

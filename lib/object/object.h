@@ -218,12 +218,19 @@ GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
 
 /* ---- what a collection beside the program asks for ---- */
 
-/* Marks the object as touched, unless nobody could ask: a leaf. For threads in LOGGING mode. */
+/* Is the heap being copied, so that everything that dies keeps its block? */
+GYRE_INLINE bool gyre__is_keeping(void) {
+  return (((struct gyre__thread *)(void *)gyre__self)->mode & GYRE__MODE_KEPT) != 0;
+}
+/* Marks the object as touched, unless nobody could ask: a leaf, while a collection runs. For threads in
+ * LOGGING mode. */
 GYRE_INLINE void gyre__touch(gyre__header *h) {
   /* relaxed: a mark that is there already is as good as a new one: the collector cleared it before
-   * this thread's mode became LOGGING, which orders the two; pairs with gyre__suspect_clear(). */
+   * this thread's mode became LOGGING, which orders the two; pairs with gyre__suspect_clear() and with
+   * marks_clear() in lib/observe/copy.c. */
   uint32_t bits = gyre__load_relaxed(&h->bits);
-  if ((bits & (GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED)) != GYRE__BIT_COMPLEX) return;
+  if (bits & GYRE__BIT_TOUCHED) return;
+  if (!(bits & GYRE__BIT_COMPLEX) && !gyre__is_keeping()) return;
   /* relaxed: the collector looks after this thread's next handshake, which orders it. */
   gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
 }

@@ -161,8 +161,7 @@ static inline uint32_t header_word_of(const gyre__header *h) {
 
 /* gyre__touch() if this thread logs, with the bits at hand. */
 static inline void touch_if_logging(gyre__header *h, uint32_t word) {
-  uint32_t mask = (uint32_t)(GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED) << 24;
-  if (GYRE_UNLIKELY((word & mask) == (uint32_t)GYRE__BIT_COMPLEX << 24) && gyre__is_logging())
+  if (GYRE_UNLIKELY(!(word & (uint32_t)GYRE__BIT_TOUCHED << 24)) && gyre__is_logging())
     gyre__touch(h);
 }
 
