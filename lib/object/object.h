@@ -35,6 +35,9 @@ struct gyre__objects {
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
+  /* Held by the thread while it looks through its own objects, and by a walk while it counts some of
+   * them (lib/collect/walk.c): the thread never waits for it. */
+  gyre__lock look_lock;
   /* struct gyre__young, NULL until the first object is logged. Written by the thread, read by
    * anyone. */
   gyre__atomic_ptr young;
