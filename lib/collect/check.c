@@ -47,7 +47,8 @@ static void check_objects(struct gyre__collection *c) {
 
 /* Runs `body` over all objects, in a stopped world. -ENOMEM if there is no memory for that. */
 static int with_all_objects(struct gyre__objects *self, void (*body)(struct gyre__collection *c)) {
-  struct gyre__collection c = {.self = self, .generation = GYRE_GC_NGEN - 1, .everything = true};
+  struct gyre__collection c = {
+      .self = self, .generation = GYRE_GC_NGEN - 1, .everything = true, .leaves = true};
   gyre__collector_lock(self);
   gyre__heap_pin();
   gyre__world_stop(&self->heap.thread);

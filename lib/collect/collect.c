@@ -142,6 +142,8 @@ static gyre__lock collector_lock;
 /* The collection that is under way, for the child of a fork. Under the lock. */
 static struct gyre__collection *under_way;
 
+void gyre__collection_set(struct gyre__collection *c) { under_way = c; }
+
 bool gyre__is_collecting(const struct gyre__objects *self) {
   return self->heap.thread.is_collecting;
 }

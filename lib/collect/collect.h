@@ -70,7 +70,8 @@ struct gyre__collection {
   int generation;
   enum gyre__reason reason;
   bool beside;        /* the program runs meanwhile */
-  bool everything;    /* all objects, young ones and leaves too: checks in a stopped world */
+  bool everything;    /* young objects too: checks and walks */
+  bool leaves;        /* and leaves */
   bool aging;         /* what is marked survives this collection and gets older */
   uint32_t age_after; /* to this */
   struct gyre__set set;
@@ -303,6 +304,8 @@ void gyre__young_fork_child(void);
 
 /* Does this thread collect, or check the heap, further up its stack? */
 bool gyre__is_collecting(const struct gyre__objects *self);
+/* What the child of a fork has to give up, if anything. Under the collector's lock. */
+void gyre__collection_set(struct gyre__collection *c);
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
 void gyre__collector_unlock(struct gyre__objects *self);

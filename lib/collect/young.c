@@ -66,6 +66,11 @@
  * anywhere: what is too large, shared with other threads, or dropped too fast for the notes is left
  * to the collector.
  *
+ * A walk of the heap (walk.c) counts objects without having found a reference to them, which breaks the
+ * rules above. It holds the owner's look_lock meanwhile, which a thread has during a step or a look, so to
+ * our sight it has counted before (then the object is published, and outside) or comes after (then what
+ * was garbage says that it is dead).
+ *
  * Old objects may be candidates of a collection under way. It reads their counts, which a look replaces
  * by numbers for a moment; therefore in LOGGING mode each member is touched before. A note does not
  * count its object, which may die: by its count, and then the block is ours, to free or to use again,
@@ -570,7 +575,8 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
     if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT) ||
                       layout_of(young, h)->has_destroy)) {
       slots_empty(young, h);
-      /* relaxed: ours alone. */
+      /* relaxed: ours alone. It is dead, whoever comes by (walk.c). */
+      gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
     } else if (GYRE_LIKELY(is_young(h) && !gyre__is_keeping())) {
@@ -658,6 +664,13 @@ static void account(struct gyre__young *young, uint32_t n, const struct remains 
     gyre__store_relaxed(&young->stats.longest_ns, ns);
 }
 
+/* Nobody else counts our objects from outside while we look. If somebody does so now, we look later. */
+static bool look_lock(struct gyre__objects *self) {
+  if (gyre__lock_try(&self->look_lock)) return true;
+  gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+  return false;
+}
+
 static void step(struct gyre__objects *self) {
   struct gyre__young *young = young_of(self);
   struct promotion p = {.gc = GYRE__GC_PROMOTED};
@@ -669,6 +682,7 @@ static void step(struct gyre__objects *self) {
   log_set_length(self, 0);
   uint32_t others = edges_find(self, n);
   struct remains r = separate(self, n, others);
+  gyre__lock_give(&self->look_lock);
   survivors_promote(self, n, &p);
   uint64_t ns = gyre__clock_ns() - start;
   adapt(young, n > 0 ? n : 1, n - r.live, ns);
@@ -795,6 +809,7 @@ static void look(struct gyre__objects *self) {
   reach_find(&reach);
   uint32_t n = reach.n;
   struct remains r = separate(self, n, reach.others);
+  gyre__lock_give(&self->look_lock);
   arm_again(self, entrances);
   uint64_t now = gyre__clock_ns(), ns = now - start;
   bool pays = n - r.live >= n / 8;
@@ -829,12 +844,12 @@ static void leaving(struct gyre__objects *self, bool detach) {
   if (!may_look(self, 1) || self->heap.thread.is_collecting || self->in_cascade ||
       !gyre__option(gc))
     return;
-  if (detach || is_affordable(young_of(self))) look(self);
+  if ((detach || is_affordable(young_of(self))) && look_lock(self)) look(self);
 }
 
 void gyre__young_look(struct gyre__objects *self, bool always) {
   if (!may_look(self, always ? 1 : DROPPED_LOOK)) return;
-  if (always || is_affordable(young_of(self))) look(self);
+  if ((always || is_affordable(young_of(self))) && look_lock(self)) look(self);
 }
 
 void gyre__young_collect(struct gyre__objects *self, bool always) {
@@ -854,6 +869,7 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
     limit_set(self);
     return;
   }
+  if (!look_lock(self)) return;
   young->skipped = 0;
   step(self);
 }
@@ -901,6 +917,7 @@ void gyre__young_fork_child(void) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__objects *slot = (struct gyre__objects *)gyre__thread_slot(id);
+    gyre__lock_reset(&slot->look_lock);
     if (&slot->heap.thread == gyre__thread_current() || young_of(slot) == NULL) continue;
     lost_forget(slot);
     slot->young_busy = false;

@@ -7,7 +7,8 @@
  * reads the number of a later collection (it may have been parked in between). Then the blocks are
  * *ripe*, and are freed at leisure: what was dead before a collection began is none of its
  * candidates, so they need not be gone before the next. A young object that its owner frees was
- * never a candidate and does not wait.
+ * never a candidate and does not wait; but in mode STILL, in which somebody walks through all objects
+ * and reads their slots, it does.
  *
  * The header of an object in limbo says that it is dead, and holds the chain's link, so that a
  * collector that comes by finds nothing to follow.
@@ -19,7 +20,7 @@
 
 static bool must_wait(struct gyre__objects *self, const gyre__header *h) {
   if (gyre__mode_of(self->heap.thread.mode) == GYRE__MODE_IDLE) return false;
-  if (self->heap.thread.mode & GYRE__MODE_KEPT) return true;
+  if (gyre__is_keeping()) return true;
   /* relaxed: a dead object is nobody's but ours; but one that was merged while young may be promoted
    * by its former owner at this moment, so that its age is not to be trusted. */
   return gyre__load_relaxed(&h->owner) == 0 ||

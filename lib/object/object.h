@@ -35,6 +35,9 @@ struct gyre__objects {
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
+  /* Held by the thread while it looks through its own objects, and by a walk while it counts some of
+   * them (lib/collect/walk.c): the thread never waits for it. */
+  gyre__lock look_lock;
   /* struct gyre__young, NULL until the first object is logged. Written by the thread, read by
    * anyone. */
   gyre__atomic_ptr young;
@@ -218,9 +221,14 @@ GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
 
 /* ---- what a collection beside the program asks for ---- */
 
-/* Is the heap being copied, so that everything that dies keeps its block? */
-GYRE_INLINE bool gyre__is_keeping(void) {
+/* Is the heap being copied, so that leaves are kept and touched as well? */
+GYRE_INLINE bool gyre__is_copied(void) {
   return (((struct gyre__thread *)(void *)gyre__self)->mode & GYRE__MODE_KEPT) != 0;
+}
+/* Does whatever dies keep its block, because somebody reads the slots of all objects? */
+GYRE_INLINE bool gyre__is_keeping(void) {
+  return gyre__is_copied() ||
+         gyre__mode_of(((struct gyre__thread *)(void *)gyre__self)->mode) == GYRE__MODE_STILL;
 }
 /* Marks the object as touched, unless nobody could ask: a leaf, while a collection runs. For threads in
  * LOGGING mode. */
@@ -230,7 +238,7 @@ GYRE_INLINE void gyre__touch(gyre__header *h) {
    * marks_clear() in lib/observe/copy.c. */
   uint32_t bits = gyre__load_relaxed(&h->bits);
   if (bits & GYRE__BIT_TOUCHED) return;
-  if (!(bits & GYRE__BIT_COMPLEX) && !gyre__is_keeping()) return;
+  if (!(bits & GYRE__BIT_COMPLEX) && !gyre__is_copied()) return;
   /* relaxed: the collector looks after this thread's next handshake, which orders it. */
   gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
 }

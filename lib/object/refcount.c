@@ -217,8 +217,9 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
     gyre__release_shared(self, h);
     return;
   }
-  if (shared == gyre__shared_of(0, GYRE__DEFAULT) || gyre__merge(h, false) == 0)
-    gyre__object_die(self, h);
+  if (shared != gyre__shared_of(0, GYRE__DEFAULT) && gyre__merge(h, false) != 0) return;
+  GYRE_WINDOW("refcount/nobody");
+  gyre__object_die(self, h);
 }
 
 /* ---- release by the others ---- */

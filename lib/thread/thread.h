@@ -30,7 +30,7 @@ enum {
   GYRE__REQ_COLLECT = 1u << 7,   /* a threshold was crossed (lib/collect) */
 };
 
-/* Modes of the program while a collection runs beside it (lib/collect/collect.c). A mode word holds
+/* Modes of the program while a collection or a walk runs beside it (lib/collect/collect.c). A mode word holds
  * one, how young objects are to be promoted when it is adopted, and the number of the collection:
  *
  *     31                     6   5     4       3   2 1  0
@@ -44,6 +44,8 @@ enum {
   GYRE__MODE_IDLE,    /* no collection */
   GYRE__MODE_PINNED,  /* the memory of what dies is kept until the collection is over */
   GYRE__MODE_LOGGING, /* moreover, whoever counts or moves a reference touches its object */
+  GYRE__MODE_STILL, /* no collection, but a walk of the heap (lib/collect/walk.c): as pinned, and for
+                         young objects too */
   GYRE__MODE = 3,
   GYRE__MODE_PROMOTE = 1 << 2,       /* promote all young objects */
   GYRE__MODE_PROMOTE_FRESH = 2 << 2, /* the same, for a collection of just these */
