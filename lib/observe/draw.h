@@ -20,9 +20,9 @@ struct gyre__box {
   bool is_seed, is_root, is_highlit;
   struct gyre__color fill;
   bool dark;  /* white text */
-  char *text; /* lines ended with \n but for the last */
-  /* draw_svg.c */
-  uint32_t layer, next_in_layer;
+  size_t text; /* in the drawing's texts: lines with \n between them */
+  /* draw_layout.c */
+  uint32_t layer;
   double place; /* among those of its layer */
   double x, y, width, height;
 };
@@ -39,24 +39,28 @@ struct gyre__drawing {
   struct gyre_picture picture; /* defaults filled in */
   GYRE__ARRAY(struct gyre__box) boxes;
   GYRE__ARRAY(struct gyre__line) lines;
-  /* A node's box, plus 1: by a table of a power of two, at most half full. */
+  /* Boxes of objects by node, plus 1: a table of a power of two, at most half full. */
   GYRE__ARRAY(uint32_t) table;
+  size_t objects;
   GYRE__ARRAY(char) texts;
+  uint32_t deepest;
+  /* -- draw_layout.c -- */
+  uint32_t layers;
+  double width, height;
 };
 
 GYRE_INLINE const char *gyre__box_text(const struct gyre__drawing *d, const struct gyre__box *box) {
-  (void)d;
-  return box->text;
+  return d->texts.at + box->text;
 }
 
 /* A color as "#rrggbb". */
 void gyre__color_text(struct gyre__color color, char out[8]);
 
 void gyre__draw_dot(const struct gyre__drawing *d, struct gyre__text *t);
-void gyre__draw_json(const struct gyre__drawing *d, struct gyre__text *t);
-/* False if there is no memory; nothing has been written then. */
+void gyre__draw_json(struct gyre__drawing *d, struct gyre__text *t);
+/* Gives the boxes their places. False if there is no memory. */
 bool gyre__draw_layout(struct gyre__drawing *d);
-/* Wants the layout. */
+/* These two want that. */
 void gyre__draw_svg(const struct gyre__drawing *d, struct gyre__text *t);
 void gyre__draw_html(const struct gyre__drawing *d, struct gyre__text *t);
 
