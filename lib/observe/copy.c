@@ -425,6 +425,7 @@ static bool heap_read(struct copy *c) {
   if (!c->failed) edges_find(c);
   GYRE_WINDOW("observe/edges");
   if (!c->failed && c->g->flags & GYRE_GRAPH_RETAIN) retain_all(c);
+  GYRE_WINDOW("observe/retained");
   return !c->failed;
 }
 
