@@ -322,9 +322,33 @@ static bool collect_beside(struct gyre__collection *c, bool with_young) {
 
 /* ---- one collection ---- */
 
+/* Threads that wait for the lock; futex word of the service thread, which lets them go first. */
+static gyre__atomic_u32 lock_waiters;
+
 void gyre__collector_lock(struct gyre__objects *self) {
+  /* relaxed: a hint for gyre__collector_let_in(). */
+  gyre__fetch_add_relaxed(&lock_waiters, 1);
   gyre__lock_parked(&self->heap.thread, &collector_lock);
+  gyre__fetch_sub_relaxed(&lock_waiters, 1);
   self->heap.thread.is_collecting = true;
+}
+
+/* The lock is not fair: who gives it and takes it again at once gets it before a thread that has to wake up
+ * first. */
+#define LET_IN_NS 1000000u
+#define LET_IN_MOST 20
+
+void gyre__collector_let_in(void) {
+  /* relaxed: a hint. */
+  uint32_t first = gyre__load_relaxed(&lock_waiters), now = first;
+  if (first == 0) return;
+  gyre_park();
+  for (int i = 0; i < LET_IN_MOST && now != 0 && now >= first; i++) {
+    (void)gyre__futex_wait(&lock_waiters, now, LET_IN_NS);
+    /* relaxed: as above. */
+    now = gyre__load_relaxed(&lock_waiters);
+  }
+  gyre_unpark();
 }
 
 void gyre__collector_unlock(struct gyre__objects *self) {
@@ -447,6 +471,8 @@ static void fork_parent_resumed(void) {
 }
 
 static void fork_child(void) {
+  /* relaxed: no other thread exists. */
+  gyre__store_relaxed(&lock_waiters, 0);
   gyre__service_fork_child();
   gyre__young_fork_child();
   gyre__stats_fork_child();

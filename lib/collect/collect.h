@@ -309,6 +309,9 @@ void gyre__collection_set(struct gyre__collection *c);
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
 void gyre__collector_unlock(struct gyre__objects *self);
+/* The service thread, before it takes that lock again: lets a thread in that waits for it, if it comes soon.
+ * Parks. */
+void gyre__collector_let_in(void);
 
 /* ---- check.c ---- */
 

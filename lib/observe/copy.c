@@ -53,6 +53,7 @@
  * line is there by then.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "lib/observe/graph.h"
 
@@ -466,6 +467,24 @@ static void copy_drop(struct copy *c) {
   GYRE__ARRAY_DROP(&c->strays);
 }
 
+/* ---- afterwards ---- */
+
+static int by_address(const void *a, const void *b) {
+  const struct gyre__other_node *x = a, *y = b;
+  return (x->address > y->address) - (x->address < y->address);
+}
+
+/* Those that were found by references, so that addresses are found among them. */
+static bool others_sort(struct gyre_graph *g) {
+  size_t count = g->nodes.count - g->sorted;
+  if (!GYRE__ARRAY_MAKE(&g->others, count)) return false;
+  for (size_t i = 0; i < count; i++)
+    g->others.at[i] = (struct gyre__other_node){.address = g->nodes.at[g->sorted + i].address,
+                                                .node = (uint32_t)(g->sorted + i)};
+  if (count > 1) qsort(g->others.at, count, sizeof *g->others.at, by_address);
+  return true;
+}
+
 /* ---- named roots ---- */
 
 static void root_seen(void *object, const char *name, void *arg) {
@@ -495,10 +514,11 @@ gyre_graph *gyre_graph_new(unsigned flags) {
     int error = errno;
     gyre__look_end(c.self, cancel);
     copy_drop(&c);
+    if (!c.failed && !others_sort(g)) fail(&c, error = ENOMEM);
     if (!c.failed && gyre__observe_hooks.for_each_root != NULL)
       gyre__observe_hooks.for_each_root(root_seen, &c);
     if (!c.failed) return g;
-    result = -error;
+    result = -(error != 0 ? error : ENOMEM);
   }
   gyre_graph_free(g);
   errno = -result;
@@ -512,6 +532,7 @@ void gyre_graph_free(gyre_graph *g) {
   GYRE__ARRAY_DROP(&g->nodes);
   GYRE__ARRAY_DROP(&g->edges);
   GYRE__ARRAY_DROP(&g->first_edge);
+  GYRE__ARRAY_DROP(&g->others);
   GYRE__ARRAY_DROP(&g->roots);
   GYRE__ARRAY_DROP(&g->back_edges);
   GYRE__ARRAY_DROP(&g->first_back_edge);

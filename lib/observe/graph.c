@@ -56,21 +56,29 @@ static bool holds_address(const struct gyre__node *n, uintptr_t address) {
   return address == n->address || (address > n->address && address - n->address < n->bytes);
 }
 
-ptrdiff_t gyre_graph_at(const gyre_graph *g, const void *object) {
-  uintptr_t address = (uintptr_t)object;
-  /* The last of the sorted ones that does not begin behind it. */
-  size_t low = 0, high = g->sorted;
+/* The address of the i-th in the order of addresses, of those of pages or of the others. */
+static uintptr_t address_at(const gyre_graph *g, bool others, size_t i) {
+  return others ? g->others.at[i].address : g->nodes.at[i].address;
+}
+
+static ptrdiff_t find(const gyre_graph *g, bool others, uintptr_t address) {
+  /* The last that does not begin behind it. */
+  size_t low = 0, high = others ? g->others.count : g->sorted;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (g->nodes.at[middle].address <= address)
+    if (address_at(g, others, middle) <= address)
       low = middle + 1;
     else
       high = middle;
   }
-  if (low > 0 && holds_address(&g->nodes.at[low - 1], address)) return (ptrdiff_t)(low - 1);
-  for (size_t i = g->sorted; i < g->nodes.count; i++)
-    if (holds_address(&g->nodes.at[i], address)) return (ptrdiff_t)i;
-  return -ENOENT;
+  if (low == 0) return -ENOENT;
+  size_t at = others ? g->others.at[low - 1].node : low - 1;
+  return holds_address(&g->nodes.at[at], address) ? (ptrdiff_t)at : -ENOENT;
+}
+
+ptrdiff_t gyre_graph_at(const gyre_graph *g, const void *object) {
+  ptrdiff_t at = find(g, false, (uintptr_t)object);
+  return at >= 0 ? at : find(g, true, (uintptr_t)object);
 }
 
 ptrdiff_t gyre_graph_by_type(const gyre_graph *g, const gyre_type *type, size_t *out, size_t room) {

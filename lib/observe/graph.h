@@ -74,6 +74,12 @@ struct gyre__back_edge {
   uint32_t edge;
 };
 
+/* A node that was found by a reference. */
+struct gyre__other_node {
+  uintptr_t address;
+  uint32_t node;
+};
+
 struct gyre__root_name {
   uint32_t node;
   const char *name;
@@ -84,8 +90,9 @@ struct gyre_graph {
   GYRE__ARRAY(struct gyre__node) nodes;
   GYRE__ARRAY(struct gyre__edge) edges;
   GYRE__ARRAY(uint32_t) first_edge; /* of each node; one more for the end */
-  /* The nodes from here on are not in the order of their addresses. */
+  /* The nodes from here on are not in the order of their addresses: `others` has them in it. */
   uint32_t sorted;
+  GYRE__ARRAY(struct gyre__other_node) others;
   GYRE__ARRAY(struct gyre__root_name) roots;
   /* -- made when they are first needed -- */
   GYRE__ARRAY(struct gyre__back_edge) back_edges;
