@@ -221,7 +221,9 @@ static uint32_t node_add(struct copy *c, const gyre__header *h, uint64_t word,
 
 /* Beside the program, somebody else may wait for us. */
 static void breathe(struct copy *c) {
-  if (c->beside) gyre_safepoint();
+  if (!c->beside) return;
+  GYRE_WINDOW("observe/step");
+  gyre_safepoint();
 }
 
 static void page_nodes(struct copy *c, const struct gyre__object_page *p) {
