@@ -134,8 +134,9 @@ GYRE_API size_t gyre_graph_edges(const gyre_graph *graph);
 
 /* Of a node. */
 enum {
-  GYRE_NODE_CHANGED = 1u << 0,   /* see above */
-  GYRE_NODE_PARTIAL = 1u << 1,   /* its own references were not copied, or not all: somebody had it locked,
+  GYRE_NODE_CHANGED = 1u << 0, /* see above */
+  GYRE_NODE_PARTIAL =
+      1u << 1, /* its own references were not copied, or not all: somebody had it locked,
                                     or it was made meanwhile */
   GYRE_NODE_NEW = 1u << 2,       /* made while the graph was */
   GYRE_NODE_DEAD = 1u << 3,      /* destroyed while the graph was made, or just being destroyed */
@@ -155,15 +156,15 @@ struct gyre_node {
   size_t size;
   const void *address; /* of the object; not to be followed */
   const gyre_type *type;
-  size_t bytes;         /* as gyre_sizeof() */
-  ptrdiff_t count;      /* as gyre_refcount(); GYRE_IMMORTAL */
-  uint32_t local;       /* of these, in its owner's word, */
-  int32_t shared;       /* and in the one that threads share */
-  int generation;       /* 0 to 2 */
-  unsigned flags;       /* GYRE_NODE_... */
-  size_t referents;     /* references that it holds */
-  size_t referrers;     /* references to it, from objects */
-  const char *root;     /* the name of a named root, or NULL */
+  size_t bytes;     /* as gyre_sizeof() */
+  ptrdiff_t count;  /* as gyre_refcount(); GYRE_IMMORTAL */
+  uint32_t local;   /* of these, in its owner's word, */
+  int32_t shared;   /* and in the one that threads share */
+  int generation;   /* 0 to 2 */
+  unsigned flags;   /* GYRE_NODE_... */
+  size_t referents; /* references that it holds */
+  size_t referrers; /* references to it, from objects */
+  const char *root; /* the name of a named root, or NULL */
 };
 
 /* Fills *out, at most out->size bytes of it. 0; -EINVAL; -ERANGE if there is no such node; -ENOMEM for what
@@ -219,8 +220,9 @@ GYRE_API int gyre_graph_is_held(gyre_graph *graph, size_t node, void *arg);
  * is asked first), no longer than max_depth references (objgraph: 20). Writes up to `room` links: the first
  * is `node`, and each says by which field it refers to the next. Returns how many nodes the way has; just
  * the start, 1, if there is none; -ERANGE or -ENOMEM. */
-GYRE_API ptrdiff_t gyre_graph_ref_chain(gyre_graph *graph, size_t node, gyre_node_test *test, void *arg,
-                                        size_t max_depth, struct gyre_link *out, size_t room);
+GYRE_API ptrdiff_t gyre_graph_ref_chain(gyre_graph *graph, size_t node, gyre_node_test *test,
+                                        void *arg, size_t max_depth, struct gyre_link *out,
+                                        size_t room);
 /* The same against the references: from a node that passes the test to `node`, which comes last. If it is
  * longer than `room`, the first links are written. */
 GYRE_API ptrdiff_t gyre_graph_backref_chain(gyre_graph *graph, size_t node, gyre_node_test *test,
@@ -236,7 +238,8 @@ GYRE_API ptrdiff_t gyre_graph_dominator(gyre_graph *graph, size_t node);
 
 /* What would go with the node if all references to it went: itself and what it dominates (heapy's
  * "domisize"). Either pointer may be NULL. 0, -ERANGE, -ENOMEM. */
-GYRE_API int gyre_graph_retained(gyre_graph *graph, size_t node, uint64_t *bytes, uint64_t *objects);
+GYRE_API int gyre_graph_retained(gyre_graph *graph, size_t node, uint64_t *bytes,
+                                 uint64_t *objects);
 
 /* Objects that no object refers to and that nothing else is known to need: no roots, not changed. A
  * variable holds each of them, or somebody has forgotten to release it. Writes up to `room` nodes, returns
@@ -245,9 +248,9 @@ GYRE_API ptrdiff_t gyre_graph_leaking(gyre_graph *graph, size_t *out, size_t roo
 
 /* Why an object is alive. */
 enum gyre_verdict {
-  GYRE_VERDICT_UNKNOWN,   /* it changed while the graph was made, or was made or died then */
-  GYRE_VERDICT_ROOT,      /* a named root, or immortal */
-  GYRE_VERDICT_GARBAGE,   /* part of a dead cycle, or only reachable from one; waits for the collector */
+  GYRE_VERDICT_UNKNOWN, /* it changed while the graph was made, or was made or died then */
+  GYRE_VERDICT_ROOT,    /* a named root, or immortal */
+  GYRE_VERDICT_GARBAGE, /* part of a dead cycle, or only reachable from one; waits for the collector */
   GYRE_VERDICT_OVERCOUNT, /* has more counts than references from objects explain: a variable or something
                              foreign holds it, or a release was forgotten */
   GYRE_VERDICT_GROWING,   /* reachable, and there are more and more of its type */
@@ -266,7 +269,7 @@ GYRE_API const char *gyre_verdict_text(enum gyre_verdict verdict);
 
 enum gyre_grouping {
   GYRE_BY_TYPE,
-  GYRE_BY_SIZE,      /* of each object */
+  GYRE_BY_SIZE, /* of each object */
   GYRE_BY_REFERRERS, /* the set of types that refer to it (heapy's byrcs); "held" if something outside does */
   GYRE_BY_GENERATION,
   GYRE_BY_VERDICT,
@@ -300,8 +303,8 @@ enum gyre_picture_kind {
   GYRE_PICTURE_CHAIN,    /* the seeds, which refer to each other, and no others */
 };
 enum gyre_picture_format {
-  GYRE_PICTURE_DOT,  /* for Graphviz */
-  GYRE_PICTURE_SVG,  /* laid out by this library */
+  GYRE_PICTURE_DOT, /* for Graphviz */
+  GYRE_PICTURE_SVG, /* laid out by this library */
   GYRE_PICTURE_HTML, /* a page with that picture and a table of its nodes, which needs nothing else */
   GYRE_PICTURE_JSON,
 };
@@ -311,9 +314,9 @@ enum gyre_picture_format {
 struct gyre_picture {
   size_t size;
   enum gyre_picture_kind kind;
-  size_t max_depth;     /* references from a seed; 0: 3. Use SIZE_MAX for no bound */
-  size_t too_many;      /* references of a node that are followed; the others are "n more". 0: 10 */
-  int refcounts;        /* 1: with counts */
+  size_t max_depth; /* references from a seed; 0: 3. Use SIZE_MAX for no bound */
+  size_t too_many;  /* references of a node that are followed; the others are "n more". 0: 10 */
+  int refcounts;    /* 1: with counts */
   gyre_node_test *filter;    /* 0: leave the node out */
   gyre_node_test *highlight; /* 1: in blue */
   /* Another line of a node's label, into buffer[0..size), as UTF-8; a negative result means none. */

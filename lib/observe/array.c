@@ -12,8 +12,8 @@ void *gyre__array_grow(void *at, size_t *room, size_t element, size_t want) {
   if (at != NULL && bytes < old_bytes + old_bytes / 2) bytes = old_bytes + old_bytes / 2;
   if (bytes < LEAST_BYTES) bytes = LEAST_BYTES;
   bytes = gyre__os_whole_pages(bytes);
-  void *memory = at == NULL ? gyre__os_map(bytes, gyre__os_page_size())
-                            : gyre__os_remap(at, old_bytes, bytes);
+  void *memory =
+      at == NULL ? gyre__os_map(bytes, gyre__os_page_size()) : gyre__os_remap(at, old_bytes, bytes);
   if (memory != NULL) *room = bytes / element;
   return memory;
 }

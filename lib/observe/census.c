@@ -157,8 +157,7 @@ int gyre_heap_show_most_common(size_t limit, gyre_text_sink *sink, void *arg) {
     gyre__text_begin(&t, sink, arg);
     for (size_t i = 0; i < limit; i++)
       gyre__text_format(&t, "%-*.200s %10llu %14llu bytes\n", width, list.at[i].type->name,
-                        (unsigned long long)list.at[i].count,
-                        (unsigned long long)list.at[i].bytes);
+                        (unsigned long long)list.at[i].count, (unsigned long long)list.at[i].bytes);
     result = gyre__text_end(&t);
   }
   GYRE__ARRAY_DROP(&list);
@@ -195,8 +194,7 @@ void gyre_growth_free(gyre_growth *growth) {
 
 static int by_increase(const void *a, const void *b) {
   const struct gyre_type_growth *x = a, *y = b;
-  if (x->increase != y->increase)
-    return (x->increase < y->increase) - (x->increase > y->increase);
+  if (x->increase != y->increase) return (x->increase < y->increase) - (x->increase > y->increase);
   return strcmp(x->type->name, y->type->name);
 }
 

@@ -65,7 +65,8 @@ static size_t length_of(const struct search *s, uint32_t end) {
 }
 
 /* Writes the chain from the start to `end`, in the direction of the references. */
-static size_t chain_write(const struct search *s, uint32_t end, struct gyre_link *out, size_t room) {
+static size_t chain_write(const struct search *s, uint32_t end, struct gyre_link *out,
+                          size_t room) {
   size_t length = length_of(s, end), at = s->back ? 0 : length - 1;
   struct gyre_link last = {.node = s->back ? s->start : end, .element = SIZE_MAX};
   if (length - 1 < room) out[length - 1] = last;

@@ -169,7 +169,8 @@ static bool strays_grow(struct copy *c) {
 
 /* ---- nodes ---- */
 
-static size_t body_bytes(const gyre_type *type, const gyre__header *h, const struct gyre__page *page) {
+static size_t body_bytes(const gyre_type *type, const gyre__header *h,
+                         const struct gyre__page *page) {
   if (type->element_size == 0 || page == NULL) return type->size;
   return type->size + gyre__array_length(type, h, page) * type->element_size;
 }
@@ -266,8 +267,8 @@ static uint32_t node_found(struct copy *c, gyre__header *h) {
   uint64_t word = gyre__header_peek(h);
   bool is_static = gyre__segment_of(h) == NULL && !(gyre__peeked_gc(word) & GYRE__GC_LARGE);
   /* One that is dead was there before, and destroyed when the walk came by. */
-  uint32_t flags = is_static ? (uint32_t)GYRE_NODE_STATIC
-                             : (uint32_t)(GYRE_NODE_CHANGED | GYRE_NODE_PARTIAL);
+  uint32_t flags =
+      is_static ? (uint32_t)GYRE_NODE_STATIC : (uint32_t)(GYRE_NODE_CHANGED | GYRE_NODE_PARTIAL);
   if (!is_static && gyre__peeked_alive(word)) flags |= GYRE_NODE_NEW;
   uint32_t node = node_add(c, h, word, is_static ? NULL : gyre__page_of(h), flags);
   if (node == GYRE__NO_NODE) return node;

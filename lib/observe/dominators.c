@@ -22,11 +22,11 @@
 
 struct work {
   gyre_graph *g;
-  uint32_t end; /* the next number to be given */
-  uint32_t *number;   /* by node: its number, 0: none */
-  uint32_t *node;     /* the node with a number */
-  uint32_t *parent;   /* in the tree of the search */
-  uint32_t *semi;     /* the number of the semidominator */
+  uint32_t end;     /* the next number to be given */
+  uint32_t *number; /* by node: its number, 0: none */
+  uint32_t *node;   /* the node with a number */
+  uint32_t *parent; /* in the tree of the search */
+  uint32_t *semi;   /* the number of the semidominator */
   uint32_t *dominator;
   uint32_t *ancestor; /* in the forest of those that are done; 0: a root of it */
   uint32_t *label;    /* of those on the way up the forest, the one with the least semidominator */
@@ -167,8 +167,8 @@ static bool dominators(gyre_graph *g) {
   uint32_t *memory = gyre__os_map(bytes, gyre__os_page_size());
   if (memory == NULL) return false;
   struct work w = {.g = g};
-  uint32_t **tables[TABLES] = {&w.number, &w.node,     &w.parent, &w.semi,   &w.dominator, &w.ancestor,
-                               &w.label,  &w.bucket,   &w.next,   &w.stack,  &w.place};
+  uint32_t **tables[TABLES] = {&w.number, &w.node,   &w.parent, &w.semi,  &w.dominator, &w.ancestor,
+                               &w.label,  &w.bucket, &w.next,   &w.stack, &w.place};
   for (size_t i = 0; i < TABLES && tables[i] != NULL; i++)
     *tables[i] = memory + i * n;
   search(&w);

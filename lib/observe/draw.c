@@ -170,16 +170,14 @@ static bool object_add(struct gyre__drawing *d, uint32_t node, uint32_t depth, b
   d->objects++;
   d->boxes.at[box].is_seed = is_seed;
   d->boxes.at[box].is_root = gyre__node_is_root(d->g, node);
-  d->boxes.at[box].is_highlit =
-      d->picture.highlight != NULL && asks(d->picture.highlight, d, node);
+  d->boxes.at[box].is_highlit = d->picture.highlight != NULL && asks(d->picture.highlight, d, node);
   bool has_finalizer = (d->g->nodes.at[node].flags & GYRE_NODE_FINALIZER) != 0;
   return !has_finalizer || finalizer_add(d, box);
 }
 
 static bool more_add(struct gyre__drawing *d, uint32_t owner, uint32_t more) {
   char text[32];
-  uint32_t box =
-      box_add(d, GYRE__BOX_MORE, d->boxes.at[owner].node, d->boxes.at[owner].depth + 1);
+  uint32_t box = box_add(d, GYRE__BOX_MORE, d->boxes.at[owner].node, d->boxes.at[owner].depth + 1);
   if (box == GYRE__NO_NODE) return false;
   d->boxes.at[box].more = more;
   (void)snprintf(text, sizeof text, "%u more", more);

@@ -19,7 +19,7 @@ struct gyre__box {
   uint32_t more;
   bool is_seed, is_root, is_highlit;
   struct gyre__color fill;
-  bool dark;  /* white text */
+  bool dark;   /* white text */
   size_t text; /* in the drawing's texts: lines with \n between them */
   /* draw_layout.c */
   uint32_t layer;

@@ -60,7 +60,8 @@ static double middle(const double at[4]) { return (at[0] + 3 * at[1] + 3 * at[2]
 static void line_write(const struct gyre__drawing *d, struct gyre__text *t,
                        const struct gyre__line *line) {
   struct curve c = curve_of(d, line);
-  gyre__text_say(t, line->dotted ? "<path class=\"line dotted\" d=\"" : "<path class=\"line\" d=\"");
+  gyre__text_say(t,
+                 line->dotted ? "<path class=\"line dotted\" d=\"" : "<path class=\"line\" d=\"");
   point(t, "M", c.x[0], c.y[0]);
   point(t, " C", c.x[1], c.y[1]);
   point(t, " ", c.x[2], c.y[2]);
@@ -144,9 +145,11 @@ static const char style[] =
     ".name{paint-order:stroke;stroke:white;stroke-width:3px;fill:black}\n"
     "</style>\n"
     "<defs>\n"
-    "<marker id=\"black\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" "
+    "<marker id=\"black\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" "
+    "markerHeight=\"8\" "
     "orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"black\"/></marker>\n"
-    "<marker id=\"red\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" "
+    "<marker id=\"red\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" "
+    "markerHeight=\"8\" "
     "orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"red\"/></marker>\n"
     "</defs>\n";
 
@@ -180,21 +183,22 @@ static void row_write(const struct gyre__drawing *d, struct gyre__text *t,
     gyre__text_say(t, "immortal");
   else
     gyre__text_format(t, "%td", gyre__node_count(n));
-  gyre__text_format(t, "</td><td class=\"n\">%u</td><td class=\"n\">%u</td><td class=\"n\">%u</td><td>",
-                    gyre__node_referents(d->g, box->node), gyre__node_referrers(d->g, box->node),
-                    box->depth);
-  gyre__text_xml(t, gyre_verdict_text((enum gyre_verdict)gyre_graph_verdict(
-                        d->g, box->node, NULL, NULL)));
+  gyre__text_format(
+      t, "</td><td class=\"n\">%u</td><td class=\"n\">%u</td><td class=\"n\">%u</td><td>",
+      gyre__node_referents(d->g, box->node), gyre__node_referrers(d->g, box->node), box->depth);
+  gyre__text_xml(
+      t, gyre_verdict_text((enum gyre_verdict)gyre_graph_verdict(d->g, box->node, NULL, NULL)));
   gyre__text_say(t, "</td></tr>\n");
 }
 
 void gyre__draw_html(const struct gyre__drawing *d, struct gyre__text *t) {
   gyre__text_say(
-      t, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
-         "<title>gyre: objects and references</title>\n"
-         "<style>body{font:13px sans-serif;margin:16px}table{border-collapse:collapse;margin-top:16px}"
-         "td,th{border:1px solid #ccc;padding:2px 8px;text-align:left}.n{text-align:right}"
-         "div{overflow:auto}</style></head><body>\n<div>\n");
+      t,
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
+      "<title>gyre: objects and references</title>\n"
+      "<style>body{font:13px sans-serif;margin:16px}table{border-collapse:collapse;margin-top:16px}"
+      "td,th{border:1px solid #ccc;padding:2px 8px;text-align:left}.n{text-align:right}"
+      "div{overflow:auto}</style></head><body>\n<div>\n");
   gyre__draw_svg(d, t);
   gyre__text_say(t, "</div>\n<table>\n<tr><th>type</th><th>address</th><th>bytes</th><th>count</th>"
                     "<th>referents</th><th>referrers</th><th>depth</th><th>verdict</th></tr>\n");

@@ -33,7 +33,9 @@ GYRE_INLINE uint64_t gyre__header_peek(const gyre__header *h) {
    * lib/object/object.c. */
   return __atomic_load_n((const gyre__header_start *)(const void *)h, __ATOMIC_ACQUIRE);
 }
-GYRE_INLINE uint32_t gyre__peeked_type(uint64_t word) { return (uint32_t)word & GYRE__TYPE_ID_MASK; }
+GYRE_INLINE uint32_t gyre__peeked_type(uint64_t word) {
+  return (uint32_t)word & GYRE__TYPE_ID_MASK;
+}
 GYRE_INLINE uint32_t gyre__peeked_gc(uint64_t word) { return (uint32_t)(word >> 48) & 0xff; }
 GYRE_INLINE uint32_t gyre__peeked_bits(uint64_t word) { return (uint32_t)(word >> 56); }
 GYRE_INLINE uint32_t gyre__peeked_owner(uint64_t word) { return (uint32_t)(word >> 32) & 0xffff; }

@@ -86,8 +86,7 @@ bool gyre__object_pages_gather(struct gyre__object_pages *p) {
     errno = EOVERFLOW;
     return false;
   }
-  if (p->pages.count > 1)
-    qsort(p->pages.at, p->pages.count, sizeof *p->pages.at, by_address);
+  if (p->pages.count > 1) qsort(p->pages.at, p->pages.count, sizeof *p->pages.at, by_address);
   uint32_t first = 0;
   for (size_t i = 0; i < p->pages.count; i++) {
     p->pages.at[i].first = first;

@@ -9,7 +9,7 @@
 
 /* A group while nodes are put into it. What it is called is found when all are in. */
 struct group {
-  uint64_t key; /* 0: unused place in the table */
+  uint64_t key;     /* 0: unused place in the table */
   uint32_t example; /* the first of its nodes */
   uint64_t count, bytes;
 };
@@ -295,11 +295,10 @@ int gyre_graph_show_partition(gyre_graph *g, enum gyre_grouping grouping, gyre_g
   if (limit == 0 || limit > p.rows.count) limit = p.rows.count;
   for (size_t i = 0; i < limit; i++) {
     const struct gyre_partition_row *row = &p.rows.at[i];
-    gyre__text_format(&t, "%6zu %10llu %3.0f %11llu %3.0f %11llu %3.0f  %s\n", i,
-                      (unsigned long long)row->count, row->count_percent,
-                      (unsigned long long)row->bytes, row->bytes_percent,
-                      (unsigned long long)row->cumulative_bytes, row->cumulative_percent,
-                      row->label);
+    gyre__text_format(
+        &t, "%6zu %10llu %3.0f %11llu %3.0f %11llu %3.0f  %s\n", i, (unsigned long long)row->count,
+        row->count_percent, (unsigned long long)row->bytes, row->bytes_percent,
+        (unsigned long long)row->cumulative_bytes, row->cumulative_percent, row->label);
   }
   if (limit < p.rows.count) gyre__text_format(&t, "<%zu more rows>\n", p.rows.count - limit);
   partition_drop(&p);

@@ -34,7 +34,9 @@ void gyre__text_put(struct gyre__text *t, const char *text, size_t length) {
   }
 }
 
-void gyre__text_say(struct gyre__text *t, const char *text) { gyre__text_put(t, text, strlen(text)); }
+void gyre__text_say(struct gyre__text *t, const char *text) {
+  gyre__text_put(t, text, strlen(text));
+}
 
 void gyre__text_format(struct gyre__text *t, const char *format, ...) {
   char line[512];
@@ -60,11 +62,18 @@ int gyre__text_end(struct gyre__text *t) {
 static uint32_t character_take(const char **text) {
   const unsigned char *p = (const unsigned char *)*text;
   static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  unsigned length = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+  unsigned length = p[0] < 0x80   ? 1
+                    : p[0] < 0xC2 ? 0
+                    : p[0] < 0xE0 ? 2
+                    : p[0] < 0xF0 ? 3
+                    : p[0] < 0xF5 ? 4
+                                  : 0;
   uint32_t c = length <= 1 ? p[0] : p[0] & (0xFFu >> (length + 1));
   for (unsigned i = 1; i < length; i++) {
-    if ((p[i] & 0xC0) != 0x80) length = 0;
-    else c = c << 6 | (p[i] & 0x3Fu);
+    if ((p[i] & 0xC0) != 0x80)
+      length = 0;
+    else
+      c = c << 6 | (p[i] & 0x3Fu);
   }
   bool good = length != 0 && c >= least[length] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
   *text += good ? length : 1;

@@ -22,8 +22,8 @@ static void the_shortest_chain_names_its_fields(void **state) {
   gyre_graph *graph = graph_new(0);
   struct gyre_link links[4];
   uint64_t tag = 3;
-  assert_int_equal(
-      gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 4), 3);
+  assert_int_equal(gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 4),
+                   3);
   assert_int_equal(links[0].node, node_at(graph, first));
   assert_string_equal(links[0].field, "next");
   assert_int_equal(links[1].node, node_at(graph, one));
@@ -43,16 +43,16 @@ static void the_shortest_chain_names_its_fields(void **state) {
       gyre_graph_backref_chain(graph, node_at(graph, three), has_tag, &tag, 1, links, 4), 1);
   assert_int_equal(links[0].node, node_at(graph, three));
   tag = 77;
-  assert_int_equal(
-      gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 4), 1);
+  assert_int_equal(gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 4),
+                   1);
   tag = 0;
   assert_int_equal(gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 0, links, 4),
                    1);
   /* Room for less: the first links. */
   tag = 3;
   memset(links, 0, sizeof links);
-  assert_int_equal(
-      gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 2), 3);
+  assert_int_equal(gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &tag, 20, links, 2),
+                   3);
   assert_string_equal(links[1].field, "other");
   assert_int_equal(links[2].node, 0);
   assert_int_equal(gyre_graph_ref_chain(graph, SIZE_MAX, has_tag, &tag, 20, NULL, 0), -ERANGE);
@@ -74,9 +74,9 @@ static void the_way_from_a_holder(void **state) {
   }
   gyre_graph *graph = graph_new(0);
   struct gyre_link links[5];
-  assert_int_equal(gyre_graph_backref_chain(graph, node_at(graph, at), gyre_graph_is_held, NULL, 20,
-                                            links, 5),
-                   5);
+  assert_int_equal(
+      gyre_graph_backref_chain(graph, node_at(graph, at), gyre_graph_is_held, NULL, 20, links, 5),
+      5);
   assert_int_equal(links[0].node, node_at(graph, first));
   gyre_graph_free(graph);
   gyre_release(first);
@@ -122,8 +122,8 @@ static void a_long_list_is_no_trouble(void **state) {
   assert_int_equal(gyre_graph_retained(graph, node_at(graph, first), NULL, &objects), 0);
   assert_int_equal(objects, n);
   uint64_t last = n - 1;
-  assert_int_equal(gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &last, SIZE_MAX, NULL, 0),
-                   n);
+  assert_int_equal(
+      gyre_graph_ref_chain(graph, node_at(graph, first), has_tag, &last, SIZE_MAX, NULL, 0), n);
   gyre_graph_free(graph);
   gyre_release(first);
 }
@@ -147,8 +147,8 @@ static void heap_make(struct random_heap *h, struct test_random *random) {
   for (size_t i = 0; i < h->count; i++) {
     h->held[i] = test_random_below(random, 30) < holders;
     for (size_t k = 0; k < 2; k++) {
-      h->to[i][k] = test_random_below(random, 4) == 0 ? MOST
-                                                      : test_random_below(random, (uint32_t)h->count);
+      h->to[i][k] =
+          test_random_below(random, 4) == 0 ? MOST : test_random_below(random, (uint32_t)h->count);
       node *target = h->to[i][k] == MOST ? NULL : h->at[h->to[i][k]];
       if (k == 0)
         gyre_store(&h->at[i]->next, target);
@@ -210,7 +210,7 @@ static void compare(const struct random_heap *h, gyre_graph *graph) {
         TEST_REQUIRE(i == n || !dominates[i][n]);
     }
     enum gyre_verdict verdict = verdict_of(graph, h->at[n]);
-    TEST_REQUIRE(verdict == (h->held[n]  ? GYRE_VERDICT_OVERCOUNT
+    TEST_REQUIRE(verdict == (h->held[n] ? GYRE_VERDICT_OVERCOUNT
                              : alive[n] ? GYRE_VERDICT_REACHABLE
                                         : GYRE_VERDICT_GARBAGE));
   }
@@ -321,11 +321,10 @@ static void groups_have_counts_sizes_and_shares(void **state) {
   static struct gathered text;
   text.length = 0;
   assert_int_equal(gyre_graph_show_partition(graph, GYRE_BY_TYPE, NULL, 1, gather, &text), 0);
-  assert_string_equal(text.text,
-                      "Partition of a set of 7 objects. Total size = 192 bytes.\n"
-                      " Index      Count   %        Size   %  Cumulative   %  Kind\n"
-                      "     0          6  86         144  75         144  75  node\n"
-                      "<1 more rows>\n");
+  assert_string_equal(text.text, "Partition of a set of 7 objects. Total size = 192 bytes.\n"
+                                 " Index      Count   %        Size   %  Cumulative   %  Kind\n"
+                                 "     0          6  86         144  75         144  75  node\n"
+                                 "<1 more rows>\n");
   gyre_graph_free(graph);
   gyre_release(chain);
   gyre_release(t);

@@ -79,8 +79,8 @@ static void *churns(void *arg) {
 static void check_node(gyre_graph *graph, size_t at) {
   struct gyre_node info = {.size = sizeof info};
   TEST_REQUIRE(gyre_graph_node(graph, at, &info) == 0);
-  TEST_REQUIRE(info.type == &plain_type || info.type == &node_type || info.type == &finalized_type ||
-               info.type == &leaf_type || info.type == &tuple_type);
+  TEST_REQUIRE(info.type == &plain_type || info.type == &node_type ||
+               info.type == &finalized_type || info.type == &leaf_type || info.type == &tuple_type);
   TEST_REQUIRE(gyre_graph_at(graph, info.address) == (ptrdiff_t)at);
   if (info.flags & (GYRE_NODE_CHANGED | GYRE_NODE_DEAD)) return;
   TEST_REQUIRE(info.count >= (ptrdiff_t)info.referrers);

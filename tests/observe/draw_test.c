@@ -250,7 +250,8 @@ static void filter_highlight_and_extra_info(void **state) {
 
 static void roots_are_green_and_end_what_refers(void **state) {
   (void)state;
-  node *chain = chain_new(&plain_type, 3), *one = gyre_load(&chain->next), *two = gyre_load(&one->next);
+  node *chain = chain_new(&plain_type, 3), *one = gyre_load(&chain->next),
+       *two = gyre_load(&one->next);
   gyre_release(one);
   gyre_release(two);
   gyre_graph *graph = graph_new(0);
@@ -281,8 +282,8 @@ static void a_chain_has_its_nodes_only(void **state) {
   size_t seeds[2] = {node_at(graph, chain), node_at(graph, one)};
   struct gyre_picture picture = {.size = sizeof picture, .kind = GYRE_PICTURE_CHAIN};
   text.length = 0;
-  assert_int_equal(
-      gyre_graph_write(graph, seeds, 2, &picture, GYRE_PICTURE_JSON, gather, &text), 0);
+  assert_int_equal(gyre_graph_write(graph, seeds, 2, &picture, GYRE_PICTURE_JSON, gather, &text),
+                   0);
   assert_json(text.text);
   assert_int_equal(count_of(text.text, "\"type\":"), 2);
   assert_int_equal(count_of(text.text, "\"field\":"), 1);
@@ -292,7 +293,8 @@ static void a_chain_has_its_nodes_only(void **state) {
 
 /* ---- documents are well-formed ---- */
 
-#define NASTY "a\"b\\c<d>&'e]]>\n\x01\x7f\xff\xc0\x80\xed\xa0\x80 \xc3\xa9 \xf0\x9f\x98\x80 \xe2\x82"
+#define NASTY                                                                                      \
+  "a\"b\\c<d>&'e]]>\n\x01\x7f\xff\xc0\x80\xed\xa0\x80 \xc3\xa9 \xf0\x9f\x98\x80 \xe2\x82"
 
 static void names_cannot_break_a_document(void **state) {
   (void)state;
@@ -386,8 +388,8 @@ static void what_is_wrong_is_refused(void **state) {
   picture = (struct gyre_picture){0};
   assert_int_equal(gyre_graph_write(graph, &at, 1, &picture, GYRE_PICTURE_DOT, gather, &text),
                    -EINVAL);
-  assert_int_equal(gyre_graph_write(graph, &at, 1, NULL, (enum gyre_picture_format)9, gather, &text),
-                   -EINVAL);
+  assert_int_equal(
+      gyre_graph_write(graph, &at, 1, NULL, (enum gyre_picture_format)9, gather, &text), -EINVAL);
   assert_int_equal(gyre_graph_write(graph, &at, 1, NULL, GYRE_PICTURE_DOT, NULL, NULL), -EINVAL);
   assert_int_equal(gyre_graph_write(graph, &none, 1, NULL, GYRE_PICTURE_DOT, gather, &text),
                    -ERANGE);
