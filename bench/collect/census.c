@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bench/collect/collect.h"
 #include "bench/support/crew.h"
@@ -117,6 +118,10 @@ static void work(void *arg, unsigned index) {
 static void run_watched(bench_state *state, const struct bench_case *self) {
   static const struct crew_job job = {.prepare = begin, .work = work, .finish = end};
   watched.what = self->arg[1];
+  memset(&watched.gaps, 0, sizeof watched.gaps);
+  /* relaxed: the crew has not started. */
+  atomic_store_explicit(&watched.looks, 0, memory_order_relaxed);
+  atomic_store_explicit(&watched.done, false, memory_order_relaxed);
   system_automatic(false);
   struct live_heap live = live_heap_new((size_t)self->arg[0]);
   system_automatic(true);
