@@ -166,6 +166,11 @@ static void tables_drop(void) {
 
 /* ---- freezing ---- */
 
+/* Of an object of the oldest generation. */
+static uint32_t old_byte(const struct gyre__page *page) {
+  return GYRE_GC_NGEN | (page->is_large ? (uint32_t)GYRE__GC_LARGE : 0u);
+}
+
 struct freezing {
   gyre__atomic_u32 *words; /* the rest of the tables; NULL: counts are not stopped */
   uint64_t objects;
@@ -178,7 +183,7 @@ static int freeze_one(struct gyre__walk *w, gyre__header *h, struct gyre__page *
   /* relaxed: the world is stopped. */
   uint32_t gc = gyre__load_relaxed(&h->gc);
   if (page->kind == GYRE__TRACKED && !(gc & GYRE__GC_APART)) {
-    gc = (gc & GYRE__GC_LARGE) | GYRE_GC_NGEN;
+    gc = old_byte(page);
     f->objects++;
   }
   bool stop = f->words != NULL && can_stop(h);
@@ -255,7 +260,8 @@ static int thaw_one(struct gyre__walk *w, gyre__header *h, struct gyre__page *pa
   if (!(gc & GYRE__GC_APART)) return 0;
   bool tracked = page->kind == GYRE__TRACKED;
   if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) {
-    gyre__store_relaxed(&h->gc, (uint8_t)(gc & ~(uint32_t)GYRE__GC_APART));
+    gyre__store_relaxed(&h->gc,
+                        (uint8_t)(tracked ? old_byte(page) : gc & ~(uint32_t)GYRE__GC_APART));
     t->objects += tracked;
     t->bytes += tracked ? gyre__page_usable(page) : 0;
   }
