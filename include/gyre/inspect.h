@@ -149,6 +149,7 @@ enum {
   GYRE_NODE_LEAF = 1u << 10,     /* of a type without references */
   GYRE_NODE_NAMED = 1u << 11,    /* a named root */
   GYRE_NODE_RETAINED = 1u << 12, /* the graph holds it */
+  GYRE_NODE_APART = 1u << 13,    /* untracked or frozen: no collection looks at it */
 };
 
 /* What the copy knows of an object. The caller sets size = sizeof(struct gyre_node). */

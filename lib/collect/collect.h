@@ -240,7 +240,9 @@ void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum);
 
 /* Objects have reached generation 1; `looked`: by a young collection. Any thread. */
 void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked);
-/* How many full collections have looked at their candidates. Any thread. */
+/* Everything has been frozen: nothing is left that could be garbage to a collection. World stopped. */
+void gyre__generation_frozen(void);
+/* How many full collections, or freezes, have looked at all objects. Any thread. */
 uint64_t gyre__full_collections(void);
 /* Promoted objects have been destroyed, or freed by their owner's own collection. Any thread. */
 void gyre__promoted_gone(uint64_t objects, uint64_t bytes);
@@ -312,6 +314,11 @@ void gyre__collector_unlock(struct gyre__objects *self);
 /* The service thread, before it takes that lock again: lets a thread in that waits for it, if it comes soon.
  * Parks. */
 void gyre__collector_let_in(void);
+
+/* ---- apart.c ---- */
+
+/* Unfreezes what is frozen, if anything is. */
+void gyre__unfreeze_all(void);
 
 /* ---- check.c ---- */
 

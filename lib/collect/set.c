@@ -126,6 +126,7 @@ static bool candidate_bytes[256];
 static bool is_candidate_byte(const struct gyre__collection *c, uint32_t gc) {
   if (gc == 0 || gc & GYRE__GC_DEAD) return false;
   if (c->everything) return true;
+  if (gc & GYRE__GC_APART) return false;
   if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
   uint32_t age = gc & GYRE__GC_AGE;
   return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;

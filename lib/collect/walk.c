@@ -14,9 +14,12 @@
  * may by now have something else.
  *
  * References. To read slots, the object must not become another one meanwhile. In mode STILL every
- * tracked object that dies waits in limbo (lib/object/limbo.c), young or not; we read after the
- * handshake, so whatever is alive when we see its header keeps its layout until the walk ends. What its
- * slots hold was alive when it was read, its page is pinned, and only its address is used.
+ * tracked object that dies waits in limbo (lib/object/limbo.c), young or not, unless it was born in that
+ * mode: these carry a mark (GYRE__GC_BESIDE), come into blocks that were free, and are left out. So a program
+ * that makes and drops objects quickly holds back no more than what was there when the walk began. We read
+ * after the handshake, so whatever is alive when we see its header keeps its layout until the walk ends.
+ * What its slots hold was alive when it was read, its page is pinned, and only its address is used.
+ * A thread takes the marks off when it leaves the mode; for one that is idle the next walk does so.
  *
  * Counting. To hand out references, an object must be counted that we have found by its address, with no
  * slot to look at again. Objects of our own we just count: they are dead or we know better. An object
@@ -61,12 +64,35 @@
 
 /* ---- beginning and end ---- */
 
+/* An idle thread that was still when it went idle has not been told that it is not any more. False if it
+ * runs. */
+static bool still_idle(struct gyre__thread *slot) {
+  if (!gyre__thread_take_counts(slot)) return false;
+  if (gyre__mode_of(slot->mode) == GYRE__MODE_STILL)
+    gyre__object_hooks.young_still((struct gyre__objects *)slot, true, true);
+  gyre__thread_give_back(slot);
+  return true;
+}
+
+/* As in begin() of collect.c: one that came back in between has adopted the mode, perhaps after our look
+ * at it; the second grace period waits for that. */
+static void still_all_idle(struct gyre__objects *self) {
+  uint32_t count = gyre__thread_slot_count();
+  bool all = true;
+  for (uint32_t id = 1; id <= count; id++) {
+    struct gyre__thread *slot = gyre__thread_slot(id);
+    if (slot != &self->heap.thread) all &= still_idle(slot);
+  }
+  if (!all) gyre__grace_wait(gyre__grace_ticket(), UINT64_MAX);
+}
+
 static void pin(struct gyre__walk *w) {
   struct gyre__collection *c = &w->c;
   if (c->beside) {
     c->epoch = gyre__mode_epoch(gyre__mode_published()) + 1;
     gyre__collection_handshake(c,
                                w->flags & GYRE__WALK_STILL ? GYRE__MODE_STILL : GYRE__MODE_PINNED);
+    if (w->flags & GYRE__WALK_STILL) still_all_idle(c->self);
     GYRE_WINDOW("walk/pinned");
   } else {
     w->stopped_ns = gyre__clock_ns();
@@ -81,9 +107,15 @@ static void unpin(struct gyre__walk *w) {
     gyre__mode_publish(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | GYRE__MODE_IDLE);
     gyre__grace_start(gyre__grace_ticket());
   } else {
-    gyre__world_resume(&c->self->heap.thread);
-    gyre__stats_pause(GYRE_GC_NGEN - 1, gyre__clock_ns() - w->stopped_ns);
+    gyre__walk_resume(w);
   }
+}
+
+void gyre__walk_resume(struct gyre__walk *w) {
+  if (w->c.beside || w->resumed) return;
+  w->resumed = true;
+  gyre__world_resume(&w->c.self->heap.thread);
+  gyre__stats_pause(GYRE_GC_NGEN - 1, gyre__clock_ns() - w->stopped_ns);
 }
 
 void gyre__walk_end(struct gyre__walk *w) {
@@ -106,7 +138,8 @@ int gyre__walk_begin(struct gyre__walk *w, struct gyre__objects *self, unsigned 
                                    .generation = GYRE_GC_NGEN - 1,
                                    .everything = true,
                                    .leaves = flags & GYRE__WALK_LEAVES,
-                                   .beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT};
+                                   .beside = !(flags & GYRE__WALK_STOP) &&
+                                             gyre__option(gc_mode) == GYRE_GC_CONCURRENT};
   gyre__collection_set(&w->c);
   gyre__heap_pin();
   pin(w);
@@ -126,6 +159,12 @@ static uint64_t header_read(gyre__header *h) {
 
 static uint32_t gc_of(uint64_t word) { return (uint32_t)(word >> 48) & 0xff; }
 
+/* Is it one that a walk that reads references leaves out? */
+static bool is_beside(uint64_t word) {
+  uint32_t mask = GYRE__GC_AGE | GYRE__GC_BESIDE;
+  return (gc_of(word) & mask) == (GYRE__GC_YOUNG | GYRE__GC_BESIDE);
+}
+
 static bool is_alive(uint64_t word) { return gc_of(word) != 0 && !(gc_of(word) & GYRE__GC_DEAD); }
 
 static void held_give(struct gyre__walk *w) {
@@ -135,13 +174,15 @@ static void held_give(struct gyre__walk *w) {
 
 int gyre__walk_objects(struct gyre__walk *w, gyre__walk_fn *fn, void *arg) {
   const struct gyre__set *set = &w->c.set;
+  bool still = w->c.beside && w->flags & GYRE__WALK_STILL;
   for (size_t p = 0; p < set->page_count; p++) {
     gyre__breathe(&w->c);
     struct gyre__page *page = set->pages[p];
     int result = 0;
     for (uint32_t i = 0; i < page->scan && result == 0; i++) {
       gyre__header *h = (gyre__header *)gyre__page_block(page, i);
-      if (is_alive(header_read(h))) result = fn(w, h, page, i, arg);
+      uint64_t word = header_read(h);
+      if (is_alive(word) && !(still && is_beside(word))) result = fn(w, h, page, i, arg);
     }
     held_give(w);
     if (result != 0) return result;
@@ -158,6 +199,8 @@ bool gyre__walk_census(gyre__header *h, const struct gyre__page *page, struct gy
       .type_id = id,
       .bytes = gyre__page_usable(page),
       .generation = age > 0 ? (int)age - 1 : 0,
+      .frozen = gc_of(word) & GYRE__GC_APART && !(word >> 56 & GYRE__BIT_UNTRACKED),
+      .tracked = page->kind == GYRE__TRACKED && !(word >> 56 & GYRE__BIT_UNTRACKED),
       .count = gyre_refcount(gyre__object_of(h)),
   };
   return true;

@@ -15,8 +15,8 @@
  *   always                 gyre__walk_census(): type, bytes, age, counts; the page's side word is its
  *                          own to use, 0 at first.
  *   GYRE__WALK_STILL       moreover gyre__walk_references(): tracked objects that die keep their blocks
- *                          until the end, so a block holds at most one object throughout. (New ones
- *                          come into blocks that were free.)
+ *                          until the end, so a block holds at most one object throughout. Objects
+ *                          born meanwhile are left out.
  *   after gyre__walk_take  gyre__walk_settle() hands over counted references.
  *
  * The functions given to a walk are the library's own: no program code, no safepoint, no walk. They may
@@ -31,6 +31,7 @@
 enum {
   GYRE__WALK_LEAVES = 1u << 0, /* objects without references too */
   GYRE__WALK_STILL = 1u << 1,  /* references will be looked at */
+  GYRE__WALK_STOP = 1u << 2,   /* in a stopped world, whatever the mode */
 };
 
 struct gyre__walk {
@@ -40,12 +41,17 @@ struct gyre__walk {
   /* -- private -- */
   struct gyre__objects *held; /* whose look_lock we have */
   uint64_t stopped_ns;        /* in mode stw: since when */
-  bool taking;                /* something has been taken and not settled */
+  bool resumed;
+  bool taking; /* something has been taken and not settled */
 };
 
 /* Begins. Waits, parked, for a collection or another walk to end; a safepoint. 0; -EBUSY inside a
  * collection or a walk (program code that it runs included); -ENOMEM, and then nothing has changed. */
 int gyre__walk_begin(struct gyre__walk *w, struct gyre__objects *self, unsigned flags);
+
+/* In a stopped world: lets the threads go on before the end. From then on, what was marked in side words
+ * may be found again by another pass, but only objects that the caller has a reference to. */
+void gyre__walk_resume(struct gyre__walk *w);
 
 /* Ends; a safepoint. */
 void gyre__walk_end(struct gyre__walk *w);
@@ -64,6 +70,7 @@ struct gyre__census {
   size_t bytes;   /* of its block, header included */
   int generation; /* 0 to 2 */
   bool frozen;
+  bool tracked;    /* not a leaf, and not untracked */
   ptrdiff_t count; /* as gyre_refcount() */
 };
 /* False if there is no object any more. */

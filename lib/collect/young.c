@@ -208,7 +208,7 @@ static bool log_make(struct gyre__objects *self) {
 }
 
 static bool is_young_byte(uint32_t gc) {
-  return (gc & ~(uint32_t)GYRE__GC_ARMED) == GYRE__GC_YOUNG;
+  return (gc & ~(uint32_t)(GYRE__GC_ARMED | GYRE__GC_BESIDE)) == GYRE__GC_YOUNG;
 }
 
 static bool is_young(gyre__header *h) {
@@ -224,6 +224,39 @@ static void log_compact(struct gyre__objects *self) {
   for (size_t i = 0; i < length; i++)
     if (is_young(self->young_base[i])) *to++ = self->young_base[i];
   log_set_length(self, (size_t)(to - self->young_base));
+}
+
+/* ---- births ---- */
+
+#define BIRTH_ARMED ((uint64_t)GYRE__GC_ARMED << 48)
+#define BIRTH_BESIDE ((uint64_t)GYRE__GC_BESIDE << 48)
+
+static bool births_are_armed(const struct gyre__objects *slot) {
+  return slot->heap.thread.base.gyre__birth_bits & BIRTH_ARMED;
+}
+
+/* A walk that reads references has begun, or is over. What is born beside it is marked, so that it may die
+ * and its block be used again; the next walk is to see it as any other. */
+static void young_still(struct gyre__objects *slot, bool leaves, bool enters) {
+  uint64_t *bits = &slot->heap.thread.base.gyre__birth_bits;
+  *bits = (*bits & ~BIRTH_BESIDE) | (enters ? BIRTH_BESIDE : 0);
+  size_t length = leaves && young_of(slot) != NULL ? log_length(slot) : 0;
+  for (size_t i = 0; i < length; i++) {
+    gyre__header *h = slot->young_base[i];
+    /* relaxed: ours; or merged, and then the compare-exchange decides. */
+    uint8_t gc = gyre__load_relaxed(&h->gc);
+    if (!(gc & GYRE__GC_BESIDE) || !is_young_byte(gc)) continue;
+    /* relaxed: as above: fails if another thread is destroying it. */
+    (void)gyre__cas_strong_relaxed(&h->gc, &gc, (uint8_t)(gc & ~(uint32_t)GYRE__GC_BESIDE));
+  }
+}
+
+/* May the block of a young object be used again at once, in this thread's mode? */
+static bool is_nobodys_business(const struct gyre__objects *self, gyre__header *h) {
+  if (gyre__is_copied()) return false;
+  /* relaxed: ours. */
+  return gyre__mode_of(self->heap.thread.mode) != GYRE__MODE_STILL ||
+         gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE;
 }
 
 /* ---- promotion ---- */
@@ -305,7 +338,7 @@ static void promotion_report(struct gyre__objects *self, struct promotion *p, bo
 static void promote_all(struct gyre__objects *slot, bool fresh) {
   if (young_of(slot) == NULL) return;
   struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
-  p.blind = slot->heap.thread.base.gyre__birth_bits == 0;
+  p.blind = !births_are_armed(slot);
   promote_log(slot, &p);
   promotion_report(slot, &p, false);
 }
@@ -334,7 +367,7 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (log_length(self) >= LOG_MAX) {
     log_compact(self);
     if (log_length(self) > LOG_MAX / 2) {
-      p.blind = self->heap.thread.base.gyre__birth_bits == 0;
+      p.blind = !births_are_armed(self);
       promote_log(self, &p);
       promotion_report(self, &p, false);
     }
@@ -420,7 +453,7 @@ static inline bool member_add(struct gyre__objects *self, struct gyre__young *yo
   /* relaxed: "mine" is never stale. */
   if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) return false;
   /* relaxed: ours. */
-  if (gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD) return false;
+  if (gyre__load_relaxed(&h->gc) & (GYRE__GC_DEAD | GYRE__GC_APART)) return false;
   /* relaxed: a flag that is set later is seen in 3. Not published, so nobody else has counted. */
   if (gyre__load_relaxed(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) return false;
   /* relaxed: set by us, or by a thread that published the object before. */
@@ -579,7 +612,7 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h) && !gyre__is_keeping())) {
+    } else if (GYRE_LIKELY(is_young(h) && is_nobodys_business(self, h))) {
       /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */
       gyre__store_relaxed(&h->gc, 0);
@@ -631,7 +664,8 @@ static void adapt(struct gyre__young *young, uint32_t looked, uint32_t died, uin
 /* While logs are passed over, objects are armed from birth: so that what is promoted unlooked at has an
  * entrance that was noted, if it is garbage. */
 static void arm_births(struct gyre__objects *self, bool on) {
-  self->heap.thread.base.gyre__birth_bits = on ? (uint64_t)GYRE__GC_ARMED << 48 : 0;
+  uint64_t *bits = &self->heap.thread.base.gyre__birth_bits;
+  *bits = (*bits & ~BIRTH_ARMED) | (on ? BIRTH_ARMED : 0);
 }
 
 static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
@@ -776,7 +810,7 @@ static void arm_again(struct gyre__objects *self, uint32_t entrances) {
     gyre__header *h = young->members[i].h;
     /* relaxed: ours; see GYRE__GC_ARMED. */
     uint8_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || self->heap.thread.base.gyre__birth_bits != 0)
+    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || births_are_armed(self))
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_ARMED));
   }
 }
@@ -862,8 +896,7 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
   }
   if (!always && young->skipped < young->skip) {
     young->skipped++;
-    struct promotion p = {.gc = GYRE__GC_PROMOTED,
-                          .blind = self->heap.thread.base.gyre__birth_bits == 0};
+    struct promotion p = {.gc = GYRE__GC_PROMOTED, .blind = !births_are_armed(self)};
     promote_log(self, &p);
     promotion_report(self, &p, false);
     limit_set(self);
@@ -927,6 +960,7 @@ void gyre__young_fork_child(void) {
 static void __attribute__((constructor)) young_init(void) {
   gyre__object_hooks.young_full = young_full;
   gyre__object_hooks.young_promote = promote_all;
+  gyre__object_hooks.young_still = young_still;
   gyre__object_hooks.born_promoted = born_promoted;
   gyre__object_hooks.dropped = dropped;
   gyre__object_hooks.leaving = leaving;

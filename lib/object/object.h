@@ -56,6 +56,8 @@ struct gyre__object_hooks {
   void (*young_full)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: promotes all young objects of the slot, which is ours or taken. */
   void (*young_promote)(struct gyre__objects *slot, bool fresh);
+  /* lib/collect: the slot, which is ours or taken, leaves mode STILL, enters it, or both. */
+  void (*young_still)(struct gyre__objects *slot, bool leaves, bool enters);
   /* lib/collect: the owner has given up a count of an armed object, which lives. */
   void (*dropped)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: the thread is about to detach or park: looks at what it has noted. May run program
@@ -63,6 +65,8 @@ struct gyre__object_hooks {
   void (*leaving)(struct gyre__objects *self, bool detach);
   /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
   void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
+  /* lib/collect: a frozen object's block is about to be freed. */
+  void (*frozen_gone)(void);
   /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken
    * the chain. */
   bool (*cascade_cut)(struct gyre__objects *self, struct gyre__chain *chain);
@@ -171,6 +175,19 @@ bool gyre__try_retain(gyre__header *h);
 /* Takes one off in the shared word; merges, queues or kills as need be. For objects of other owners
  * or of none. */
 void gyre__release_shared(struct gyre__objects *self, gyre__header *h);
+/* Frozen objects' counts may be stopped (lib/collect/apart.c): their state is immortal, and a word beside
+ * the page has this and what has been counted since. */
+#define GYRE__COUNT_STOPPED ((uint32_t)1 << 30)
+GYRE_INLINE bool gyre__count_word_is_stopped(uint32_t word) {
+  return word >= GYRE__COUNT_STOPPED / 2;
+}
+/* The word, if the object, which is immortal, is one of these; NULL otherwise. In an attached thread. */
+gyre__atomic_u32 *gyre__stopped_count(const gyre__header *h);
+GYRE_INLINE bool gyre__counts_are_stopped(const gyre__header *h) {
+  /* relaxed: changes in a stopped world only. */
+  return gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE &&
+         gyre__stopped_count(h) != NULL;
+}
 /* Gives the object's local count to its shared word and ends its ownership. By the owner, or who
  * has its slot taken. A merge request that is open stays open if keep_request (its reference is
  * then the caller's), and is closed otherwise. Returns the count after. */
@@ -224,11 +241,6 @@ GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
 /* Is the heap being copied, so that leaves are kept and touched as well? */
 GYRE_INLINE bool gyre__is_copied(void) {
   return (((struct gyre__thread *)(void *)gyre__self)->mode & GYRE__MODE_KEPT) != 0;
-}
-/* Does whatever dies keep its block, because somebody reads the slots of all objects? */
-GYRE_INLINE bool gyre__is_keeping(void) {
-  return gyre__is_copied() ||
-         gyre__mode_of(((struct gyre__thread *)(void *)gyre__self)->mode) == GYRE__MODE_STILL;
 }
 /* Marks the object as touched, unless nobody could ask: a leaf, while a collection runs. For threads in
  * LOGGING mode. */

@@ -186,6 +186,7 @@ static uint32_t flags_of(const gyre_type *type, uint64_t word, uint32_t shared) 
   if (shared & gyre__published_in(shared) || gyre__peeked_owner(word) == 0)
     flags |= GYRE_NODE_PUBLISHED;
   if (type->gyre__kind == GYRE__LEAF) flags |= GYRE_NODE_LEAF;
+  if (gc & GYRE__GC_APART) flags |= GYRE_NODE_APART;
   if (gc & GYRE__GC_DEAD) flags |= GYRE_NODE_DEAD | GYRE_NODE_CHANGED;
   uint32_t age = gc & GYRE__GC_AGE;
   return flags | (age == 0 ? 0 : age - 1) << GYRE__NODE_AGE_SHIFT;
@@ -373,9 +374,11 @@ static void page_clear_marks(const struct gyre__object_page *p) {
     gyre__header *h = (gyre__header *)(void *)block;
     /* relaxed: a mark that is just being set, by the upgrade of a weak reference, may stay: then the object
      * counts as changed. In a free block, or one that is just being used again, it does no harm. */
-    if (gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)
-      /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
-      gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
+    if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED)) continue;
+    /* relaxed: the count of an immortal object says nothing, and a frozen one's page stays as it is. */
+    if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE) continue;
+    /* acq_rel: before the mode becomes LOGGING; pairs with gyre__touch(), by way of the mode. */
+    gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
   }
 }
 
@@ -392,7 +395,8 @@ static void marks_read(struct copy *c) {
     struct gyre__node *n = &c->g->nodes.at[i];
     if (n->flags & GYRE_NODE_STATIC) continue;
     uint64_t word = gyre__header_peek((gyre__header *)(n->address - GYRE_HEADER_SIZE));
-    if (gyre__peeked_bits(word) & GYRE__BIT_TOUCHED) n->flags |= GYRE_NODE_CHANGED;
+    if (gyre__peeked_bits(word) & GYRE__BIT_TOUCHED && !(n->flags & GYRE_NODE_IMMORTAL))
+      n->flags |= GYRE_NODE_CHANGED;
     if (gyre__peeked_gc(word) & GYRE__GC_DEAD) n->flags |= GYRE_NODE_CHANGED | GYRE_NODE_DEAD;
   }
 }

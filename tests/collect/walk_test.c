@@ -533,12 +533,14 @@ static void garbage_that_waits_for_its_hook_is_not_shown(void **state) {
 /* ---- blocks stay as they are ---- */
 
 static void *first_block, *second_block;
+static void makes_first(void *arg) {
+  (void)arg;
+  first_block = node_new(&plain_type, 1);
+  test_reuse_last();
+}
 static void frees_and_makes(void *arg) {
   (void)arg;
-  node *n = node_new(&plain_type, 1);
-  test_reuse_last();
-  first_block = n;
-  gyre_release(n);
+  gyre_release(first_block);
   numbers *other = gyre_new(&numbers_type);
   second_block = other;
   gyre_release(other);
@@ -549,28 +551,47 @@ static void churn_when_pinned(void *arg) {
   (void)arg;
 }
 
+static void makes_and_frees_and_makes(void *arg) {
+  makes_first(arg);
+  frees_and_makes(arg);
+}
+static void bear_when_pinned(void *arg) {
+  (void)arg;
+  puppet_run(&walker, makes_and_frees_and_makes, NULL);
+}
+static void walk_nothing(unsigned flags) {
+  struct gyre__walk w;
+  assert_int_equal(gyre__walk_begin(&w, gyre__objects_self(), flags), 0);
+  gyre__walk_end(&w);
+}
+
 static void a_still_walk_keeps_young_blocks(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   puppet_start(&walker);
-  puppet_run(&walker, frees_and_makes, NULL);
+  puppet_run(&walker, makes_and_frees_and_makes, NULL);
   assert_ptr_equal(first_block, second_block);
   test_window_subject();
   for (unsigned still = 0; still < 2; still++) {
-    struct gyre__walk w;
+    puppet_run(&walker, makes_first, NULL);
     test_window_call("walk/pinned", 1, churn_when_pinned, NULL);
-    assert_int_equal(gyre__walk_begin(&w, gyre__objects_self(), still ? GYRE__WALK_STILL : 0), 0);
-    gyre__walk_end(&w);
+    walk_nothing(still ? GYRE__WALK_STILL : 0);
     assert_int_equal(first_block == second_block, !still);
   }
+  /* What is born beside it does not wait. */
+  test_window_call("walk/pinned", 1, bear_when_pinned, NULL);
+  walk_nothing(GYRE__WALK_STILL);
+  assert_ptr_equal(first_block, second_block);
   puppet_stop(&walker);
 }
 
-static void makes_a_ring_and_looks(void *arg) {
+static void makes_a_ring(void *arg) {
   (void)arg;
-  node *ring = ring_new(&plain_type, 3);
-  first_block = ring;
-  gyre_release(ring);
+  first_block = ring_new(&plain_type, 3);
+}
+static void drops_it_and_looks(void *arg) {
+  (void)arg;
+  gyre_release(first_block);
   gyre__young_collect((struct gyre__objects *)gyre__self, true);
   second_block = NULL;
   node *new[64];
@@ -582,7 +603,7 @@ static void makes_a_ring_and_looks(void *arg) {
     gyre_release(new[i]);
 }
 static void look_when_pinned(void *arg) {
-  puppet_run(&walker, makes_a_ring_and_looks, NULL);
+  puppet_run(&walker, drops_it_and_looks, NULL);
   (void)arg;
 }
 
@@ -591,11 +612,29 @@ static void so_do_blocks_that_a_step_frees(void **state) {
   TEST_NEEDS_WINDOWS();
   puppet_start(&walker);
   test_window_subject();
-  struct gyre__walk w;
+  puppet_run(&walker, makes_a_ring, NULL);
   test_window_call("walk/pinned", 1, look_when_pinned, NULL);
-  assert_int_equal(gyre__walk_begin(&w, gyre__objects_self(), GYRE__WALK_STILL), 0);
-  gyre__walk_end(&w);
+  walk_nothing(GYRE__WALK_STILL);
   assert_null(second_block);
+  puppet_stop(&walker);
+}
+
+static node *born;
+static void bears(void *arg) {
+  (void)arg;
+  puppet_run(&walker, makes_one, &born);
+}
+
+static void what_is_born_beside_it_is_seen_by_the_next(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  puppet_start(&walker);
+  test_window_subject();
+  test_window_call("walk/pinned", 1, bears, NULL);
+  assert_int_equal(tally(&node_type, GYRE__WALK_STILL).count, 0);
+  /* The other is parked, and has not heard that it is over. */
+  assert_int_equal(tally(&node_type, GYRE__WALK_STILL).count, 1);
+  puppet_run(&walker, releases, born);
   puppet_stop(&walker);
 }
 
@@ -740,6 +779,7 @@ int main(void) {
       NODE_TEST(garbage_that_waits_for_its_hook_is_not_shown),
       NODE_TEST_WITH(a_still_walk_keeps_young_blocks, "gc:0,gc_mode:concurrent"),
       NODE_TEST_WITH(so_do_blocks_that_a_step_frees, "gc:0,gc_mode:concurrent"),
+      NODE_TEST_WITH(what_is_born_beside_it_is_seen_by_the_next, "gc:0,gc_mode:concurrent"),
       NODE_TEST_WITH(many_threads_beside_walks, "gc:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

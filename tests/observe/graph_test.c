@@ -172,6 +172,29 @@ static void leaves_statics_and_large_objects_are_nodes(void **state) {
   gyre_release(a);
 }
 
+static void frozen_and_untracked_objects_are_nodes_all_the_same(void **state) {
+  (void)state;
+  node *a = chain_new(&plain_type, 2), *b = gyre_load(&a->next);
+  gyre_release(b);
+  for (unsigned how = 0; how < 2; how++) {
+    assert_int_equal(gyre_gc_freeze_ex(how == 0 ? 0 : GYRE_FREEZE_STOP_COUNTING), 2);
+    gyre_graph *graph = graph_new(0);
+    assert_true(node_info(graph, a).flags & GYRE_NODE_APART);
+    assert_false(node_info(graph, a).flags & GYRE_NODE_CHANGED);
+    assert_int_equal(node_info(graph, b).referrers, 1);
+    assert_int_equal(verdict_of(graph, b), how == 0 ? GYRE_VERDICT_REACHABLE : GYRE_VERDICT_ROOT);
+    gyre_graph_free(graph);
+    assert_int_equal(gyre_heap_count(&plain_type), 2);
+    assert_int_equal(gyre_gc_unfreeze(), 2);
+  }
+  assert_int_equal(gyre_gc_untrack(a), 0);
+  gyre_graph *graph = graph_new(GYRE_GRAPH_EXACT);
+  assert_true(node_info(graph, a).flags & GYRE_NODE_APART);
+  assert_false(node_info(graph, b).flags & GYRE_NODE_APART);
+  gyre_graph_free(graph);
+  gyre_release(a);
+}
+
 /* ---- looking up ---- */
 
 static void nodes_are_found_by_address_and_by_type(void **state) {
@@ -316,6 +339,7 @@ int main(void) {
       NODE_TEST(visit_functions_are_asked),
       NODE_TEST(a_locked_visit_object_is_partial_and_so_nobody_is_accused),
       NODE_TEST(leaves_statics_and_large_objects_are_nodes),
+      NODE_TEST(frozen_and_untracked_objects_are_nodes_all_the_same),
       NODE_TEST(nodes_are_found_by_address_and_by_type),
       NODE_TEST(what_is_wrong_is_refused),
       NODE_TEST(an_older_program_gets_the_fields_that_it_knows),
