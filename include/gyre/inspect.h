@@ -104,7 +104,10 @@ struct gyre_type_growth {
  * many such types there are, or a negative errno value as above; then nothing is remembered. */
 GYRE_API ptrdiff_t gyre_heap_growth(gyre_growth *growth, struct gyre_type_growth *out, size_t room);
 
-/* Has the type grown in the last gyre_heap_growth() with this state? 1 or 0. */
+/* The same as a table, `limit` lines of it (0: all). 0 or a negative errno value. */
+GYRE_API int gyre_heap_show_growth(gyre_growth *growth, size_t limit, gyre_text_sink *sink, void *arg);
+
+/* Has the type grown in the last look with this state? 1 or 0. */
 GYRE_API int gyre_growth_has_grown(const gyre_growth *growth, const gyre_type *type);
 
 /* ---- the graph --------------------------------------------------------------------------------

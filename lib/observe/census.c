@@ -6,7 +6,8 @@
  * lengths of arrays is read, and these are readable whatever happens. Neighbours are often of one type, so
  * figures are added a run of them at a time.
  *
- * The tables by type are address space for all types there can be; memory is used for those that there are.
+ * The tables by type have room for the types there are when the census begins; objects of newer ones were
+ * made meanwhile.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,31 +17,27 @@
 #include "lib/observe/graph.h"
 #include "lib/object/type.h"
 
-#define TYPES ((size_t)1 << GYRE__TYPE_ID_BITS)
-
 struct figures {
   uint64_t count, bytes, block_bytes;
 };
 
 struct census {
-  struct figures *of; /* TYPES of them */
-  uint32_t types;     /* ids run from 1 to this */
+  GYRE__ARRAY(struct figures) of; /* by type id */
+  uint32_t types;                 /* ids run from 1 to this */
 };
 
 static int census_make(struct census *c) {
-  c->of = gyre__os_reserve(TYPES * sizeof *c->of);
-  return c->of != NULL ? 0 : -ENOMEM;
+  *c = (struct census){.types = gyre__type_count()};
+  return GYRE__ARRAY_MAKE(&c->of, (size_t)c->types + 1) ? 0 : -ENOMEM;
 }
 
-static void census_drop(struct census *c) {
-  if (c->of != NULL) gyre__os_unmap(c->of, TYPES * sizeof *c->of);
-}
+static void census_drop(struct census *c) { GYRE__ARRAY_DROP(&c->of); }
 
 static void run_add(struct census *c, const struct gyre__page *page, uint32_t id, uint64_t count,
                     uint64_t elements) {
-  if (count == 0) return;
+  if (count == 0 || id > c->types) return;
   const gyre_type *type = gyre__type(id);
-  struct figures *f = &c->of[id];
+  struct figures *f = &c->of.at[id];
   f->count += count;
   f->bytes += count * type->size + elements * type->element_size;
   f->block_bytes += count * gyre__page_usable(page);
@@ -87,7 +84,6 @@ static int census_take(struct census *c) {
     gyre__object_pages_drop(&pages);
     gyre__look_end(self, cancel);
   }
-  c->types = gyre__type_count();
   if (result != 0) census_drop(c);
   return result;
 }
@@ -115,7 +111,7 @@ static ptrdiff_t counts_list(count_list *list, compare_fn *order) {
   int result = census_take(&c);
   if (result != 0) return result;
   for (uint32_t id = 1; id <= c.types && result == 0; id++) {
-    const struct figures *f = &c.of[id];
+    const struct figures *f = &c.of.at[id];
     if (f->count == 0) continue;
     struct gyre_type_count one = {gyre__type(id), f->count, f->bytes, f->block_bytes};
     if (!GYRE__ARRAY_PUSH(list, one)) result = -ENOMEM;
@@ -143,6 +139,13 @@ ptrdiff_t gyre_heap_most_common(struct gyre_type_count *out, size_t room) {
   return counts_give(out, room, by_count);
 }
 
+/* The width of a column of names, with this one in it. */
+static int name_width(const gyre_type *type, int width) {
+  size_t length = strlen(type->name);
+  if (length > 60) length = 60;
+  return (int)length > width ? (int)length : width;
+}
+
 int gyre_heap_show_most_common(size_t limit, gyre_text_sink *sink, void *arg) {
   if (sink == NULL) return -EINVAL;
   count_list list = {0};
@@ -151,8 +154,7 @@ int gyre_heap_show_most_common(size_t limit, gyre_text_sink *sink, void *arg) {
     if (limit == 0 || limit > list.count) limit = list.count;
     int width = 0;
     for (size_t i = 0; i < limit; i++)
-      if (strlen(list.at[i].type->name) > (size_t)width && width < 60)
-        width = (int)strlen(list.at[i].type->name);
+      width = name_width(list.at[i].type, width);
     struct gyre__text t;
     gyre__text_begin(&t, sink, arg);
     for (size_t i = 0; i < limit; i++)
@@ -169,7 +171,8 @@ ptrdiff_t gyre_heap_count(const gyre_type *type) {
   struct census c;
   int result = census_take(&c);
   if (result != 0) return result;
-  ptrdiff_t count = (ptrdiff_t)c.of[gyre__type_id(type)].count;
+  uint32_t id = gyre__type_id(type);
+  ptrdiff_t count = id <= c.types ? (ptrdiff_t)c.of.at[id].count : 0;
   census_drop(&c);
   return count;
 }
@@ -183,13 +186,17 @@ struct peak {
 
 struct gyre_growth {
   uint64_t looks;
-  struct peak of[TYPES]; /* by type id */
+  GYRE__ARRAY(struct peak) of; /* by type id; newer types: none yet */
 };
 
-gyre_growth *gyre_growth_new(void) { return gyre__os_reserve(sizeof(gyre_growth)); }
+gyre_growth *gyre_growth_new(void) {
+  return gyre__os_map(sizeof(gyre_growth), gyre__os_page_size());
+}
 
 void gyre_growth_free(gyre_growth *growth) {
-  if (growth != NULL) gyre__os_unmap(growth, sizeof *growth);
+  if (growth == NULL) return;
+  GYRE__ARRAY_DROP(&growth->of);
+  gyre__os_unmap(growth, sizeof *growth);
 }
 
 static int by_increase(const void *a, const void *b) {
@@ -198,39 +205,66 @@ static int by_increase(const void *a, const void *b) {
   return strcmp(x->type->name, y->type->name);
 }
 
-ptrdiff_t gyre_heap_growth(gyre_growth *growth, struct gyre_type_growth *out, size_t room) {
-  if (growth == NULL || (out == NULL && room != 0)) return -EINVAL;
+typedef GYRE__ARRAY(struct gyre_type_growth) growth_list;
+
+/* The types that have grown, sorted, noted in `growth`. The caller drops the list. */
+static ptrdiff_t growth_look(gyre_growth *growth, growth_list *list) {
   ptrdiff_t result = gyre_gc_collect(GYRE_GC_NGEN - 1);
   if (result < 0) return result;
   struct census c;
   result = census_take(&c);
   if (result != 0) return result;
-  GYRE__ARRAY(struct gyre_type_growth) list = {0};
-  for (uint32_t id = 1; id <= c.types && result == 0; id++) {
-    uint64_t count = c.of[id].count, most = growth->of[id].most;
-    if (count <= most) continue;
-    struct gyre_type_growth one = {gyre__type(id), count, count - most};
-    if (!GYRE__ARRAY_PUSH(&list, one)) result = -ENOMEM;
+  if (!GYRE__ARRAY_RESERVE(&growth->of, (size_t)c.types + 1) ||
+      !GYRE__ARRAY_RESERVE(list, (size_t)c.types + 1)) {
+    census_drop(&c);
+    return -ENOMEM;
   }
-  if (result == 0) {
-    growth->looks++;
-    for (uint32_t id = 1; id <= c.types; id++) {
-      if (c.of[id].count <= growth->of[id].most) continue;
-      growth->of[id].most = c.of[id].count;
-      growth->of[id].grown = growth->looks;
-    }
-    if (list.count > 1) qsort(list.at, list.count, sizeof *list.at, by_increase);
-    if (room > 0 && list.count > 0)
-      memcpy(out, list.at, (list.count < room ? list.count : room) * sizeof *out);
-    result = (ptrdiff_t)list.count;
+  growth->of.count = (size_t)c.types + 1;
+  growth->looks++;
+  for (uint32_t id = 1; id <= c.types; id++) {
+    struct peak *peak = &growth->of.at[id];
+    uint64_t count = c.of.at[id].count;
+    if (count <= peak->most) continue;
+    list->at[list->count++] = (struct gyre_type_growth){gyre__type(id), count, count - peak->most};
+    *peak = (struct peak){.most = count, .grown = growth->looks};
   }
   census_drop(&c);
+  if (list->count > 1) qsort(list->at, list->count, sizeof *list->at, by_increase);
+  return (ptrdiff_t)list->count;
+}
+
+ptrdiff_t gyre_heap_growth(gyre_growth *growth, struct gyre_type_growth *out, size_t room) {
+  if (growth == NULL || (out == NULL && room != 0)) return -EINVAL;
+  growth_list list = {0};
+  ptrdiff_t result = growth_look(growth, &list);
+  if (room > 0 && result > 0)
+    memcpy(out, list.at, (list.count < room ? list.count : room) * sizeof *out);
   GYRE__ARRAY_DROP(&list);
   return result;
+}
+
+int gyre_heap_show_growth(gyre_growth *growth, size_t limit, gyre_text_sink *sink, void *arg) {
+  if (growth == NULL || sink == NULL) return -EINVAL;
+  growth_list list = {0};
+  ptrdiff_t result = growth_look(growth, &list);
+  if (result >= 0) {
+    if (limit == 0 || limit > list.count) limit = list.count;
+    int width = 0;
+    for (size_t i = 0; i < limit; i++)
+      width = name_width(list.at[i].type, width);
+    struct gyre__text t;
+    gyre__text_begin(&t, sink, arg);
+    for (size_t i = 0; i < limit; i++)
+      gyre__text_format(&t, "%-*.200s %10llu %+10lld\n", width, list.at[i].type->name,
+                        (unsigned long long)list.at[i].count, (long long)list.at[i].increase);
+    result = gyre__text_end(&t);
+  }
+  GYRE__ARRAY_DROP(&list);
+  return (int)result;
 }
 
 int gyre_growth_has_grown(const gyre_growth *growth, const gyre_type *type) {
   if (growth == NULL || type == NULL || growth->looks == 0) return 0;
   uint32_t id = gyre__type_id(type);
-  return id != 0 && growth->of[id].grown == growth->looks;
+  return id != 0 && id < growth->of.count && growth->of.at[id].grown == growth->looks;
 }

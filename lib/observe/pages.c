@@ -16,6 +16,8 @@ int gyre__look_begin(struct gyre__objects **self, int *cancel) {
   GYRE_REQUIRE((*self)->heap.thread.park_depth == 0, "a look at the heap in a parked thread");
   *cancel = gyre__cancel_put_off();
   gyre_safepoint();
+  /* What this thread has dropped is gone. */
+  gyre__release_all(*self);
   gyre__collector_lock(*self);
   gyre__heap_pin();
   return 0;

@@ -90,9 +90,21 @@ static void growth_is_over_the_most_there_ever_was(void **state) {
   assert_int_equal(gyre_growth_has_grown(growth, &plain_type), 1);
   assert_int_equal(gyre_growth_has_grown(growth, &node_type), 0);
   gyre_release(a);
+  a = chain_new(&plain_type, 13);
+  static struct gathered text;
+  text.length = 0;
+  assert_int_equal(gyre_heap_show_growth(growth, 0, gather, &text), 0);
+  assert_string_equal(text.text, "node         13         +1\n");
+  gyre_release(a);
   gyre_release(b);
   gyre_growth_free(growth);
   gyre_growth_free(NULL);
+}
+
+static void what_was_dropped_is_gone(void **state) {
+  (void)state;
+  gyre_release(chain_new(&plain_type, 100000)); /* more than a release's budget */
+  assert_int_equal(gyre_heap_count(&plain_type), 0);
 }
 
 static void growth_collects_first(void **state) {
@@ -178,6 +190,7 @@ int main(void) {
       NODE_TEST(the_most_common_come_first),
       NODE_TEST(a_sink_may_end_the_writing),
       NODE_TEST(growth_is_over_the_most_there_ever_was),
+      NODE_TEST(what_was_dropped_is_gone),
       NODE_TEST(growth_collects_first),
       NODE_TEST(looking_changes_no_schedule),
       NODE_TEST(inside_a_collection_there_is_nothing_to_see),
