@@ -45,7 +45,8 @@
  * for questions that go backwards.
  *
  * Who may do what: gyre_heap_*() and gyre_graph_new() may be called by any attached thread that is not
- * parked (others are attached); they pass safepoints and wait, parked, for a collection that is under way.
+ * parked (others are attached); they pass safepoints, finish what the thread has released (with all that
+ * gyre_release() may do), and wait, parked, for a collection that is under way.
  * Inside a collection (in a finalizer or callback that it runs, or in a visit function) they fail with
  * EBUSY. A graph may be used by one thread at a time, which need not be attached.
  */
@@ -105,7 +106,8 @@ struct gyre_type_growth {
 GYRE_API ptrdiff_t gyre_heap_growth(gyre_growth *growth, struct gyre_type_growth *out, size_t room);
 
 /* The same as a table, `limit` lines of it (0: all). 0 or a negative errno value. */
-GYRE_API int gyre_heap_show_growth(gyre_growth *growth, size_t limit, gyre_text_sink *sink, void *arg);
+GYRE_API int gyre_heap_show_growth(gyre_growth *growth, size_t limit, gyre_text_sink *sink,
+                                   void *arg);
 
 /* Has the type grown in the last look with this state? 1 or 0. */
 GYRE_API int gyre_growth_has_grown(const gyre_growth *growth, const gyre_type *type);
@@ -352,7 +354,8 @@ GYRE_API ptrdiff_t gyre_heap_hottest(unsigned looks, struct gyre_hot_count *out,
 /* Stops the other threads and tries the visit function of each object that has one (and that is not
  * locked): it must report the same references when called twice, no object oftener than it is counted,
  * and must not allocate, count, or lock. Each fault is a line in the log that names the object and its
- * type. Returns the number of faults, or -EBUSY, -ENOMEM, -EAGAIN. */
+ * type. Option "check_visits:1" has this done before each full collection that is asked for. Returns the
+ * number of faults, or -EBUSY, -ENOMEM, -EAGAIN. */
 GYRE_API ptrdiff_t gyre_heap_check_visits(void);
 
 GYRE_END_DECLS

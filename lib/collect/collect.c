@@ -399,6 +399,8 @@ int gyre_gc_set_mode(enum gyre_gc_mode mode) {
 
 enum gyre_gc_mode gyre_gc_get_mode(void) { return (enum gyre_gc_mode)gyre__option(gc_mode); }
 
+ptrdiff_t (*gyre__visits_check)(void);
+
 ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
@@ -407,6 +409,8 @@ ptrdiff_t gyre_gc_collect(int generation) {
   GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
   gyre_safepoint();
   gyre__release_all(self);
+  if (generation == GYRE_GC_NGEN - 1 && gyre__option(check_visits) && gyre__visits_check != NULL)
+    (void)gyre__visits_check();
   return gyre__collect(self, generation, GYRE__REASON_CALL, true);
 }
 

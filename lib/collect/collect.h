@@ -292,6 +292,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
                         bool wait);
 /* In the child of a fork: the collector is gone; ends its collection. */
 void gyre__collection_abandon(void);
+/* lib/observe: tries all visit functions (option check_visits). NULL: nobody does. */
+extern ptrdiff_t (*gyre__visits_check)(void);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 

@@ -9,7 +9,8 @@
  *   - the counts of the object and of what it reports, its lock, and this thread's pools and log of young
  *     objects have to be as they were: nothing was allocated, freed, counted or locked.
  * What a visit function does not report shows up elsewhere: as a count that no reference explains
- * (gyre_graph_verdict()). Faults are noted, and told to the log when the world runs again.
+ * (gyre_graph_verdict()). Faults are noted, and told to the log when the world runs again. With option
+ * check_visits this is done before each full collection that is asked for.
  */
 #include <errno.h>
 #include <string.h>
@@ -245,4 +246,8 @@ ptrdiff_t gyre_heap_check_visits(void) {
   GYRE__ARRAY_DROP(&c.reported[1]);
   GYRE__ARRAY_DROP(&c.seen);
   return result;
+}
+
+static void __attribute__((constructor)) visits_init(void) {
+  gyre__visits_check = gyre_heap_check_visits;
 }

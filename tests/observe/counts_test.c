@@ -173,6 +173,23 @@ static void one_that_reports_a_field(void **state) {
   gyre_release(b);
 }
 
+static void an_option_has_them_checked(void **state) {
+  (void)state;
+  test_log_capture();
+  bag *b = bag_new(EVERY_OTHER);
+  assert_int_equal(gyre_gc_collect(2), 0);
+  assert_int_equal(test_log_count("reports"), 0);
+  test_option_set("check_visits", "1");
+  b->visits = 0;
+  (void)gyre_gc_collect(1);
+  assert_int_equal(test_log_count("reports"), 0);
+  (void)gyre_gc_collect(2);
+  assert_int_equal(test_log_count("reports"), 1);
+  test_option_set("check_visits", "0");
+  b->wrong = RIGHT;
+  gyre_release(b);
+}
+
 static void a_locked_object_is_left_alone(void **state) {
   (void)state;
   bag *b = bag_new(RIGHT);
@@ -193,6 +210,7 @@ int main(void) {
       NODE_TEST(one_that_counts),
       NODE_TEST(one_that_allocates),
       NODE_TEST(one_that_reports_a_field),
+      NODE_TEST(an_option_has_them_checked),
       NODE_TEST(a_locked_object_is_left_alone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
