@@ -49,7 +49,7 @@ int gyre_graph_verdict(gyre_graph *g, size_t node, const gyre_growth *growth, pt
     *excess = n->flags & GYRE_NODE_IMMORTAL
                   ? 0
                   : gyre__node_count(n) - (ptrdiff_t)gyre__node_referrers(g, node);
-  return verdict_of(g, node, growth);
+  return (int)verdict_of(g, node, growth);
 }
 
 const char *gyre_verdict_text(enum gyre_verdict verdict) {
