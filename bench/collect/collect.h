@@ -67,5 +67,6 @@ void collect_register_beside(void);
 void collect_register_trees(void);
 void collect_register_list(void);
 void collect_register_sessions(void);
+void collect_register_census(void);
 
 #endif

@@ -11,5 +11,6 @@ int main(int argc, char **argv) {
   collect_register_trees();
   collect_register_list();
   collect_register_sessions();
+  collect_register_census();
   return bench_main(argc, argv);
 }

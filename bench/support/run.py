@@ -481,7 +481,17 @@ def figures(cases):
     mutator_figures(f)
     collector_figures(f)
     stw_figures(f)
+    look_figures(f)
     return f.rows
+
+
+def look_figures(f):
+    """Looking at the heap beside the program."""
+    census = f.value("collect/census/5000000", "gyre")
+    f.at_most("census of 5x10^6 objects", None if census is None else census * 5e6, duration, 0.25e9)
+    f.times("longest gap of a thread beside censuses of 5x10^6, to without",
+            f.value("collect/watched/census/5000000", "gyre", "longest_gap_ns"), 1.25,
+            f.value("collect/watched/nobody/5000000", "gyre", "longest_gap_ns"))
 
 
 def counting_figures(f):

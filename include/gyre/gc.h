@@ -145,8 +145,93 @@ GYRE_API int gyre_service_run(void);
  * service thread itself, where it does nothing. */
 GYRE_API void gyre_service_stop(void);
 
-/* 1 if the collector looks at the object (it has slots or a visit function), else 0. */
+/* ---- questions with objects for answers ----
+ *
+ * These look at the whole heap: in mode concurrent while the program runs, so that what changes meanwhile
+ * may be seen as it was or as it is; in mode stw while it is stopped. They take memory in proportion to the
+ * heap (four bytes an object) while they are at it, wait (parked) for a collection that is under way, are
+ * safepoints, and return -EBUSY inside a collection (in a finalizer or callback that it runs), -ENOMEM, or
+ * -EAGAIN if the thread cannot attach; *out is untouched then, and nothing has changed. Any thread.
+ *
+ * An object that its thread has only just made is not shown as long as it may be half-built: until
+ * something refers to it, or it refers to something, or it was retained, or a collection of its thread's
+ * young objects has come by, or gyre_gc_track() shows it. */
+
+/* A list of counted references, the receiver's. */
+typedef struct gyre_objlist {
+  size_t count;
+  void **items;
+} gyre_objlist;
+
+/* Releases the references and frees the list; NULL is allowed. May do all that gyre_release() may, and
+ * passes safepoints if the list is long. To keep a reference, take it out and leave NULL. */
+GYRE_API void gyre_objlist_free(gyre_objlist *list);
+
+/* *out: a new list of the tracked objects of a generation (-1: of all), without the frozen ones. Returns
+ * how many; -EINVAL for another generation. */
+GYRE_API ptrdiff_t gyre_gc_get_objects(int generation, gyre_objlist **out);
+
+/* *out: a new list of the tracked objects that refer directly to any of the n objects, frozen and dead
+ * but uncollected ones included; each once. The caller holds the objects counted. An object of a type
+ * with `visit` that is locked at the moment is left out. Returns how many. */
+GYRE_API ptrdiff_t gyre_gc_get_referrers(void *const *objects, size_t n, gyre_objlist **out);
+
+/* *out: a new list of what the n objects refer to directly, as often as they do. The caller holds the
+ * objects counted; NULL among them is passed over. Takes the locks of objects with `visit`, but looks at
+ * nothing else of the heap: works in a collection too. Passes safepoints. Returns how many. */
+GYRE_API ptrdiff_t gyre_gc_get_referents(void *const *objects, size_t n, gyre_objlist **out);
+
+/* Called with a borrowed reference. Non-zero ends the visit; positive, to be told from errors. */
+typedef int gyre_gc_visit_callback(void *object, void *arg);
+
+/* Calls callback(object, arg) for each tracked object there was at some time in the call, frozen ones
+ * included. It may do anything: it gets them from a list. 0, what the callback returned if that was not 0,
+ * or an error as above; -EINVAL if the callback is NULL. */
+GYRE_API int gyre_gc_visit_objects(gyre_gc_visit_callback *callback, void *arg);
+
+/* ---- freezing ----
+ *
+ * For programs that make a large heap once and then fork: disable early, freeze just before the fork, and
+ * enable in the child. No collection looks at frozen objects, so none writes to their memory. */
+
+/* Moves all that is tracked, garbage included, to a permanent set that no collection looks at and
+ * gyre_gc_get_objects() does not show; they still die by their counts. Stops the other threads for as long
+ * as that takes. Returns how many were frozen by this call; -EBUSY inside a collection, -ENOMEM and then
+ * nothing has changed, -EAGAIN if the thread cannot attach. Any thread; a safepoint. */
+GYRE_API ptrdiff_t gyre_gc_freeze(void);
+
+enum {
+  /* A full collection first; garbage would stay until unfrozen. */
+  GYRE_FREEZE_COLLECT_FIRST = 1u << 0,
+  /* The counts of all objects there are, of leaves too, are kept outside of them from now on (4 bytes
+   * each, touched when an object is first counted), so that memory that is only read stays shared with a
+   * forked process. Counting is slower by a look-up, and none of the objects dies, until unfrozen. */
+  GYRE_FREEZE_STOP_COUNTING = 1u << 1,
+};
+/* The same with flags; -EINVAL for unknown ones. May run finalizers with the first. */
+GYRE_API ptrdiff_t gyre_gc_freeze_ex(unsigned flags);
+
+/* Puts all frozen objects into the oldest generation. Counts that were stopped are as if they had not been;
+ * objects without references die here. Stops the other threads meanwhile. Returns how many were frozen;
+ * errors as above. May run finalizers and callbacks, if counts were stopped. */
+GYRE_API ptrdiff_t gyre_gc_unfreeze(void);
+
+/* How many frozen objects there are. Any thread; a pure read. */
+GYRE_API ptrdiff_t gyre_gc_get_freeze_count(void);
+
+/* ---- single objects ---- */
+
+/* 1 if the collector looks at the object: its type has slots or a visit function, and it was not
+ * untracked; else 0. */
 GYRE_API int gyre_gc_is_tracked(const void *object);
+
+/* Has the collector leave the object alone, or look at it again. What an untracked object refers to counts
+ * as referred to from outside, and it is not found dead in a cycle; it dies by its count as ever. Tracking
+ * a new object also shows it to the questions above. 0; -EINVAL if the type has nothing to look at; -EPERM
+ * if the object is another thread's (its maker's, who has not shared it and still counts for it alone). No
+ * safepoint, no memory. */
+GYRE_API int gyre_gc_untrack(void *object);
+GYRE_API int gyre_gc_track(void *object);
 
 /* 1 if the object's finalizer has been started, else 0. */
 GYRE_API int gyre_gc_is_finalized(const void *object);

@@ -52,7 +52,7 @@ typedef struct gyre_thread {
    * gyre__header **): where it ends at the moment, and at most. Others may look at the first. */
   gyre__atomic_ptr gyre__young_end;
   void *gyre__young_limit;
-  /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, or 0. */
+  /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, GYRE__GC_BESIDE. */
   uint64_t gyre__birth_bits;
   /* For each 16 bytes of a raw block's size, where in this struct its pool is. Constant; all 0 in the
    * stand-in, which leads to its id, an empty pool. */

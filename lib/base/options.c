@@ -249,6 +249,12 @@ static const struct option options[] = {
      .values = &gyre__options.slow_paths,
      .numbers = 1,
      .max = 1},
+    {.name = "check_visits",
+     .help = "check_visits: 0|1, try all visit functions before each full collection that is asked "
+             "for; default 0",
+     .values = &gyre__options.check_visits,
+     .numbers = 1,
+     .max = 1},
 };
 
 #define OPTION_COUNT (sizeof options / sizeof options[0])

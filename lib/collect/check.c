@@ -47,7 +47,8 @@ static void check_objects(struct gyre__collection *c) {
 
 /* Runs `body` over all objects, in a stopped world. -ENOMEM if there is no memory for that. */
 static int with_all_objects(struct gyre__objects *self, void (*body)(struct gyre__collection *c)) {
-  struct gyre__collection c = {.self = self, .generation = GYRE_GC_NGEN - 1, .everything = true};
+  struct gyre__collection c = {
+      .self = self, .generation = GYRE_GC_NGEN - 1, .everything = true, .leaves = true};
   gyre__collector_lock(self);
   gyre__heap_pin();
   gyre__world_stop(&self->heap.thread);
@@ -134,6 +135,7 @@ ptrdiff_t gyre_fini(void) {
     gyre__service_close(false);
     return -EBUSY;
   }
+  gyre__unfreeze_all();
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)

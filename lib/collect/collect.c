@@ -142,6 +142,8 @@ static gyre__lock collector_lock;
 /* The collection that is under way, for the child of a fork. Under the lock. */
 static struct gyre__collection *under_way;
 
+void gyre__collection_set(struct gyre__collection *c) { under_way = c; }
+
 bool gyre__is_collecting(const struct gyre__objects *self) {
   return self->heap.thread.is_collecting;
 }
@@ -320,9 +322,33 @@ static bool collect_beside(struct gyre__collection *c, bool with_young) {
 
 /* ---- one collection ---- */
 
+/* Threads that wait for the lock; futex word of the service thread, which lets them go first. */
+static gyre__atomic_u32 lock_waiters;
+
 void gyre__collector_lock(struct gyre__objects *self) {
+  /* relaxed: a hint for gyre__collector_let_in(). */
+  gyre__fetch_add_relaxed(&lock_waiters, 1);
   gyre__lock_parked(&self->heap.thread, &collector_lock);
+  gyre__fetch_sub_relaxed(&lock_waiters, 1);
   self->heap.thread.is_collecting = true;
+}
+
+/* The lock is not fair: who gives it and takes it again at once gets it before a thread that has to wake up
+ * first. */
+#define LET_IN_NS 1000000u
+#define LET_IN_MOST 20
+
+void gyre__collector_let_in(void) {
+  /* relaxed: a hint. */
+  uint32_t first = gyre__load_relaxed(&lock_waiters), now = first;
+  if (first == 0) return;
+  gyre_park();
+  for (int i = 0; i < LET_IN_MOST && now != 0 && now >= first; i++) {
+    (void)gyre__futex_wait(&lock_waiters, now, LET_IN_NS);
+    /* relaxed: as above. */
+    now = gyre__load_relaxed(&lock_waiters);
+  }
+  gyre_unpark();
 }
 
 void gyre__collector_unlock(struct gyre__objects *self) {
@@ -373,6 +399,8 @@ int gyre_gc_set_mode(enum gyre_gc_mode mode) {
 
 enum gyre_gc_mode gyre_gc_get_mode(void) { return (enum gyre_gc_mode)gyre__option(gc_mode); }
 
+ptrdiff_t (*gyre__visits_check)(void);
+
 ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
@@ -381,6 +409,8 @@ ptrdiff_t gyre_gc_collect(int generation) {
   GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
   gyre_safepoint();
   gyre__release_all(self);
+  if (generation == GYRE_GC_NGEN - 1 && gyre__option(check_visits) && gyre__visits_check != NULL)
+    (void)gyre__visits_check();
   return gyre__collect(self, generation, GYRE__REASON_CALL, true);
 }
 
@@ -445,6 +475,8 @@ static void fork_parent_resumed(void) {
 }
 
 static void fork_child(void) {
+  /* relaxed: no other thread exists. */
+  gyre__store_relaxed(&lock_waiters, 0);
   gyre__service_fork_child();
   gyre__young_fork_child();
   gyre__stats_fork_child();

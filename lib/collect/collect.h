@@ -70,7 +70,8 @@ struct gyre__collection {
   int generation;
   enum gyre__reason reason;
   bool beside;        /* the program runs meanwhile */
-  bool everything;    /* all objects, young ones and leaves too: checks in a stopped world */
+  bool everything;    /* young objects too: checks and walks */
+  bool leaves;        /* and leaves */
   bool aging;         /* what is marked survives this collection and gets older */
   uint32_t age_after; /* to this */
   struct gyre__set set;
@@ -239,7 +240,9 @@ void gyre__young_stats(struct gyre__objects *slot, struct gyre_gc_stats *sum);
 
 /* Objects have reached generation 1; `looked`: by a young collection. Any thread. */
 void gyre__promoted(uint64_t objects, uint64_t bytes, bool looked);
-/* How many full collections have looked at their candidates. Any thread. */
+/* Everything has been frozen: nothing is left that could be garbage to a collection. World stopped. */
+void gyre__generation_frozen(void);
+/* How many full collections, or freezes, have looked at all objects. Any thread. */
 uint64_t gyre__full_collections(void);
 /* Promoted objects have been destroyed, or freed by their owner's own collection. Any thread. */
 void gyre__promoted_gone(uint64_t objects, uint64_t bytes);
@@ -289,6 +292,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
                         bool wait);
 /* In the child of a fork: the collector is gone; ends its collection. */
 void gyre__collection_abandon(void);
+/* lib/observe: tries all visit functions (option check_visits). NULL: nobody does. */
+extern ptrdiff_t (*gyre__visits_check)(void);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 
@@ -303,9 +308,19 @@ void gyre__young_fork_child(void);
 
 /* Does this thread collect, or check the heap, further up its stack? */
 bool gyre__is_collecting(const struct gyre__objects *self);
+/* What the child of a fork has to give up, if anything. Under the collector's lock. */
+void gyre__collection_set(struct gyre__collection *c);
 /* Keeps collections away; waits, parked, for one that is under way in another thread. */
 void gyre__collector_lock(struct gyre__objects *self);
 void gyre__collector_unlock(struct gyre__objects *self);
+/* The service thread, before it takes that lock again: lets a thread in that waits for it, if it comes soon.
+ * Parks. */
+void gyre__collector_let_in(void);
+
+/* ---- apart.c ---- */
+
+/* Unfreezes what is frozen, if anything is. */
+void gyre__unfreeze_all(void);
 
 /* ---- check.c ---- */
 

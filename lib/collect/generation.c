@@ -81,6 +81,17 @@ void gyre__promoted_gone(uint64_t objects, uint64_t bytes) {
   figure_lower(&counts.newcomer_bytes, bytes);
 }
 
+void gyre__generation_frozen(void) {
+  /* relaxed: figures. */
+  gyre__store_relaxed(&counts.promoted, 0);
+  gyre__store_relaxed(&counts.newcomers, 0);
+  gyre__store_relaxed(&counts.newcomer_bytes, 0);
+  gyre__store_relaxed(&counts.live, 0);
+  gyre__store_relaxed(&counts.live_bytes, 0);
+  /* What threads have kept to themselves is frozen, too. */
+  gyre__fetch_add_relaxed(&counts.full, 1);
+}
+
 uint64_t gyre__full_collections(void) { return FIGURE(full); }
 
 /* ---- what may wait ---- */
@@ -256,7 +267,9 @@ int gyre_gc_get_count(int out[GYRE_GC_NGEN]) {
 }
 
 int gyre_gc_is_tracked(const void *object) {
-  return gyre_type_of(object)->gyre__kind == GYRE__TRACKED;
+  /* relaxed: the answer is of some moment. */
+  return gyre_type_of(object)->gyre__kind == GYRE__TRACKED &&
+         !(gyre__load_relaxed(&gyre__header_of(object)->bits) & GYRE__BIT_UNTRACKED);
 }
 
 int gyre_gc_is_finalized(const void *object) {

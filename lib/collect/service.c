@@ -115,6 +115,7 @@ static bool work(struct gyre__objects *self, bool asked) {
   enum gyre__reason reason = GYRE__REASON_ALWAYS;
   int generation = always > 0 && asked ? (int)(always - 1) : gyre__generation_due(&reason);
   if (generation < 0 || gyre__option(gc_mode) != GYRE_GC_CONCURRENT) return any;
+  gyre__collector_let_in();
   /* Not waiting: while another thread collects, what is due is being looked at. */
   if (gyre__collect(self, generation, reason, true) == -ENOMEM) return any;
   gyre__limbo_free_idle(self);

@@ -126,6 +126,7 @@ static bool candidate_bytes[256];
 static bool is_candidate_byte(const struct gyre__collection *c, uint32_t gc) {
   if (gc == 0 || gc & GYRE__GC_DEAD) return false;
   if (c->everything) return true;
+  if (gc & GYRE__GC_APART) return false;
   if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
   uint32_t age = gc & GYRE__GC_AGE;
   return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;
@@ -155,7 +156,7 @@ static void gather_page(struct gathering *g, struct gyre__page *page) {
   /* acquire: the page's constants and its blocks' headers; pairs with page_extend() in
    * lib/heap/page.c. */
   uint32_t end = gyre__load_acquire(&page->objects_end);
-  if (end == 0 || (page->kind != GYRE__TRACKED && !g->c->everything) || g->count == g->room) return;
+  if (end == 0 || (page->kind != GYRE__TRACKED && !g->c->leaves) || g->count == g->room) return;
   page->scan = end;
   g->pages[g->count++] = page;
   g->blocks += page->reserved;
@@ -269,13 +270,14 @@ bool gyre__set_gather(struct gyre__collection *c) {
         gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
   if (mark_stack_memory == NULL || !gather_pages(&g)) return false;
   size_t bytes = (g.blocks + 1) * sizeof(uint32_t);
-  bool too_many = c->beside && g.blocks >= GYRE__COMPONENT_ROOT - 1;
+  bool join = c->beside && !c->everything;
+  bool too_many = join && g.blocks >= GYRE__COMPONENT_ROOT - 1;
   if (too_many || !buffer_zero(&side_buffer, bytes) ||
-      (c->beside && !buffer_reserve(&component_buffer, bytes))) {
+      (join && !buffer_reserve(&component_buffer, bytes))) {
     gather_undo(&g);
     return false;
   }
-  set->component = c->beside ? component_buffer.memory : NULL;
+  set->component = join ? component_buffer.memory : NULL;
   set->stack = mark_stack_memory;
   set->pages = g.pages;
   set->page_count = g.count;

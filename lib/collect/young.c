@@ -66,6 +66,11 @@
  * anywhere: what is too large, shared with other threads, or dropped too fast for the notes is left
  * to the collector.
  *
+ * A walk of the heap (walk.c) counts objects without having found a reference to them, which breaks the
+ * rules above. It holds the owner's look_lock meanwhile, which a thread has during a step or a look, so to
+ * our sight it has counted before (then the object is published, and outside) or comes after (then what
+ * was garbage says that it is dead).
+ *
  * Old objects may be candidates of a collection under way. It reads their counts, which a look replaces
  * by numbers for a moment; therefore in LOGGING mode each member is touched before. A note does not
  * count its object, which may die: by its count, and then the block is ours, to free or to use again,
@@ -203,7 +208,7 @@ static bool log_make(struct gyre__objects *self) {
 }
 
 static bool is_young_byte(uint32_t gc) {
-  return (gc & ~(uint32_t)GYRE__GC_ARMED) == GYRE__GC_YOUNG;
+  return (gc & ~(uint32_t)(GYRE__GC_ARMED | GYRE__GC_BESIDE)) == GYRE__GC_YOUNG;
 }
 
 static bool is_young(gyre__header *h) {
@@ -219,6 +224,39 @@ static void log_compact(struct gyre__objects *self) {
   for (size_t i = 0; i < length; i++)
     if (is_young(self->young_base[i])) *to++ = self->young_base[i];
   log_set_length(self, (size_t)(to - self->young_base));
+}
+
+/* ---- births ---- */
+
+#define BIRTH_ARMED ((uint64_t)GYRE__GC_ARMED << 48)
+#define BIRTH_BESIDE ((uint64_t)GYRE__GC_BESIDE << 48)
+
+static bool births_are_armed(const struct gyre__objects *slot) {
+  return slot->heap.thread.base.gyre__birth_bits & BIRTH_ARMED;
+}
+
+/* A walk that reads references has begun, or is over. What is born beside it is marked, so that it may die
+ * and its block be used again; the next walk is to see it as any other. */
+static void young_still(struct gyre__objects *slot, bool leaves, bool enters) {
+  uint64_t *bits = &slot->heap.thread.base.gyre__birth_bits;
+  *bits = (*bits & ~BIRTH_BESIDE) | (enters ? BIRTH_BESIDE : 0);
+  size_t length = leaves && young_of(slot) != NULL ? log_length(slot) : 0;
+  for (size_t i = 0; i < length; i++) {
+    gyre__header *h = slot->young_base[i];
+    /* relaxed: ours; or merged, and then the compare-exchange decides. */
+    uint8_t gc = gyre__load_relaxed(&h->gc);
+    if (!(gc & GYRE__GC_BESIDE) || !is_young_byte(gc)) continue;
+    /* relaxed: as above: fails if another thread is destroying it. */
+    (void)gyre__cas_strong_relaxed(&h->gc, &gc, (uint8_t)(gc & ~(uint32_t)GYRE__GC_BESIDE));
+  }
+}
+
+/* May the block of a young object be used again at once, in this thread's mode? */
+static bool is_nobodys_business(const struct gyre__objects *self, gyre__header *h) {
+  if (gyre__is_copied()) return false;
+  /* relaxed: ours. */
+  return gyre__mode_of(self->heap.thread.mode) != GYRE__MODE_STILL ||
+         gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE;
 }
 
 /* ---- promotion ---- */
@@ -300,7 +338,7 @@ static void promotion_report(struct gyre__objects *self, struct promotion *p, bo
 static void promote_all(struct gyre__objects *slot, bool fresh) {
   if (young_of(slot) == NULL) return;
   struct promotion p = {.gc = fresh ? GYRE__GC_PROMOTED | GYRE__GC_FRESH : GYRE__GC_PROMOTED};
-  p.blind = slot->heap.thread.base.gyre__birth_bits == 0;
+  p.blind = !births_are_armed(slot);
   promote_log(slot, &p);
   promotion_report(slot, &p, false);
 }
@@ -329,7 +367,7 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (log_length(self) >= LOG_MAX) {
     log_compact(self);
     if (log_length(self) > LOG_MAX / 2) {
-      p.blind = self->heap.thread.base.gyre__birth_bits == 0;
+      p.blind = !births_are_armed(self);
       promote_log(self, &p);
       promotion_report(self, &p, false);
     }
@@ -415,7 +453,7 @@ static inline bool member_add(struct gyre__objects *self, struct gyre__young *yo
   /* relaxed: "mine" is never stale. */
   if (gyre__load_relaxed(&h->owner) != self->heap.thread.base.id) return false;
   /* relaxed: ours. */
-  if (gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD) return false;
+  if (gyre__load_relaxed(&h->gc) & (GYRE__GC_DEAD | GYRE__GC_APART)) return false;
   /* relaxed: a flag that is set later is seen in 3. Not published, so nobody else has counted. */
   if (gyre__load_relaxed(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT)) return false;
   /* relaxed: set by us, or by a thread that published the object before. */
@@ -570,10 +608,11 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
     if (GYRE_UNLIKELY(gyre__load_seq_cst(&h->shared) != gyre__shared_of(0, GYRE__DEFAULT) ||
                       layout_of(young, h)->has_destroy)) {
       slots_empty(young, h);
-      /* relaxed: ours alone. */
+      /* relaxed: ours alone. It is dead, whoever comes by (walk.c). */
+      gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h))) {
+    } else if (GYRE_LIKELY(is_young(h) && is_nobodys_business(self, h))) {
       /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */
       gyre__store_relaxed(&h->gc, 0);
@@ -625,7 +664,8 @@ static void adapt(struct gyre__young *young, uint32_t looked, uint32_t died, uin
 /* While logs are passed over, objects are armed from birth: so that what is promoted unlooked at has an
  * entrance that was noted, if it is garbage. */
 static void arm_births(struct gyre__objects *self, bool on) {
-  self->heap.thread.base.gyre__birth_bits = on ? (uint64_t)GYRE__GC_ARMED << 48 : 0;
+  uint64_t *bits = &self->heap.thread.base.gyre__birth_bits;
+  *bits = (*bits & ~BIRTH_ARMED) | (on ? BIRTH_ARMED : 0);
 }
 
 static void figure_add(gyre__atomic_u64 *figure, uint64_t n) {
@@ -658,6 +698,13 @@ static void account(struct gyre__young *young, uint32_t n, const struct remains 
     gyre__store_relaxed(&young->stats.longest_ns, ns);
 }
 
+/* Nobody else counts our objects from outside while we look. If somebody does so now, we look later. */
+static bool look_lock(struct gyre__objects *self) {
+  if (gyre__lock_try(&self->look_lock)) return true;
+  gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+  return false;
+}
+
 static void step(struct gyre__objects *self) {
   struct gyre__young *young = young_of(self);
   struct promotion p = {.gc = GYRE__GC_PROMOTED};
@@ -669,6 +716,7 @@ static void step(struct gyre__objects *self) {
   log_set_length(self, 0);
   uint32_t others = edges_find(self, n);
   struct remains r = separate(self, n, others);
+  gyre__lock_give(&self->look_lock);
   survivors_promote(self, n, &p);
   uint64_t ns = gyre__clock_ns() - start;
   adapt(young, n > 0 ? n : 1, n - r.live, ns);
@@ -762,7 +810,7 @@ static void arm_again(struct gyre__objects *self, uint32_t entrances) {
     gyre__header *h = young->members[i].h;
     /* relaxed: ours; see GYRE__GC_ARMED. */
     uint8_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || self->heap.thread.base.gyre__birth_bits != 0)
+    if ((gc & GYRE__GC_AGE) != GYRE__GC_YOUNG || births_are_armed(self))
       gyre__store_relaxed(&h->gc, (uint8_t)(gc | GYRE__GC_ARMED));
   }
 }
@@ -795,6 +843,7 @@ static void look(struct gyre__objects *self) {
   reach_find(&reach);
   uint32_t n = reach.n;
   struct remains r = separate(self, n, reach.others);
+  gyre__lock_give(&self->look_lock);
   arm_again(self, entrances);
   uint64_t now = gyre__clock_ns(), ns = now - start;
   bool pays = n - r.live >= n / 8;
@@ -829,12 +878,12 @@ static void leaving(struct gyre__objects *self, bool detach) {
   if (!may_look(self, 1) || self->heap.thread.is_collecting || self->in_cascade ||
       !gyre__option(gc))
     return;
-  if (detach || is_affordable(young_of(self))) look(self);
+  if ((detach || is_affordable(young_of(self))) && look_lock(self)) look(self);
 }
 
 void gyre__young_look(struct gyre__objects *self, bool always) {
   if (!may_look(self, always ? 1 : DROPPED_LOOK)) return;
-  if (always || is_affordable(young_of(self))) look(self);
+  if ((always || is_affordable(young_of(self))) && look_lock(self)) look(self);
 }
 
 void gyre__young_collect(struct gyre__objects *self, bool always) {
@@ -847,13 +896,13 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
   }
   if (!always && young->skipped < young->skip) {
     young->skipped++;
-    struct promotion p = {.gc = GYRE__GC_PROMOTED,
-                          .blind = self->heap.thread.base.gyre__birth_bits == 0};
+    struct promotion p = {.gc = GYRE__GC_PROMOTED, .blind = !births_are_armed(self)};
     promote_log(self, &p);
     promotion_report(self, &p, false);
     limit_set(self);
     return;
   }
+  if (!look_lock(self)) return;
   young->skipped = 0;
   step(self);
 }
@@ -901,6 +950,7 @@ void gyre__young_fork_child(void) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__objects *slot = (struct gyre__objects *)gyre__thread_slot(id);
+    gyre__lock_reset(&slot->look_lock);
     if (&slot->heap.thread == gyre__thread_current() || young_of(slot) == NULL) continue;
     lost_forget(slot);
     slot->young_busy = false;
@@ -910,6 +960,7 @@ void gyre__young_fork_child(void) {
 static void __attribute__((constructor)) young_init(void) {
   gyre__object_hooks.young_full = young_full;
   gyre__object_hooks.young_promote = promote_all;
+  gyre__object_hooks.young_still = young_still;
   gyre__object_hooks.born_promoted = born_promoted;
   gyre__object_hooks.dropped = dropped;
   gyre__object_hooks.leaving = leaving;

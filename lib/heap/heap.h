@@ -115,10 +115,13 @@ struct __attribute__((aligned(16))) gyre__page {
   struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
-  uint64_t unused2_[3];
-  uint32_t large_owner; /* large tracked blocks: the slot that has it on its list; constant */
+  /* Object pages: for each block, what has been counted of a frozen object whose count is stopped; NULL if
+   * there is none (lib/collect/apart.c). Changed in a stopped world. */
+  gyre__atomic_u32 *frozen_counts;
+  uint64_t unused2_[2];
+  uint32_t large_owner; /* large object blocks: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
-  /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
+  /* Large blocks only: the backend's pointer and size, and the slot's list of large object blocks.
    */
   void *large_base;
   size_t large_bytes;
@@ -217,7 +220,7 @@ struct gyre__heap {
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
   struct gyre__batch batches[GYRE__BATCHES];
-  /* Large tracked objects of this slot, and what span.c keeps. Any thread, under the lock. */
+  /* Large objects of this slot, and what span.c keeps. Any thread, under the lock. */
   gyre__lock large_lock;
   uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;

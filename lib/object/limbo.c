@@ -7,19 +7,26 @@
  * reads the number of a later collection (it may have been parked in between). Then the blocks are
  * *ripe*, and are freed at leisure: what was dead before a collection began is none of its
  * candidates, so they need not be gone before the next. A young object that its owner frees was
- * never a candidate and does not wait.
+ * never a candidate and does not wait; but in mode STILL, in which somebody walks through all objects
+ * and reads their slots, it does, unless it was born in that mode: those the walk leaves out.
  *
  * The header of an object in limbo says that it is dead, and holds the chain's link, so that a
  * collector that comes by finds nothing to follow.
+ *
+ * While the heap is being copied (GYRE__MODE_KEPT, lib/observe/copy.c), everything that dies waits:
+ * whoever copies has found young objects and leaves as well.
  */
 #include "lib/object/object.h"
 
 static bool must_wait(struct gyre__objects *self, const gyre__header *h) {
-  if (gyre__mode_of(self->heap.thread.mode) == GYRE__MODE_IDLE) return false;
+  uint32_t mode = gyre__mode_of(self->heap.thread.mode);
+  if (mode == GYRE__MODE_IDLE) return false;
+  if (gyre__is_copied()) return true;
   /* relaxed: a dead object is nobody's but ours; but one that was merged while young may be promoted
    * by its former owner at this moment, so that its age is not to be trusted. */
-  return gyre__load_relaxed(&h->owner) == 0 ||
-         (gyre__load_relaxed(&h->gc) & GYRE__GC_AGE) != GYRE__GC_YOUNG;
+  uint32_t gc = gyre__load_relaxed(&h->gc);
+  return gyre__load_relaxed(&h->owner) == 0 || (gc & GYRE__GC_AGE) != GYRE__GC_YOUNG ||
+         (mode == GYRE__MODE_STILL && !(gc & GYRE__GC_BESIDE));
 }
 
 static void block_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
@@ -28,20 +35,31 @@ static void block_free(struct gyre__objects *self, gyre__header *h, struct gyre_
   gyre__heap_free(&self->heap, page, h, (enum gyre__kind)page->kind);
 }
 
+static void limbo_put(struct gyre__objects *self, gyre__header *h) {
+  /* relaxed: ours. An object without references has not been marked dead yet. */
+  gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
+  gyre__chain_push(&self->limbo, h);
+}
+
 void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
   if (page->kind == GYRE__TRACKED) {
     gyre__young_unlog(self, h);
     /* relaxed: a dead object is nobody's but ours. */
-    if ((gyre__load_relaxed(&h->gc) & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
+    uint32_t gc = gyre__load_relaxed(&h->gc);
+    if (GYRE_UNLIKELY(gc & GYRE__GC_APART)) {
+      /* relaxed: as above. */
+      if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) gyre__object_hooks.frozen_gone();
+    } else if ((gc & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
       self->gone_objects++;
       self->gone_bytes += gyre__page_usable(page);
     }
     if (GYRE_UNLIKELY(must_wait(self, h))) {
-      /* relaxed: ours. An object without references has not been marked dead yet. */
-      gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
-      gyre__chain_push(&self->limbo, h);
+      limbo_put(self, h);
       return;
     }
+  } else if (GYRE_UNLIKELY(gyre__is_copied())) {
+    limbo_put(self, h);
+    return;
   }
   block_free(self, h, page);
 }
@@ -63,6 +81,9 @@ static void mode_changed(struct gyre__thread *thread, uint32_t old_word) {
     gyre__chain_move(&self->ripe, &self->limbo);
     gyre__thread_request(thread, GYRE__REQ_RELEASE);
   }
+  bool was_still = gyre__mode_of(old_word) == GYRE__MODE_STILL;
+  bool is_still = gyre__mode_of(thread->mode) == GYRE__MODE_STILL;
+  if (was_still || is_still) gyre__object_hooks.young_still(self, was_still, is_still);
   uint32_t how = thread->mode & GYRE__MODE_PROMOTES;
   if (how != 0 && gyre__mode_epoch(thread->mode) != gyre__mode_epoch(old_word) &&
       gyre__object_hooks.young_promote)

@@ -35,6 +35,9 @@ struct gyre__objects {
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
+  /* Held by the thread while it looks through its own objects, and by a walk while it counts some of
+   * them (lib/collect/walk.c): the thread never waits for it. */
+  gyre__lock look_lock;
   /* struct gyre__young, NULL until the first object is logged. Written by the thread, read by
    * anyone. */
   gyre__atomic_ptr young;
@@ -53,6 +56,8 @@ struct gyre__object_hooks {
   void (*young_full)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: promotes all young objects of the slot, which is ours or taken. */
   void (*young_promote)(struct gyre__objects *slot, bool fresh);
+  /* lib/collect: the slot, which is ours or taken, leaves mode STILL, enters it, or both. */
+  void (*young_still)(struct gyre__objects *slot, bool leaves, bool enters);
   /* lib/collect: the owner has given up a count of an armed object, which lives. */
   void (*dropped)(struct gyre__objects *self, gyre__header *h);
   /* lib/collect: the thread is about to detach or park: looks at what it has noted. May run program
@@ -60,6 +65,8 @@ struct gyre__object_hooks {
   void (*leaving)(struct gyre__objects *self, bool detach);
   /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
   void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
+  /* lib/collect: a frozen object's block is about to be freed. */
+  void (*frozen_gone)(void);
   /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken
    * the chain. */
   bool (*cascade_cut)(struct gyre__objects *self, struct gyre__chain *chain);
@@ -168,6 +175,19 @@ bool gyre__try_retain(gyre__header *h);
 /* Takes one off in the shared word; merges, queues or kills as need be. For objects of other owners
  * or of none. */
 void gyre__release_shared(struct gyre__objects *self, gyre__header *h);
+/* Frozen objects' counts may be stopped (lib/collect/apart.c): their state is immortal, and a word beside
+ * the page has this and what has been counted since. */
+#define GYRE__COUNT_STOPPED ((uint32_t)1 << 30)
+GYRE_INLINE bool gyre__count_word_is_stopped(uint32_t word) {
+  return word >= GYRE__COUNT_STOPPED / 2;
+}
+/* The word, if the object, which is immortal, is one of these; NULL otherwise. In an attached thread. */
+gyre__atomic_u32 *gyre__stopped_count(const gyre__header *h);
+GYRE_INLINE bool gyre__counts_are_stopped(const gyre__header *h) {
+  /* relaxed: changes in a stopped world only. */
+  return gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE &&
+         gyre__stopped_count(h) != NULL;
+}
 /* Gives the object's local count to its shared word and ends its ownership. By the owner, or who
  * has its slot taken. A merge request that is open stays open if keep_request (its reference is
  * then the caller's), and is closed otherwise. Returns the count after. */
@@ -218,12 +238,19 @@ GYRE_INLINE void gyre__note_shared(gyre__header *h, uint32_t old_shared) {
 
 /* ---- what a collection beside the program asks for ---- */
 
-/* Marks the object as touched, unless nobody could ask: a leaf. For threads in LOGGING mode. */
+/* Is the heap being copied, so that leaves are kept and touched as well? */
+GYRE_INLINE bool gyre__is_copied(void) {
+  return (((struct gyre__thread *)(void *)gyre__self)->mode & GYRE__MODE_KEPT) != 0;
+}
+/* Marks the object as touched, unless nobody could ask: a leaf, while a collection runs. For threads in
+ * LOGGING mode. */
 GYRE_INLINE void gyre__touch(gyre__header *h) {
   /* relaxed: a mark that is there already is as good as a new one: the collector cleared it before
-   * this thread's mode became LOGGING, which orders the two; pairs with gyre__suspect_clear(). */
+   * this thread's mode became LOGGING, which orders the two; pairs with gyre__suspect_clear() and with
+   * marks_clear() in lib/observe/copy.c. */
   uint32_t bits = gyre__load_relaxed(&h->bits);
-  if ((bits & (GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED)) != GYRE__BIT_COMPLEX) return;
+  if (bits & GYRE__BIT_TOUCHED) return;
+  if (!(bits & GYRE__BIT_COMPLEX) && !gyre__is_copied()) return;
   /* relaxed: the collector looks after this thread's next handshake, which orders it. */
   gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
 }

@@ -53,11 +53,32 @@ static bool count_is_stuck(int32_t count) {
   return count >= GYRE__COUNT_LIMIT || count <= -GYRE__COUNT_LIMIT;
 }
 
+gyre__atomic_u32 *gyre__stopped_count(const gyre__header *h) {
+  /* relaxed: this and what follows changes in a stopped world only. */
+  if (!(gyre__load_relaxed(&h->gc) & GYRE__GC_APART)) return NULL;
+  struct gyre__page *page = gyre__page_of(h);
+  if (page->frozen_counts == NULL) return NULL;
+  gyre__atomic_u32 *word = &page->frozen_counts[gyre__page_index(page, h)];
+  /* relaxed: as above. */
+  return gyre__count_word_is_stopped(gyre__load_relaxed(word)) ? word : NULL;
+}
+
+/* An immortal object is counted, by 1 or -1: nobody wants to know, but for those that are immortal for a
+ * time. */
+static void immortal_count(const gyre__header *h, uint32_t by) {
+  gyre__atomic_u32 *word = gyre__stopped_count(h);
+  /* relaxed: read in a stopped world; nothing hangs on it before. */
+  if (GYRE_UNLIKELY(word != NULL)) gyre__fetch_add_relaxed(word, by);
+}
+
 bool gyre__try_count(gyre__header *h) {
   /* relaxed: the compare-exchange decides. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   for (;;) {
-    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return true;
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
+      immortal_count(h, 1);
+      return true;
+    }
     if (shared == gyre__shared_of(0, GYRE__MERGED)) return false;
     if (GYRE_UNLIKELY(count_is_stuck(gyre__count_of(shared)))) {
       immortalize_overflow(h, shared);
@@ -79,7 +100,10 @@ static void retain_shared(gyre__header *h) {
    * count. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   for (;;) {
-    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return;
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
+      immortal_count(h, 1);
+      return;
+    }
     GYRE_ASSERT(shared != gyre__shared_of(0, GYRE__MERGED));
     if (GYRE_UNLIKELY(count_is_stuck(gyre__count_of(shared)))) {
       immortalize_overflow(h, shared);
@@ -132,11 +156,17 @@ static bool is_own(const gyre__header *h) {
   return id != 0 && gyre__load_relaxed(&h->owner) == id;
 }
 
+/* Keeps static objects from having their thread attached. */
+static bool is_immortal_for_ever(const gyre__header *h) {
+  /* relaxed: once immortal, always, but for what is frozen. */
+  return gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE &&
+         !(gyre__load_relaxed(&h->gc) & GYRE__GC_APART);
+}
+
 /* Everything but an own object whose count is far from its limit. */
 static GYRE_NOINLINE void retain_any(void *object) {
   gyre__header *h = gyre__header_of(object);
-  /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
-  if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
+  if (is_immortal_for_ever(h) && !is_own(h)) return;
   gyre__attach_self();
   if (gyre__is_logging()) gyre__touch(h);
   if (!is_own(h)) {
@@ -161,8 +191,7 @@ static inline uint32_t header_word_of(const gyre__header *h) {
 
 /* gyre__touch() if this thread logs, with the bits at hand. */
 static inline void touch_if_logging(gyre__header *h, uint32_t word) {
-  uint32_t mask = (uint32_t)(GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED) << 24;
-  if (GYRE_UNLIKELY((word & mask) == (uint32_t)GYRE__BIT_COMPLEX << 24) && gyre__is_logging())
+  if (GYRE_UNLIKELY(!(word & (uint32_t)GYRE__BIT_TOUCHED << 24)) && gyre__is_logging())
     gyre__touch(h);
 }
 
@@ -218,8 +247,9 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
     gyre__release_shared(self, h);
     return;
   }
-  if (shared == gyre__shared_of(0, GYRE__DEFAULT) || gyre__merge(h, false) == 0)
-    gyre__object_die(self, h);
+  if (shared != gyre__shared_of(0, GYRE__DEFAULT) && gyre__merge(h, false) != 0) return;
+  GYRE_WINDOW("refcount/nobody");
+  gyre__object_die(self, h);
 }
 
 /* ---- release by the others ---- */
@@ -235,6 +265,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
     int32_t count = gyre__count_of(shared);
     switch (gyre__state_of(shared)) {
     case GYRE__IMMORTAL_STATE:
+      immortal_count(h, UINT32_MAX);
       return;
     case GYRE__MERGED:
       GYRE_REQUIRE(count > 0, "double release of the object at %p", gyre__object_of(h));
@@ -280,8 +311,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
 
 /* Everything but the last release of a plain leaf by its owner. */
 static GYRE_NOINLINE void release_any(gyre__header *h) {
-  /* relaxed: once immortal, always. Keeps static objects from having their thread attached. */
-  if (gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE && !is_own(h)) return;
+  if (is_immortal_for_ever(h) && !is_own(h)) return;
   struct gyre__objects *self = gyre__objects_self();
   if (is_own(h))
     release_owned(self, h);
@@ -411,7 +441,13 @@ ptrdiff_t gyre_refcount(const void *object) {
   const gyre__header *h = gyre__header_of(object);
   /* relaxed: a figure that may be out of date when it is read, as documented. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
-  if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return GYRE_IMMORTAL;
+  if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
+    gyre__atomic_u32 *word = gyre__stopped_count(h);
+    /* relaxed: as above. */
+    return word == NULL ? GYRE_IMMORTAL
+                        : (ptrdiff_t)gyre__load_relaxed(&h->local) + gyre__count_of(shared) +
+                              (int32_t)(gyre__load_relaxed(word) - GYRE__COUNT_STOPPED);
+  }
   /* relaxed: as above. */
   ptrdiff_t local =
       gyre__load_relaxed(&h->owner) != 0 ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0;
@@ -446,7 +482,12 @@ int gyre_immortalize(void *object) {
    * still counts in local finds the state when that falls to 0. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
   do {
-    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) return 0;
+    if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
+      gyre__atomic_u32 *word = gyre__stopped_count(h);
+      /* acq_rel: of two calls at once, one is the first; pairs with itself. What is counted at the same
+       * moment does not make it a stopped count again. */
+      return word != NULL && gyre__count_word_is_stopped(gyre__exchange_acq_rel(word, 0));
+    }
   } while (!gyre__cas_weak_relaxed(&h->shared, &shared,
                                    shared | GYRE__IMMORTAL_STATE | GYRE__PUBLISHED));
   /* relaxed: ours alone to give up. */
@@ -455,7 +496,8 @@ int gyre_immortalize(void *object) {
 }
 
 int gyre_is_immortal(const void *object) {
-  /* relaxed: once true, always true. */
-  return gyre__state_of(gyre__load_relaxed(&gyre__header_of(object)->shared)) ==
-         GYRE__IMMORTAL_STATE;
+  const gyre__header *h = gyre__header_of(object);
+  /* relaxed: once true, always true, but for what is frozen. */
+  return gyre__state_of(gyre__load_relaxed(&h->shared)) == GYRE__IMMORTAL_STATE &&
+         gyre__stopped_count(h) == NULL;
 }

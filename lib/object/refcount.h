@@ -75,6 +75,7 @@ enum {
   /* Touched since the collector last cleared it: counted, moved or locked by a thread in LOGGING
    * mode, or upgraded from a weak reference. */
   GYRE__BIT_TOUCHED = 1u << 6,
+  GYRE__BIT_UNTRACKED = 1u << 7, /* the program wants the collector to leave it alone */
   /* What keeps the owner from freeing it with plain reads. */
   GYRE__BITS_SPECIAL = GYRE__BIT_WEAK | GYRE__BIT_FINALIZE | GYRE__BIT_ATOMIC,
 };
@@ -90,10 +91,14 @@ enum {
   GYRE__GC_FRESH = 1u << 3,  /* promoted for the sake of a collection of generation 0 */
   GYRE__GC_HOOKED = 1u << 4, /* dead, and its destroy and clear hooks have run */
   GYRE__GC_LARGE = 1u << 5,  /* in a large block */
+  GYRE__GC_BESIDE =
+      1u << 5, /* of a young object, which is not large: born beside a walk of the heap */
   /* Promoted, and its owner wants to know when a count of it is given up: it may be the entrance to a
    * cycle that nobody refers to any more (lib/collect/young.c). Written by the owner only; a
    * promotion that the collector makes at the same moment may be lost, which costs it a look. */
   GYRE__GC_ARMED = 1u << 6,
+  /* Untracked or frozen: never a candidate, whatever its age. */
+  GYRE__GC_APART = 1u << 7,
 };
 
 _Static_assert(GYRE__ARMED_MASK == (uint32_t)GYRE__GC_ARMED << 16, "the byte after the owner");

@@ -30,26 +30,30 @@ enum {
   GYRE__REQ_COLLECT = 1u << 7,   /* a threshold was crossed (lib/collect) */
 };
 
-/* Modes of the program while a collection runs beside it (lib/collect/collect.c). A mode word holds
+/* Modes of the program while a collection or a walk runs beside it (lib/collect/collect.c). A mode word holds
  * one, how young objects are to be promoted when it is adopted, and the number of the collection:
  *
- *     31                           5   4      3   2 1  0
- *     [ epoch                       | closed | how | mode ]
+ *     31                     6   5     4       3   2 1  0
+ *     [ epoch                | kept | closed | how | mode ]
  *
  * "Closed": from the end of the first logging on there may be objects that the collector has condemned
- * and nobody else may look at, by whatever pointer.
+ * and nobody else may look at, by whatever pointer. "Kept": the heap is being copied (lib/observe): what
+ * dies keeps its block, young objects and leaves too, and leaves are touched as other objects are.
  */
 enum {
   GYRE__MODE_IDLE,    /* no collection */
   GYRE__MODE_PINNED,  /* the memory of what dies is kept until the collection is over */
   GYRE__MODE_LOGGING, /* moreover, whoever counts or moves a reference touches its object */
+  GYRE__MODE_STILL, /* no collection, but a walk of the heap (lib/collect/walk.c): as pinned, and for
+                         young objects too */
   GYRE__MODE = 3,
   GYRE__MODE_PROMOTE = 1 << 2,       /* promote all young objects */
   GYRE__MODE_PROMOTE_FRESH = 2 << 2, /* the same, for a collection of just these */
   GYRE__MODE_PROMOTES = 3 << 2,
   GYRE__MODE_CLOSED = 1 << 4,
+  GYRE__MODE_KEPT = 1 << 5,
 };
-#define GYRE__MODE_EPOCH_SHIFT 5
+#define GYRE__MODE_EPOCH_SHIFT 6
 GYRE_INLINE uint32_t gyre__mode_of(uint32_t word) { return word & GYRE__MODE; }
 GYRE_INLINE uint32_t gyre__mode_epoch(uint32_t word) { return word >> GYRE__MODE_EPOCH_SHIFT; }
 

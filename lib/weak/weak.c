@@ -143,9 +143,11 @@ void *gyre_weak_get(gyre_weak *weak) {
     gyre__header *h = gyre__header_of(object);
     /* relaxed: the mark is seen by the collector under this lock. In every mode: between the end of
      * the logging and the collector's look there are threads that do not log any more. */
-    if (gyre__try_retain(h))
-      gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
-    else
+    if (gyre__try_retain(h)) {
+      /* relaxed: as above; a mark that is there is as good as a new one, as in gyre__touch(). */
+      if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED))
+        gyre__fetch_or_relaxed(&h->bits, (uint8_t)GYRE__BIT_TOUCHED);
+    } else
       object = NULL;
   }
   gyre__weak_control_unlock(self, control);

@@ -73,6 +73,29 @@ static inline long system_collections(void) {
   return gyre_gc_get_stats(GYRE_GC_NGEN - 1, &stats) == 0 ? (long)stats.collections : 0;
 }
 
+/* ---- looking at the heap ---- */
+
+#define SYSTEM_HAS_CENSUS 1
+
+/* Counts all objects by type; returns how many there are. */
+static inline long system_census(void) {
+  struct gyre_type_count counts[16];
+  ptrdiff_t types = gyre_heap_most_common(counts, 16);
+  long objects = 0;
+  for (ptrdiff_t i = 0; i < types && i < 16; i++)
+    objects += (long)counts[i].count;
+  return objects;
+}
+
+/* Copies all objects and references; returns how many objects there are. */
+static inline long system_copy(void) {
+  gyre_graph *graph = gyre_graph_new(0);
+  if (graph == NULL) return 0;
+  long objects = (long)gyre_graph_nodes(graph);
+  gyre_graph_free(graph);
+  return objects;
+}
+
 /* ---- nodes; `next`, `left` and `right` hand the caller's reference over ---- */
 
 static inline ring_node *system_ring_node(ring_node *next) {
