@@ -79,6 +79,11 @@ enum {
    * price of one more atomic operation in the release that kills them). Implied by
    * GYRE_TYPE_SHARED, and for a single object by its first weak reference. */
   GYRE_TYPE_TRY_RETAIN = 1u << 1,
+  /* The collector does not free objects of this type that it finds dead in a cycle, or referred to from
+   * one, nor run their finalizers, nor free what they refer to: these are uncollectable and go onto a list
+   * (gyre_gc_take_garbage()). For objects that must be taken apart in an order that only the program
+   * knows. By their counts they die as ever. */
+  GYRE_TYPE_MANUAL_FINALIZE = 1u << 2,
 };
 
 /* Describes a kind of object. Static or otherwise immortal; must not change after the first use.
