@@ -104,7 +104,9 @@ struct gyre_gc_stats {
   uint64_t uncollectable; /* see GYRE_TYPE_MANUAL_FINALIZE */
   uint64_t candidates;    /* objects considered */
   uint64_t finalized;     /* finalizers run */
-  uint64_t resurrected; /* unreachable objects that finalizers brought back, with all they reach */
+  /* Unreachable objects that finalizers brought back, or that wait for one that is queued; with all they
+   * reach. */
+  uint64_t resurrected;
   uint64_t freed_bytes;
   uint64_t duration_ns; /* in collections, pauses included */
   /* How long the other threads were stopped, one figure a stop. Generation 2 has the times, too, that

@@ -145,6 +145,7 @@ ptrdiff_t gyre_fini(void) {
   }
   gyre__unfreeze_all();
   garbage_drop();
+  (void)gyre_run_pending(SIZE_MAX);
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)

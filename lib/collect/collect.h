@@ -285,6 +285,8 @@ bool gyre__service_ask(void);
 void gyre__service_pace(struct gyre__objects *self);
 /* While closed, no service thread is started: whoever asks collects himself. */
 void gyre__service_close(bool closed);
+/* Is the finalizer of an object that is found dead left to the queue? `self` collects. */
+bool gyre__finalizer_is_queued(const struct gyre__objects *self, const gyre__header *h);
 /* The collector begins, or ends, to wait for the threads' answers. */
 void gyre__service_in_handshake(bool on);
 /* A collection has been finished by this thread. */

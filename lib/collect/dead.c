@@ -33,6 +33,8 @@ void gyre__dead_finalize(struct gyre__collection *c) {
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     /* relaxed: only a hint; gyre__object_finalize() decides who runs it. */
     if (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) {
+      /* With a count of the queue's it is alive until its finalizer has run, and is found again. */
+      if (gyre__finalizer_is_queued(c->self, h) && gyre__pending_add(h)) continue;
       gyre__object_finalize(h);
       c->finalized++;
     }
