@@ -56,10 +56,34 @@ GYRE_API enum gyre_gc_mode gyre_gc_get_mode(void);
  * safepoint, some times, while they run. Then runs finalizers, weak callbacks and destroy hooks here.
  * If another thread is collecting, waits for it first. When it returns, everything in those
  * generations that was unreachable at the call has been found. Returns the number of unreachable
- * objects that were reclaimed; 0 at once if called from inside a collection (a finalizer or
+ * objects that were reclaimed, or found uncollectable; 0 at once if called from inside a collection (a finalizer or
  * callback that it runs); -EINVAL for another generation; -ENOMEM if there was no memory to work
  * with: nothing has changed then, or some garbage has been reclaimed and some been left; -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_gc_collect(int generation);
+
+enum {
+  GYRE_GC_NOWAIT =
+      1u << 0, /* -EBUSY at once if another thread is collecting or looks at the heap */
+  GYRE_GC_IF_ENABLED = 1u << 1, /* do nothing if automatic collection is off */
+  GYRE_GC_PURGE = 1u << 2,      /* give empty pages back to the system afterwards */
+};
+
+/* What a collection has done. The caller sets size = sizeof(struct gyre_gc_result). */
+struct gyre_gc_result {
+  size_t size;
+  uint64_t collected;
+  uint64_t uncollectable;
+  uint64_t candidates; /* objects considered */
+  uint64_t finalized;
+  uint64_t resurrected;
+  uint64_t freed_bytes;
+  uint64_t duration_ns;
+};
+
+/* gyre_gc_collect() with flags; fills *out, at most out->size bytes of it, unless out is NULL. 0, also if
+ * there was nothing to do; -EBUSY only with GYRE_GC_NOWAIT; -EINVAL for unknown flags or a size of 0;
+ * errors as above, and *out is untouched then. */
+GYRE_API int gyre_gc_collect_ex(int generation, unsigned flags, struct gyre_gc_result *out);
 
 /* Sets the first n (1 to 3) thresholds; see above for what they do. The first is also the most young
  * objects that a thread gathers before it looks through them; 0 turns automatic collection off. 0, or
@@ -77,10 +101,12 @@ struct gyre_gc_stats {
   size_t size;
   uint64_t collections;
   uint64_t collected;     /* objects reclaimed */
-  uint64_t uncollectable; /* always 0: gyre has no legacy finalizers */
+  uint64_t uncollectable; /* see GYRE_TYPE_MANUAL_FINALIZE */
   uint64_t candidates;    /* objects considered */
   uint64_t finalized;     /* finalizers run */
-  uint64_t resurrected; /* unreachable objects that finalizers brought back, with all they reach */
+  /* Unreachable objects that finalizers brought back, or that wait for one that is queued; with all they
+   * reach. */
+  uint64_t resurrected;
   uint64_t freed_bytes;
   uint64_t duration_ns; /* in collections, pauses included */
   /* How long the other threads were stopped, one figure a stop. Generation 2 has the times, too, that
@@ -188,6 +214,34 @@ typedef int gyre_gc_visit_callback(void *object, void *arg);
  * included. It may do anything: it gets them from a list. 0, what the callback returned if that was not 0,
  * or an error as above; -EINVAL if the callback is NULL. */
 GYRE_API int gyre_gc_visit_objects(gyre_gc_visit_callback *callback, void *arg);
+
+/* ---- garbage on request ---- */
+
+/* Debug flags, with Python's values. The texts go to the log (gyre_set_log). */
+enum {
+  GYRE_GC_DEBUG_STATS = 1,         /* sizes before a collection, what was found after it */
+  GYRE_GC_DEBUG_COLLECTABLE = 2,   /* a line for each object that is collected */
+  GYRE_GC_DEBUG_UNCOLLECTABLE = 4, /* and for each that is uncollectable */
+  GYRE_GC_DEBUG_SAVEALL = 32,      /* keep what would be freed on the list below */
+  GYRE_GC_DEBUG_LEAK = 38          /* the last three */
+};
+
+/* Sets the flags, for collections that begin from now on. While others than STATS are set, threads do not
+ * collect their own objects: all garbage is left to the collector. 0, or -EINVAL for unknown bits. Any
+ * thread. */
+GYRE_API int gyre_gc_set_debug(unsigned flags);
+GYRE_API unsigned gyre_gc_get_debug(void);
+
+/* Uncollectable objects (GYRE_TYPE_MANUAL_FINALIZE), and with SAVEALL all that was found dead, are put onto
+ * a list with a reference; their weak references stay. A program that takes them breaks their cycles, or
+ * they are found again. */
+
+/* How many are on the list. Any thread; a pure read. */
+GYRE_API ptrdiff_t gyre_gc_garbage_count(void);
+/* Moves them to a new list, *out. Returns how many; -ENOMEM or -EINVAL. Any thread. */
+GYRE_API ptrdiff_t gyre_gc_take_garbage(gyre_objlist **out);
+/* Releases them; may do all that gyre_release() may. Returns how many there were, or -ENOMEM. */
+GYRE_API ptrdiff_t gyre_gc_clear_garbage(void);
 
 /* ---- freezing ----
  *

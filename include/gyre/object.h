@@ -79,6 +79,14 @@ enum {
    * price of one more atomic operation in the release that kills them). Implied by
    * GYRE_TYPE_SHARED, and for a single object by its first weak reference. */
   GYRE_TYPE_TRY_RETAIN = 1u << 1,
+  /* The collector does not free objects of this type that it finds dead in a cycle, or referred to from
+   * one, nor run their finalizers, nor free what they refer to: these are uncollectable and go onto a list
+   * (gyre_gc_take_garbage()). For objects that must be taken apart in an order that only the program
+   * knows. By their counts they die as ever. */
+  GYRE_TYPE_MANUAL_FINALIZE = 1u << 2,
+  /* Finalizers of objects of this type run in the service thread, or in gyre_run_pending(), and not in the
+   * release that drops the last reference: that may be made in any place, with any lock held. */
+  GYRE_TYPE_FINALIZE_QUEUED = 1u << 3,
 };
 
 /* Describes a kind of object. Static or otherwise immortal; must not change after the first use.
@@ -104,8 +112,8 @@ typedef struct gyre_type {
   /* Finalizer: runs once in the object's life, before anything of it is taken apart, when its last
    * reference is being dropped or the collector found it dead. The object is whole; storing it
    * somewhere brings it back to life (and it is then freed without another call when it dies
-   * again). Non-zero is reported to the log. Runs in the releasing thread, or in the collecting
-   * one. */
+   * again). Non-zero is reported (gyre_set_error_hook()). Runs in the releasing thread, or in the
+   * collecting one; or queued, see GYRE_TYPE_FINALIZE_QUEUED. */
   int (*finalize)(void *object);
   /* Releases what the object holds besides references (files, raw blocks), when it really dies. The
    * object's slots are still filled but must not be used; it cannot be brought back. */
@@ -311,6 +319,19 @@ GYRE_INLINE void gyre_release(void *object) {
  * here (a slot of an object it holds, if nobody else empties it). Never fails: a count that would
  * overflow sticks and makes the object immortal. */
 #define gyre_retain(object) GYRE__TYPED(__typeof__(object), gyre__retain(object))
+
+/* Told of finalizers that returned non-zero, in the thread that ran them, with no lock held; the object is
+ * borrowed. NULL restores the default, a line in the log. Any thread. */
+typedef void gyre_error_hook(void *object, int error, void *arg);
+GYRE_API void gyre_set_error_hook(gyre_error_hook *hook, void *arg);
+
+/* Runs up to `max` finalizers that wait in the queue (GYRE_TYPE_FINALIZE_QUEUED; with option
+ * "finalizers:program", those of all garbage that collections find), and drops the queue's references. An
+ * object stays alive while it waits. Returns how many were run. Any thread; runs program code. With
+ * "finalizers:service", the default, the service thread does so. */
+GYRE_API size_t gyre_run_pending(size_t max);
+/* How many wait. Any thread; a pure read. */
+GYRE_API size_t gyre_pending_count(void);
 
 /* Counts one more reference unless the object is dead already. For pointers that were valid at some
  * time since this thread's last safepoint, to objects whose type has GYRE_TYPE_TRY_RETAIN or

@@ -129,6 +129,7 @@ void gyre__lock_fork_end(void);
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
+enum gyre__finalizers { GYRE__FINALIZERS_SERVICE, GYRE__FINALIZERS_PROGRAM };
 enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
 enum gyre__large_backend {
   GYRE__LARGE_SPANS,
@@ -158,6 +159,7 @@ struct gyre__options {
   gyre__atomic_u64 young_us;           /* "young_us": longest young collection, default 50 */
   gyre__atomic_u64 soft_limit;         /* "soft_limit": bytes, 0 none; default from the container */
   gyre__atomic_u64 cascade;            /* "cascade": thread|service, default thread */
+  gyre__atomic_u64 finalizers;         /* "finalizers": service|program, default service */
   gyre__atomic_u64 leaks; /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
   /* bug-hunting modes */
   gyre__atomic_u64

@@ -58,6 +58,7 @@ struct gyre__options gyre__options = {
     .young_us = {50},
     .soft_limit = {0},
     .cascade = {GYRE__CASCADE_THREAD},
+    .finalizers = {GYRE__FINALIZERS_SERVICE},
     .leaks = {ON_IN_DEBUG},
     .collect_always = {0},
     .poison = {ON_IN_DEBUG},
@@ -192,6 +193,12 @@ static const struct option options[] = {
              "thread",
      .values = &gyre__options.cascade,
      .words = {"thread", "service"}},
+    {.name = "finalizers",
+     .help =
+         "finalizers: service|program, who runs finalizers that are queued: the service thread, or "
+         "gyre_run_pending(), and then those of all garbage are; default service",
+     .values = &gyre__options.finalizers,
+     .words = {"service", "program"}},
     {.name = "leaks",
      .help = "leaks: 0|1, report living objects in gyre_fini(); default " ON_IN_DEBUG_TEXT,
      .values = &gyre__options.leaks,

@@ -120,6 +120,7 @@ void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase ph
       .size = sizeof info,
       .generation = c->generation,
       .collected = stop ? c->dead : 0,
+      .uncollectable = stop ? c->uncollectable : 0,
       .candidates = stop ? c->candidates : 0,
       .duration_ns = duration_ns,
   };

@@ -126,6 +126,14 @@ static bool another_runs(struct gyre__thread *self) {
  * not waited for. */
 #define LAST_COLLECTIONS 10
 
+/* What is on the list of garbage, or comes onto it now, is nobody's. Its cycles are leaks. */
+static void garbage_drop(void) {
+  ptrdiff_t count = gyre_gc_garbage_count();
+  if (count == 0) return;
+  gyre__log("gc: %td uncollectable objects at shutdown", count);
+  (void)gyre_gc_clear_garbage();
+}
+
 ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
@@ -136,11 +144,14 @@ ptrdiff_t gyre_fini(void) {
     return -EBUSY;
   }
   gyre__unfreeze_all();
+  garbage_drop();
+  (void)gyre_run_pending(SIZE_MAX);
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)
     if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_SHUTDOWN, true) <= 0) break;
   gyre__release_all(self);
+  garbage_drop();
   gyre__limbo_free_idle(self);
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();

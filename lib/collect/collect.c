@@ -175,6 +175,7 @@ static bool find_suspects(struct gyre__collection *c) {
 
 static void free_condemned(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
+  gyre__garbage_log(c);
   if (c->dead > 0) gyre__dead_free(c);
   /* What the dead alone referred to is gone, too, when a collection is over. */
   while (c->self->dying.first != NULL && !c->self->in_cascade)
@@ -224,6 +225,7 @@ static bool collect_stopped(struct gyre__collection *c) {
   close_condemned(c, true);
   promote_all(c);
   bool enough_memory = find_suspects(c);
+  if (enough_memory && c->has_manual) gyre__dead_keep_manual(c);
   bool finalize = enough_memory && c->finalizable > 0;
   if (finalize)
     gyre__dead_hold(c);
@@ -240,7 +242,7 @@ static bool collect_stopped(struct gyre__collection *c) {
   if (enough_memory) free_condemned(c);
   close_condemned(c, false);
   gyre__grace_start(gyre__grace_ticket());
-  return enough_memory;
+  return enough_memory && !c->out_of_memory;
 }
 
 /* ---- beside the program ---- */
@@ -356,9 +358,26 @@ void gyre__collector_unlock(struct gyre__objects *self) {
   gyre__lock_give(&collector_lock);
 }
 
-ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
-                        bool wait) {
+static void result_fill(const struct gyre__collection *c, uint64_t duration_ns,
+                        struct gyre_gc_result *out) {
+  struct gyre_gc_result r = {
+      .size = out->size,
+      .collected = c->dead,
+      .uncollectable = c->uncollectable,
+      .candidates = c->candidates,
+      .finalized = c->finalized,
+      .resurrected = c->resurrected,
+      .freed_bytes = c->freed_bytes,
+      .duration_ns = duration_ns,
+  };
+  memcpy(out, &r, out->size < sizeof r ? out->size : sizeof r);
+}
+
+/* `out`: what has been done, if it is not NULL. */
+static ptrdiff_t collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
+                         bool wait, struct gyre_gc_result *out) {
   if (gyre__is_collecting(self)) return 0;
+  gyre__debug_start(self, generation);
   if (!wait) {
     if (!gyre__lock_try(&collector_lock)) return -EBUSY;
     self->heap.thread.is_collecting = true;
@@ -370,6 +389,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   int cancel = gyre__cancel_put_off();
   struct gyre__collection c = {.self = self, .generation = generation, .reason = reason};
   c.beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
+  c.debug = gyre_gc_get_debug();
+  if (reason == GYRE__REASON_SHUTDOWN) c.debug &= ~(unsigned)GYRE_GC_DEBUG_SAVEALL;
   c.started_ns = gyre__clock_ns();
   under_way = &c;
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
@@ -388,8 +409,15 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   under_way = NULL;
   gyre__collector_unlock(self);
   gyre__service_collected();
+  gyre__debug_stop(&c, duration);
   gyre__cancel_restore(cancel);
-  return done ? (ptrdiff_t)c.dead : -ENOMEM;
+  if (out != NULL) result_fill(&c, duration, out);
+  return done ? (ptrdiff_t)(c.dead + c.uncollectable) : -ENOMEM;
+}
+
+ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
+                        bool wait) {
+  return collect(self, generation, reason, wait, NULL);
 }
 
 int gyre_gc_set_mode(enum gyre_gc_mode mode) {
@@ -412,6 +440,28 @@ ptrdiff_t gyre_gc_collect(int generation) {
   if (generation == GYRE_GC_NGEN - 1 && gyre__option(check_visits) && gyre__visits_check != NULL)
     (void)gyre__visits_check();
   return gyre__collect(self, generation, GYRE__REASON_CALL, true);
+}
+
+int gyre_gc_collect_ex(int generation, unsigned flags, struct gyre_gc_result *out) {
+  const unsigned known = GYRE_GC_NOWAIT | GYRE_GC_IF_ENABLED | GYRE_GC_PURGE;
+  if (generation < 0 || generation >= GYRE_GC_NGEN || flags & ~known ||
+      (out != NULL && out->size == 0))
+    return -EINVAL;
+  struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
+  if (self == NULL) return -EAGAIN;
+  struct gyre_gc_result nothing = {.size = sizeof nothing};
+  if (out != NULL) nothing.size = out->size;
+  ptrdiff_t result = 0;
+  if (!gyre__is_collecting(self) && (!(flags & GYRE_GC_IF_ENABLED) || gyre_gc_is_enabled())) {
+    GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect_ex in a parked thread");
+    gyre_safepoint();
+    gyre__release_all(self);
+    result = collect(self, generation, GYRE__REASON_CALL, !(flags & GYRE_GC_NOWAIT), &nothing);
+    if (result >= 0 && flags & GYRE_GC_PURGE) gyre_purge();
+  }
+  if (result < 0) return (int)result;
+  if (out != NULL) memcpy(out, &nothing, out->size < sizeof nothing ? out->size : sizeof nothing);
+  return 0;
 }
 
 /* ---- out of memory, fork ---- */
@@ -463,9 +513,11 @@ static void fork_before_stop(void) {
 static void fork_prepare(void) {
   gyre__callbacks_fork_prepare();
   gyre__stats_fork_prepare();
+  gyre__garbage_fork_prepare();
 }
 
 static void fork_parent(void) {
+  gyre__garbage_fork_parent();
   gyre__stats_fork_parent();
   gyre__callbacks_fork_parent();
 }
@@ -480,6 +532,7 @@ static void fork_child(void) {
   gyre__service_fork_child();
   gyre__young_fork_child();
   gyre__stats_fork_child();
+  gyre__garbage_fork_child();
   gyre__callbacks_fork_child(is_collector());
   struct gyre__thread *self = gyre__thread_current();
   uint32_t count = gyre__thread_slot_count();

@@ -15,7 +15,9 @@
 #define GYRE__SIDE_PENDING (1u << 30)     /* live, and its references are still to be followed */
 #define GYRE__SIDE_MEMBER (1u << 29)      /* in the set */
 #define GYRE__SIDE_CONDEMNED (1u << 28)   /* proved to be garbage */
-#define GYRE__SIDE_EDGES ((1u << 28) - 1) /* references to it from members; sticks at the maximum */
+#define GYRE__SIDE_KEPT (1u << 27)        /* garbage that is kept on the list of garbage.c: live */
+#define GYRE__SIDE_MANUAL (1u << 26)      /* because it is uncollectable */
+#define GYRE__SIDE_EDGES ((1u << 26) - 1) /* references to it from members; sticks at the maximum */
 
 /* A member that nothing is known to keep alive. */
 GYRE_INLINE bool gyre__side_is_suspect(uint32_t side) {
@@ -83,10 +85,13 @@ struct gyre__collection {
   uint64_t suspects;              /* of those, not */
   uint64_t finalizable;
   bool has_clear;     /* a suspect's type has a clear hook */
+  bool has_manual;    /* a suspect's type has GYRE_TYPE_MANUAL_FINALIZE */
+  unsigned debug;     /* the debug flags when it began */
   bool out_of_memory; /* some suspects were kept, because there was no memory to prove them dead */
   bool held;          /* the suspects carry GYRE__HOLD counts of the collector's */
   /* What was done. */
-  uint64_t dead;
+  uint64_t dead; /* those included that were kept because of GYRE_GC_DEBUG_SAVEALL */
+  uint64_t uncollectable;
   uint64_t finalized;
   uint64_t resurrected;
   uint64_t freed_bytes;
@@ -161,6 +166,14 @@ GYRE_INLINE bool gyre__is_destroyed(gyre__header *h) {
   /* relaxed: set before the last handshake or stop, or by a thread that touches it. */
   return gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD;
 }
+/* Is its type one that the program takes apart itself? */
+GYRE_INLINE bool gyre__is_manual(const gyre__header *h) {
+  return gyre__header_type(h)->flags & GYRE_TYPE_MANUAL_FINALIZE;
+}
+/* Marks a suspect uncollectable: live, and to be kept. */
+void gyre__set_mark_manual_one(struct gyre__collection *c, gyre__header *h, uint32_t *side);
+/* The same for all suspects that can be reached from those. */
+void gyre__set_mark_manual_rest(struct gyre__collection *c);
 /* Takes the pages out of the set and gives its memory back. */
 void gyre__set_drop(struct gyre__collection *c);
 
@@ -188,6 +201,9 @@ void gyre__suspects_prove(struct gyre__collection *c);
   }
 GYRE_INLINE bool gyre__side_is_condemned(uint32_t side) { return side & GYRE__SIDE_CONDEMNED; }
 
+/* World stopped: of the suspects, which are garbage, puts those that are uncollectable onto the list, and
+ * surveys the rest. */
+void gyre__dead_keep_manual(struct gyre__collection *c);
 /* World stopped: all suspects are garbage. Clears their weak references. */
 void gyre__dead_condemn(struct gyre__collection *c);
 /* Gives every suspect the collector's own counts. World stopped. */
@@ -269,6 +285,8 @@ bool gyre__service_ask(void);
 void gyre__service_pace(struct gyre__objects *self);
 /* While closed, no service thread is started: whoever asks collects himself. */
 void gyre__service_close(bool closed);
+/* Is the finalizer of an object that is found dead left to the queue? `self` collects. */
+bool gyre__finalizer_is_queued(const struct gyre__objects *self, const gyre__header *h);
 /* The collector begins, or ends, to wait for the threads' answers. */
 void gyre__service_in_handshake(bool on);
 /* A collection has been finished by this thread. */
@@ -316,6 +334,23 @@ void gyre__collector_unlock(struct gyre__objects *self);
 /* The service thread, before it takes that lock again: lets a thread in that waits for it, if it comes soon.
  * Parks. */
 void gyre__collector_let_in(void);
+
+/* ---- garbage.c, debug.c ---- */
+
+/* Room on the list for so many objects more; false if there is no memory, which c notes. */
+bool gyre__garbage_reserve(struct gyre__collection *c, size_t objects);
+/* Puts a suspect onto the list, with a reference: live from now on. There is room. */
+void gyre__garbage_keep(struct gyre__collection *c, gyre__header *h, uint32_t *side);
+/* Debug output about what has been found. World running. */
+void gyre__garbage_log(struct gyre__collection *c);
+void gyre__garbage_fork_prepare(void);
+void gyre__garbage_fork_parent(void);
+void gyre__garbage_fork_child(void);
+/* Before and after a collection; no lock is held. */
+void gyre__debug_start(struct gyre__objects *self, int generation);
+void gyre__debug_stop(const struct gyre__collection *c, uint64_t duration_ns);
+/* query.c: an empty list with room for so many, or NULL. */
+gyre_objlist *gyre__objlist_new(size_t room);
 
 /* ---- apart.c ---- */
 

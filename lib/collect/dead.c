@@ -24,8 +24,8 @@ static bool is_live(uint32_t side) {
 
 void gyre__dead_unhold_live(struct gyre__collection *c) {
   GYRE__FOR_EACH_MEMBER(c, is_live, {
+    if (!(page->side[i] & GYRE__SIDE_KEPT)) c->resurrected++;
     gyre__unhold(c->self, h);
-    c->resurrected++;
   })
 }
 
@@ -33,13 +33,48 @@ void gyre__dead_finalize(struct gyre__collection *c) {
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     /* relaxed: only a hint; gyre__object_finalize() decides who runs it. */
     if (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) {
+      /* With a count of the queue's it is alive until its finalizer has run, and is found again. */
+      if (gyre__finalizer_is_queued(c->self, h) && gyre__pending_add(h)) continue;
       gyre__object_finalize(h);
       c->finalized++;
     }
   })
 }
 
+static bool is_manual_side(uint32_t side) { return side & GYRE__SIDE_MANUAL; }
+
+/* Is what is found dead to be kept? Then there is room for it. */
+static bool is_to_be_kept(struct gyre__collection *c) {
+  return c->debug & GYRE_GC_DEBUG_SAVEALL && c->suspects > 0;
+}
+
+static void suspects_keep_alive(struct gyre__collection *c) {
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    (void)h;
+    page->side[i] |= GYRE__SIDE_LIVE;
+  })
+  c->suspects = 0;
+}
+
+void gyre__dead_keep_manual(struct gyre__collection *c) {
+  if (!gyre__garbage_reserve(c, c->suspects)) {
+    suspects_keep_alive(c);
+    return;
+  }
+  GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
+    if (gyre__is_manual(h)) gyre__set_mark_manual_one(c, h, &page->side[i]);
+  })
+  gyre__set_mark_manual_rest(c);
+  GYRE__FOR_EACH_MEMBER(c, is_manual_side, { gyre__garbage_keep(c, h, &page->side[i]); })
+  gyre__set_survey(c);
+}
+
 void gyre__dead_condemn(struct gyre__collection *c) {
+  if (is_to_be_kept(c)) {
+    if (!gyre__garbage_reserve(c, c->suspects)) suspects_keep_alive(c);
+    GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, { gyre__garbage_keep(c, h, &page->side[i]); })
+    return;
+  }
   if (c->has_clear && !c->held) gyre__dead_hold(c);
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     page->side[i] |= GYRE__SIDE_CONDEMNED;

@@ -62,6 +62,11 @@ static void list_add(struct list *list, void *object) {
   list->items[list->public.count++] = object;
 }
 
+gyre_objlist *gyre__objlist_new(size_t room) {
+  struct list *list = list_new(room);
+  return list != NULL ? &list->public : NULL;
+}
+
 void gyre_objlist_free(gyre_objlist *list) {
   if (list == NULL) return;
   for (size_t i = 0; i < list->count; i++) {

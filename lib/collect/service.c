@@ -109,6 +109,7 @@ static bool adopt(struct gyre__objects *self) {
 /* One round; false if there was nothing to do. */
 static bool work(struct gyre__objects *self, bool asked) {
   bool any = adopt(self);
+  if (gyre__option(finalizers) == GYRE__FINALIZERS_SERVICE) any |= gyre_run_pending(SIZE_MAX) > 0;
   while (self->dying.first != NULL || self->ripe.first != NULL)
     gyre_safepoint();
   uint64_t always = gyre__option(collect_always);
@@ -149,6 +150,7 @@ static void serve(struct gyre__objects *self) {
     gyre_safepoint();
   }
   (void)adopt(self);
+  if (gyre__option(finalizers) == GYRE__FINALIZERS_SERVICE) (void)gyre_run_pending(SIZE_MAX);
   gyre__release_all(self);
   /* relaxed: as above. */
   gyre__store_relaxed(&service.id, 0);
@@ -257,6 +259,24 @@ static bool cascade_cut(struct gyre__objects *self, struct gyre__chain *chain) {
   return running;
 }
 
+/* ---- queued finalizers ---- */
+
+/* A thread is started when there is something for it; if it cannot be, the finalizer is run where it is. */
+static bool pending_is_served(void) {
+  if (is_closed()) return false;
+  return gyre__option(finalizers) == GYRE__FINALIZERS_PROGRAM || gyre__service_ask();
+}
+
+static void pending_added(void) {
+  if (gyre__option(finalizers) == GYRE__FINALIZERS_SERVICE) (void)gyre__service_ask();
+}
+
+bool gyre__finalizer_is_queued(const struct gyre__objects *self, const gyre__header *h) {
+  if (gyre__option(finalizers) == GYRE__FINALIZERS_PROGRAM) return !is_closed();
+  return gyre__header_type(h)->flags & GYRE_TYPE_FINALIZE_QUEUED && !is_service(self) &&
+         pending_is_served();
+}
+
 /* ---- pacing ---- */
 
 void gyre__service_in_handshake(bool on) {
@@ -335,4 +355,6 @@ void gyre__service_fork_child(void) {
 
 static void __attribute__((constructor)) service_init(void) {
   gyre__object_hooks.cascade_cut = cascade_cut;
+  gyre__object_hooks.pending_is_served = pending_is_served;
+  gyre__object_hooks.pending_added = pending_added;
 }

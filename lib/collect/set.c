@@ -544,21 +544,67 @@ void gyre__set_mark_live(struct gyre__collection *c) {
   mark_pending(c, &layout);
 }
 
+/* ---- marking what is uncollectable ---- */
+
+#define UNCOLLECTABLE (GYRE__SIDE_LIVE | GYRE__SIDE_MANUAL)
+
+static inline void manual_see(struct gyre__collection *c, gyre__header *h, const gyre__header *from,
+                              struct gyre__page *from_page) {
+  struct gyre__page *page = page_in_set(h, from, from_page);
+  if (page == NULL) return;
+  uint32_t *side = &page->side[gyre__page_index(page, h)];
+  if (!gyre__side_is_suspect(*side)) return;
+  *side |= UNCOLLECTABLE;
+  stack_push(c, (struct gyre__marked){h, page});
+}
+
+void gyre__set_mark_manual_one(struct gyre__collection *c, gyre__header *h, uint32_t *side) {
+  *side |= UNCOLLECTABLE;
+  stack_push(c, (struct gyre__marked){h, gyre__page_of(h)});
+}
+
+static void manual_stack_follow(struct gyre__collection *c, struct layout *layout) {
+  while (c->set.stack_count > 0) {
+    struct gyre__marked m = c->set.stack[--c->set.stack_count];
+    references(c, layout, m.h, m.page, manual_see);
+  }
+}
+
+void gyre__set_mark_manual_rest(struct gyre__collection *c) {
+  struct layout layout = {0};
+  manual_stack_follow(c, &layout);
+  while (c->set.overflow) {
+    c->set.overflow = false;
+    for (size_t p = 0; p < c->set.page_count; p++) {
+      struct gyre__page *page = c->set.pages[p];
+      for (uint32_t i = 0; page != NULL && i < page->scan; i++) {
+        if (!(page->side[i] & GYRE__SIDE_PENDING)) continue;
+        page->side[i] &= ~GYRE__SIDE_PENDING;
+        references(c, &layout, (gyre__header *)gyre__page_block(page, i), page, manual_see);
+        manual_stack_follow(c, &layout);
+      }
+    }
+  }
+}
+
 /* ---- what is left ---- */
+
+/* What is known of those that have left the set. */
+#define FOUND (GYRE__SIDE_CONDEMNED | GYRE__SIDE_KEPT | GYRE__SIDE_MANUAL)
 
 void gyre__set_keep_suspects(struct gyre__collection *c) {
   for (size_t p = 0; p < c->set.page_count; p++) {
     struct gyre__page *page = c->set.pages[p];
     if (page == NULL) continue;
     for (uint32_t i = 0; i < page->scan; i++)
-      page->side[i] = gyre__side_is_suspect(page->side[i]) ? GYRE__SIDE_MEMBER
-                                                           : page->side[i] & GYRE__SIDE_CONDEMNED;
+      page->side[i] =
+          gyre__side_is_suspect(page->side[i]) ? GYRE__SIDE_MEMBER : page->side[i] & FOUND;
   }
 }
 
 void gyre__set_survey(struct gyre__collection *c) {
   c->suspects = c->finalizable = 0;
-  c->has_clear = false;
+  c->has_clear = c->has_manual = false;
   uint32_t last = 0; /* the type looked at last */
   if (c->survivors == c->members) return;
   if (c->beside && c->members - c->survivors > c->set.blocks / 2)
@@ -571,5 +617,6 @@ void gyre__set_survey(struct gyre__collection *c) {
     if (gyre__header_type_id(h) == last) continue;
     last = gyre__header_type_id(h);
     c->has_clear |= gyre__header_type(h)->clear != NULL;
+    c->has_manual |= gyre__is_manual(h);
   })
 }

@@ -71,6 +71,7 @@ void gyre__stats_collected(const struct gyre__collection *c, uint64_t duration_n
   struct gyre_gc_stats *s = &figures.generation[c->generation].stats;
   s->collections++;
   s->collected += c->dead;
+  s->uncollectable += c->uncollectable;
   s->candidates += c->candidates;
   s->finalized += c->finalized;
   s->resurrected += c->resurrected;

@@ -34,7 +34,8 @@ static void drop_components_with_outside_counts(struct gyre__collection *c) {
 static bool is_special(const struct gyre__collection *c, gyre__header *h) {
   /* relaxed: set by whoever held a count, before the last handshake, or the object is touched. */
   return gyre__load_relaxed(&h->bits) & (GYRE__BIT_WEAK | GYRE__BIT_FINALIZE) ||
-         (c->has_clear && gyre__header_type(h)->clear != NULL);
+         (c->has_clear && gyre__header_type(h)->clear != NULL) ||
+         (c->has_manual && gyre__is_manual(h)) || c->debug & GYRE_GC_DEBUG_SAVEALL;
 }
 
 static bool is_touched(gyre__header *h) {
@@ -106,6 +107,23 @@ static void weak_unlock(struct gyre__collection *c, struct special *member) {
   if (member->control != NULL) gyre__weak_unlock(c->self, member->control);
 }
 
+/* Of a component that is garbage, and locked: keeps what is uncollectable. True if any of the rest has a
+ * finalizer to run. */
+static bool keep_manual(struct gyre__collection *c, struct special *first, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (gyre__side_is_suspect(*first[i].side) && gyre__is_manual(first[i].h))
+      gyre__set_mark_manual_one(c, first[i].h, first[i].side);
+  gyre__set_mark_manual_rest(c);
+  bool finalizable = false;
+  for (size_t i = 0; i < n; i++) {
+    if (*first[i].side & GYRE__SIDE_MANUAL)
+      gyre__garbage_keep(c, first[i].h, first[i].side);
+    else /* relaxed: as in condemn_special(). */
+      finalizable |= (gyre__load_relaxed(&first[i].h->bits) & GYRE__BIT_FINALIZE) != 0;
+  }
+  return finalizable;
+}
+
 /* One component, with its weak references locked: is it still garbage? */
 static void condemn_special(struct gyre__collection *c, struct special *first, size_t n) {
   bool touched = false, finalizable = false, clear = false, too_many = false;
@@ -116,20 +134,29 @@ static void condemn_special(struct gyre__collection *c, struct special *first, s
     /* relaxed: nobody reaches the object; if somebody does, it is touched. */
     finalizable |= (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
     clear |= gyre__header_type(h)->clear != NULL;
-    too_many |= (*first[i].side & GYRE__SIDE_EDGES) >= (uint32_t)GYRE__HOLD;
+    too_many |= (*first[i].side & GYRE__SIDE_EDGES) == GYRE__SIDE_EDGES;
   }
   for (size_t i = 0; i < n; i++)
     touched |= is_touched(first[i].h);
+  bool save_all = c->debug & GYRE_GC_DEBUG_SAVEALL;
+  if ((c->has_manual || save_all) && !touched) {
+    /* Without room on the list, it all has to wait. */
+    touched = !gyre__garbage_reserve(c, n);
+    if (!touched && c->has_manual) finalizable = keep_manual(c, first, n);
+  }
   /* Who makes another finalizer in a finalizer has to wait for another collection. */
   bool live = touched || (finalizable && c->held) || (too_many && (finalizable || clear));
   for (size_t i = 0; i < n; i++) {
     gyre__header *h = first[i].h;
-    if (live) {
+    if (*first[i].side & GYRE__SIDE_KEPT) {
+    } else if (live) {
       *first[i].side |= GYRE__SIDE_LIVE;
       gyre__page_has_promoted(gyre__page_of(h));
     } else if (finalizable) {
       gyre__hold(h);
       c->suspects++;
+    } else if (save_all) {
+      gyre__garbage_keep(c, h, first[i].side);
     } else {
       *first[i].side |= GYRE__SIDE_CONDEMNED;
       c->dead++;

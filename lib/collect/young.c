@@ -866,6 +866,7 @@ static void look(struct gyre__objects *self) {
 static bool may_look(struct gyre__objects *self, uint32_t least) {
   struct gyre__young *young = young_of(self);
   if (young == NULL || self->young_busy || young->dropped_count < least) return false;
+  if (gyre_gc_get_debug() & GYRE_GC_DEBUG_LEAK) return false;
   return !(self->heap.thread.mode & GYRE__MODE_CLOSED);
 }
 
@@ -894,7 +895,8 @@ void gyre__young_collect(struct gyre__objects *self, bool always) {
     limit_set(self);
     return;
   }
-  if (!always && young->skipped < young->skip) {
+  bool leave = (gyre_gc_get_debug() & GYRE_GC_DEBUG_LEAK) != 0;
+  if (leave || (!always && young->skipped < young->skip)) {
     young->skipped++;
     struct promotion p = {.gc = GYRE__GC_PROMOTED, .blind = !births_are_armed(self)};
     promote_log(self, &p);

@@ -65,6 +65,9 @@ struct gyre__object_hooks {
   void (*leaving)(struct gyre__objects *self, bool detach);
   /* lib/collect: an object that nobody but the collector looks after was born: a large one. */
   void (*born_promoted)(struct gyre__objects *self, gyre__header *h, struct gyre__page *page);
+  /* lib/collect: will somebody run queued finalizers? And: there is another. */
+  bool (*pending_is_served)(void);
+  void (*pending_added)(void);
   /* lib/collect: a frozen object's block is about to be freed. */
   void (*frozen_gone)(void);
   /* lib/collect: a release cascade was cut off: true if somebody else goes on with it, who has taken
@@ -199,6 +202,17 @@ void gyre__merge_request(struct gyre__objects *self, struct gyre__page *page, gy
 void gyre__object_die(struct gyre__objects *self, gyre__header *h);
 /* Runs the object's finalizer if it has one that has not been started; the caller holds a count. */
 void gyre__object_finalize(gyre__header *h);
+/* pending.c: queues the object, of which the caller drops the last reference, if its type wants that; the
+ * reference is the queue's then. */
+bool gyre__pending_take(gyre__header *h);
+/* Queues an object whose finalizer is to be run, with a reference of the queue's own. False if there is no
+ * memory for that. */
+bool gyre__pending_add(gyre__header *h);
+/* Reports a finalizer that has returned an error. Runs program code. */
+void gyre__finalizer_failed(void *object, int error);
+void gyre__pending_fork_prepare(void);
+void gyre__pending_fork_parent(void);
+void gyre__pending_fork_child(void);
 /* Takes a dead object apart: its hooks, then its references, up to *budget of them, which is
  * counted down. True when all is done; otherwise it is to be called again. With `quietly`, also
  * stops before it would run program code. */

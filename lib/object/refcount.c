@@ -271,6 +271,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
       GYRE_REQUIRE(count > 0, "double release of the object at %p", gyre__object_of(h));
       /* acquire: as in release_owned(). */
       if (count == 1 && gyre__load_acquire(&h->bits) & GYRE__BIT_FINALIZE) {
+        if (gyre__pending_take(h)) return;
         gyre__object_finalize(h);
         /* relaxed: the compare-exchange decides. */
         shared = gyre__load_relaxed(&h->shared);

@@ -166,12 +166,10 @@ void gyre__object_finalize(gyre__header *h) {
    * with the other holders' releases (gyre__release_shared()). */
   if (!(gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_FINALIZE) & GYRE__BIT_FINALIZE))
     return;
-  gyre_type *type = gyre__header_type(h);
   int cancel = gyre__cancel_put_off();
-  int result = type->finalize(gyre__object_of(h));
+  int result = gyre__header_type(h)->finalize(gyre__object_of(h));
+  if (result != 0) gyre__finalizer_failed(gyre__object_of(h), result);
   gyre__cancel_restore(cancel);
-  if (result != 0)
-    gyre__log("finalizer of %s at %p returned %d", type->name, gyre__object_of(h), result);
 }
 
 void gyre__object_die(struct gyre__objects *self, gyre__header *h) {
@@ -213,7 +211,18 @@ void gyre__release_all(struct gyre__objects *self) {
 
 /* In the child of a fork: a thread that is gone may have been at a safepoint in a hook that its
  * cascade called. The object it was taking apart is lost; its heir goes on with the rest. */
+static void fork_prepare(void) {
+  gyre__type_fork_prepare();
+  gyre__pending_fork_prepare();
+}
+
+static void fork_parent(void) {
+  gyre__pending_fork_parent();
+  gyre__type_fork_parent();
+}
+
 static void fork_child(void) {
+  gyre__pending_fork_child();
   gyre__type_fork_child();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
@@ -225,8 +234,8 @@ static void fork_child(void) {
 }
 
 static void __attribute__((constructor)) release_init(void) {
-  gyre__thread_hooks.fork_prepare[1] = gyre__type_fork_prepare;
-  gyre__thread_hooks.fork_parent[1] = gyre__type_fork_parent;
+  gyre__thread_hooks.fork_prepare[1] = fork_prepare;
+  gyre__thread_hooks.fork_parent[1] = fork_parent;
   gyre__thread_hooks.fork_child[1] = fork_child;
   gyre__thread_hooks.release = release_more;
   gyre__heap_before_refill = release_quietly;

@@ -28,7 +28,8 @@ static const char *type_fault(const gyre_type *type) {
   if (type->name == NULL) return "it has no name";
   if (type->size > PTRDIFF_MAX / 2 || type->element_size > PTRDIFF_MAX / 2)
     return "its size is too large";
-  if (type->flags & ~(unsigned)(GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN))
+  if (type->flags & ~(unsigned)(GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN |
+                                GYRE_TYPE_MANUAL_FINALIZE | GYRE_TYPE_FINALIZE_QUEUED))
     return "it has unknown flags";
   if (type->element_size == 0 && type->element_slots.count != 0)
     return "element_slots without element_size";
@@ -46,9 +47,12 @@ static void type_prepare(gyre_type *type) {
   if (size <= GYRE__CLASS_MAX)
     type->gyre__pool = (uint16_t)(type->gyre__kind * GYRE__SIZE_CLASSES + gyre__size_class(size));
   type->gyre__bits =
+      /* What the program takes apart itself is left to the collector, which knows. */
       (uint8_t)((!leaf || type->destroy != NULL ? GYRE__BIT_COMPLEX : 0) |
                 (type->finalize != NULL ? GYRE__BIT_FINALIZE : 0) |
-                (type->flags & (GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN) ? GYRE__BIT_ATOMIC : 0));
+                (type->flags & (GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN | GYRE_TYPE_MANUAL_FINALIZE)
+                     ? GYRE__BIT_ATOMIC
+                     : 0));
 }
 
 static int type_add(gyre_type *type) {
