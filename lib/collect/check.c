@@ -134,6 +134,7 @@ ptrdiff_t gyre_fini(void) {
     gyre__service_close(false);
     return -EBUSY;
   }
+  gyre__finalize_all();
   gyre_safepoint();
   gyre__release_all(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)

@@ -13,6 +13,9 @@
  *     gyre__weak_clear_locked(self, control, object, &pending);    // if the component is garbage
  *     gyre__weak_unlock(self, control);           // in any case
  *
+ * Upgrades honour these locks in threads whose mode is closed (GYRE__MODE_CLOSED): so the mode is closed,
+ * and a handshake has seen to it that no upgrade from before is under way.
+ *
  * Only one thread at a time may hold more than one of these locks. Who holds any passes no
  * safepoint, does not block and runs no program code; others wait for it without being parked.
  */
@@ -53,5 +56,9 @@ void gyre__weak_run(struct gyre__objects *self, struct gyre__weak_pending *pendi
 /* How many objects that have, or had, a weak reference are alive. Approximate while other threads
  * run. */
 size_t gyre__weak_object_count(void);
+
+/* Calls what is registered with gyre_finalize_new() for the program's end, the newest first, until
+ * nothing is left. Runs program code. */
+void gyre__finalize_all(void);
 
 #endif
