@@ -34,32 +34,30 @@ static bool holder_is_lost(uint32_t holder) {
   return state == GYRE__SLOT_LOST || state == GYRE__SLOT_TAKEN_LOST;
 }
 
-static bool lock_break(struct gyre__objects *self, struct gyre__weak_control *control,
-                       uint32_t holder) {
-  /* acquire: what another thread did that broke it before us; pairs with
-   * gyre__weak_control_unlock(). */
-  if (!gyre__cas_strong_acquire(&control->lock, &holder, self->heap.thread.base.id)) return false;
-  control->callbacks = NULL;
-  control->broken = gyre__weak_epoch() & INT32_MAX;
-  return true;
+GYRE_NOINLINE bool gyre__weak_word_lock_slow(struct gyre__objects *self, gyre__atomic_u32 *word) {
+  uint32_t id = self->heap.thread.base.id;
+  for (unsigned turn = 0;; turn++) {
+    /* relaxed: the compare-exchange decides. */
+    uint32_t holder = gyre__load_relaxed(word);
+    GYRE_ASSERT(holder != id);
+    if (holder == 0) {
+      /* acquire: as in gyre__weak_control_lock(). */
+      if (gyre__cas_strong_acquire(word, &holder, id)) return false;
+    } else if (turn < SPINS) {
+      gyre__cpu_relax();
+    } else {
+      /* acquire: what another thread did that broke it before us; pairs with the unlocks. */
+      if (holder_is_lost(holder) && gyre__cas_strong_acquire(word, &holder, id)) return true;
+      (void)gyre__futex_wait(word, holder, NAP_NS);
+    }
+  }
 }
 
 GYRE_NOINLINE void gyre__weak_lock_slow(struct gyre__objects *self,
                                         struct gyre__weak_control *control) {
-  for (unsigned turn = 0;; turn++) {
-    /* relaxed: the compare-exchange decides. */
-    uint32_t holder = gyre__load_relaxed(&control->lock);
-    GYRE_ASSERT(holder != self->heap.thread.base.id);
-    if (holder == 0) {
-      /* acquire: as in gyre__weak_control_lock(). */
-      if (gyre__cas_strong_acquire(&control->lock, &holder, self->heap.thread.base.id)) return;
-    } else if (turn < SPINS) {
-      gyre__cpu_relax();
-    } else {
-      if (holder_is_lost(holder) && lock_break(self, control, holder)) return;
-      (void)gyre__futex_wait(&control->lock, holder, NAP_NS);
-    }
-  }
+  if (!gyre__weak_word_lock_slow(self, &control->lock)) return;
+  control->callbacks = NULL;
+  control->broken = gyre__weak_epoch() & INT32_MAX;
 }
 
 /* ---- its life ---- */

@@ -87,6 +87,9 @@ GYRE_INLINE struct gyre__weak_control *gyre__weak_control_of(const struct gyre_w
 /* ---- the lock (control.c) ---- */
 
 void gyre__weak_lock_slow(struct gyre__objects *self, struct gyre__weak_control *control);
+/* The same for any word: 0, or the slot id of who has the lock. True if it had to be broken, because its
+ * holder is lost: what it protects may be in any state. */
+bool gyre__weak_word_lock_slow(struct gyre__objects *self, gyre__atomic_u32 *word);
 
 GYRE_INLINE void gyre__weak_control_lock(struct gyre__objects *self,
                                          struct gyre__weak_control *control) {
@@ -122,6 +125,11 @@ void gyre__weak_control_kill(struct gyre__weak_control *control);
  * reference to the block, or has found it since its last safepoint. Giving back a count that came too
  * late may drop another object's last reference, with all that gyre_release() may do. */
 void *gyre__weak_upgrade(struct gyre__objects *self, struct gyre__weak_control *control);
+
+/* The same, with the count that came too late left to the caller, in *late, to be given back with
+ * gyre__release_shared() when program code may run; otherwise NULL. Runs none itself. */
+void *gyre__weak_upgrade_late(struct gyre__objects *self, struct gyre__weak_control *control,
+                              gyre__header **late);
 
 /* Arms a watch on an object that the caller holds counted. 0 or -ENOMEM (weak.c). */
 int gyre__weak_watch(struct gyre__objects *self, void *object, struct gyre__weak_callback *watch,

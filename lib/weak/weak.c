@@ -204,21 +204,31 @@ static GYRE_NOINLINE void *upgrade_locked(struct gyre__objects *self,
   return object;
 }
 
-void *gyre__weak_upgrade(struct gyre__objects *self, struct gyre__weak_control *control) {
+void *gyre__weak_upgrade_late(struct gyre__objects *self, struct gyre__weak_control *control,
+                              gyre__header **late) {
+  *late = NULL;
   if (GYRE_UNLIKELY(self->heap.thread.mode & GYRE__MODE_CLOSED))
     return upgrade_locked(self, control);
   /* acquire: the header behind the pointer; pairs with the maker's unlock and the table. */
   void *object = gyre__load_acquire(&control->object);
   if (object == NULL) return NULL;
   GYRE_WINDOW("weak/got");
-  if (!gyre__try_retain(gyre__header_of(object))) return NULL; /* 0 for good */
+  gyre__header *h = gyre__header_of(object);
+  if (!gyre__try_retain(h)) return NULL; /* 0 for good */
   GYRE_WINDOW("weak/counted");
   /* seq_cst: after the count; pairs with gyre__weak_control_kill(), which comes before the block is
    * freed. */
   if (GYRE_LIKELY(gyre__load_seq_cst(&control->object) == object)) return object;
-  /* On the object, or on what is in its place by now; not ours, which only we could have freed. */
-  gyre__release_shared(self, gyre__header_of(object));
+  *late = h;
   return NULL;
+}
+
+void *gyre__weak_upgrade(struct gyre__objects *self, struct gyre__weak_control *control) {
+  gyre__header *late;
+  void *object = gyre__weak_upgrade_late(self, control, &late);
+  /* On what is in the object's place by now; not ours, or only we could have freed the object. */
+  if (GYRE_UNLIKELY(late != NULL)) gyre__release_shared(self, late);
+  return object;
 }
 
 void *gyre_weak_get(gyre_weak *weak) {

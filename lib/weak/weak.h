@@ -61,4 +61,26 @@ size_t gyre__weak_object_count(void);
  * nothing is left. Runs program code. */
 void gyre__finalize_all(void);
 
+/* ---- ephemeron maps (map.c has the essay) ----
+ *
+ * An entry of such a map holds a count on its value that stands for a reference from both its ends, the
+ * map and the key. */
+
+/* Is there any such map? Stays as it is for a collection's candidates. */
+bool gyre__weak_has_ephemerons(void);
+/* Is an object of this type such a map? */
+bool gyre__weak_is_ephemeron_map(const gyre_type *type, const void *object);
+
+/* Told of a value, and of the entry's other end: an address, perhaps NULL for a key that is dead. */
+typedef void gyre__ephemeron_fn(void *other, void *value, void *arg);
+/* Calls fn for the entries of such a map, with their keys. The map stays where it is, and is not being
+ * taken apart. The function passes no safepoint. */
+void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg);
+/* The same for the entries of which an object is the key, with their maps, with the lock of the object's
+ * control block held. */
+void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
+                             void *arg);
+/* Are there any such entries? The lock of the control block is held. */
+bool gyre__weak_has_entries(const struct gyre__weak_control *control);
+
 #endif
