@@ -133,6 +133,10 @@ struct entry {
   bool linked;
   /* -- atomic -- */
   gyre__atomic_u32 refs; /* of the table and of armed watches */
+  /* A bit for each watch that has been told; its control block may be gone at the next safepoint. Written
+   * under the core's lock. "Told and linked": the side died by its count, and the entry was left to the
+   * map's clear hook. */
+  gyre__atomic_u32 told;
   struct gyre__deferred deferred;
   /* On the key, or of VALUE on the value; of BOTH on the key and on the value. */
   struct gyre__weak_callback watch[];
@@ -353,11 +357,17 @@ static void entry_drop(struct gyre__objects *self, struct entry *e) {
     gyre__defer(&self->heap.thread, &e->deferred, entry_free);
 }
 
+static bool was_told(const struct entry *e, unsigned i) {
+  /* relaxed: by us, or under the core's lock, which we have had; else the control block stays until our
+   * next safepoint. */
+  return gyre__load_relaxed(&e->told) >> i & 1;
+}
+
 /* Disarms the watches and gives up the table's reference. What the entry held is the caller's. */
 static void *entry_finish(struct gyre__objects *self, struct entry *e) {
   GYRE_WINDOW("map/unlinked");
   for (unsigned i = 0; i < watch_count(e->core); i++)
-    if (gyre__weak_unwatch(self, &e->watch[i])) entry_drop(self, e);
+    if (!was_told(e, i) && gyre__weak_unwatch(self, &e->watch[i])) entry_drop(self, e);
   void *held = gyre__slot_swap(&e->strong, NULL);
   entry_drop(self, e);
   return held;
@@ -474,19 +484,19 @@ static void finish_later(struct gyre__objects *self, struct entry *e) {
   finishing.busy = false;
 }
 
-static void side_died(struct gyre__objects *self, struct entry *e,
-                      struct gyre__weak_callback *watch) {
+static void side_died(struct gyre__objects *self, struct entry *e, unsigned i) {
   struct core *core = e->core;
   GYRE_WINDOW("map/side_died");
   void *map = gyre__weak_upgrade(self, core->map);
   /* Otherwise the map is condemned and this side is not: its clear hook will have the entry. */
-  if (map != NULL || !gyre__weak_is_condemned(self, core->map) ||
-      gyre__weak_is_condemned(self, gyre__weak_control_of(&watch->weak))) {
-    core_lock(self, core);
-    bool mine = entry_unlink(core, e);
-    core_unlock(core);
-    if (mine) finish_later(self, e);
-  }
+  bool take = map != NULL || !gyre__weak_is_condemned(self, core->map) ||
+              gyre__weak_is_condemned(self, gyre__weak_control_of(&e->watch[i].weak));
+  core_lock(self, core);
+  bool mine = take && entry_unlink(core, e);
+  /* relaxed: under the lock; see was_told(). */
+  gyre__fetch_or_relaxed(&e->told, 1u << i);
+  core_unlock(core);
+  if (mine) finish_later(self, e);
   gyre_release(map);
   entry_drop(self, e);
 }
@@ -495,17 +505,17 @@ static struct entry *entry_of(struct gyre__weak_callback *watch, unsigned i) {
   return (struct entry *)(void *)((char *)(watch - i) - offsetof(struct entry, watch));
 }
 static void first_died(struct gyre__objects *self, struct gyre__weak_callback *watch) {
-  side_died(self, entry_of(watch, 0), watch);
+  side_died(self, entry_of(watch, 0), 0);
 }
 static void second_died(struct gyre__objects *self, struct gyre__weak_callback *watch) {
-  side_died(self, entry_of(watch, 1), watch);
+  side_died(self, entry_of(watch, 1), 1);
 }
 
 /* Unlinks what is at a place of the table, under the lock, if that is ours to do. For an ephemeron this
  * takes a reference to the key, if it lives. */
 static bool place_take(struct gyre__objects *self, struct core *core, struct entry *e, void **key,
                        struct late *late) {
-  if (core->kind == GYRE_WEAK_EPHEMERON) {
+  if (core->kind == GYRE_WEAK_EPHEMERON && !was_told(e, 0)) {
     *key = key_get(self, e, late);
     if (late->h != NULL) return false;
     if (*key == NULL && gyre__weak_is_condemned(self, key_control(e)) &&
