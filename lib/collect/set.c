@@ -164,7 +164,7 @@ static GYRE_NOINLINE void ephemerons(struct gyre__collection *c, const gyre_type
                                      gyre__header *h, struct gyre__page *page, reference_fn *fn) {
   struct ephemeron_arg arg = {c, fn, h, page};
   void *object = gyre__object_of(h);
-  if (gyre__weak_is_ephemeron_map(type, object) && gyre__lock_try_quietly(h)) {
+  if (gyre__weak_is_ephemeron_map(type) && gyre__lock_try_quietly(h)) {
     if (!gyre__is_destroyed(h)) gyre__ephemerons_of_map(object, ephemeron_of_map, &arg);
     gyre__unlock_quietly(h);
   }

@@ -591,6 +591,14 @@ static gyre_type map_type = {
     .clear = map_clear,
 };
 
+/* The same, of kind EPHEMERON. */
+static gyre_type ephemeron_type = {
+    .name = "gyre_weakmap of ephemerons",
+    .size = sizeof(struct gyre_weakmap),
+    .visit = map_visit,
+    .clear = map_clear,
+};
+
 static gyre_weakmap *map_new(enum gyre_weakmap_kind kind, gyre_weakmap_hash *hash,
                              gyre_weakmap_equal *equal) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
@@ -604,7 +612,8 @@ static gyre_weakmap *map_new(enum gyre_weakmap_kind kind, gyre_weakmap_hash *has
   core->equal = equal;
   /* relaxed: a figure; see gyre__weak_has_ephemerons(). */
   if (kind == GYRE_WEAK_EPHEMERON) gyre__fetch_add_relaxed(&ephemeron_maps, 1);
-  struct gyre_weakmap *map = (struct gyre_weakmap *)gyre_new(&map_type);
+  gyre_type *type = kind == GYRE_WEAK_EPHEMERON ? &ephemeron_type : &map_type;
+  struct gyre_weakmap *map = (struct gyre_weakmap *)gyre_new(type);
   core->map = map != NULL ? gyre__weak_control_hold(self, map) : NULL;
   if (core->map == NULL) {
     gyre_release(map);
@@ -628,14 +637,12 @@ gyre_weakmap *gyre_weakmap_new(enum gyre_weakmap_kind kind, gyre_weakmap_hash *h
 
 /* ---- for the collector ---- */
 
-bool gyre__weak_is_ephemeron_map(const gyre_type *type, const void *object) {
-  if (type != &map_type) return false;
-  struct core *core = core_of(object);
-  return core != NULL && core->kind == GYRE_WEAK_EPHEMERON;
-}
+bool gyre__weak_is_ephemeron_map(const gyre_type *type) { return type == &ephemeron_type; }
 
 void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg) {
-  struct table *table = table_of(core_of(map));
+  struct core *core = core_of(map);
+  if (core == NULL) return;
+  struct table *table = table_of(core);
   for (size_t i = 0; i <= table->mask; i++) {
     struct entry *e = entry_at(table, i);
     if (e == NULL || (void *)e == GONE) continue;

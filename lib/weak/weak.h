@@ -68,13 +68,13 @@ void gyre__finalize_all(void);
 
 /* Is there any such map? Stays as it is for a collection's candidates. */
 bool gyre__weak_has_ephemerons(void);
-/* Is an object of this type such a map? */
-bool gyre__weak_is_ephemeron_map(const gyre_type *type, const void *object);
+/* Are objects of this type such maps? */
+bool gyre__weak_is_ephemeron_map(const gyre_type *type);
 
 /* Told of a value, and of the entry's other end: an address, perhaps NULL for a key that is dead. */
 typedef void gyre__ephemeron_fn(void *other, void *value, void *arg);
-/* Calls fn for the entries of such a map, with their keys. The map stays where it is, and is not being
- * taken apart. The function passes no safepoint. */
+/* Calls fn for the entries of such a map, with their keys. The map is
+ * locked and not dead. The function passes no safepoint. */
 void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg);
 /* The same for the entries of which an object is the key, with their maps, with the lock of the object's
  * control block held. */
