@@ -103,6 +103,7 @@ GYRE_API ptrdiff_t gyre_weakmap_valuerefs(gyre_weakmap *map, gyre_weak ***out);
 
 typedef struct gyre_weakset gyre_weakset;
 
+/* A new, empty set, as gyre_weakmap_new(). */
 GYRE_API gyre_weakset *gyre_weakset_new(gyre_weakmap_hash *hash, gyre_weakmap_equal *equal);
 
 /* 1 if it is in by this call, 0 if it or an equal one was in already; -ENOMEM or -EINVAL. */

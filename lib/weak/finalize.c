@@ -34,8 +34,8 @@ static struct {
 } registry;
 
 static void entry_drop(struct gyre_finalize *f) {
-  /* acq_rel: releases what we did with it to who frees it, and acquires that from the others; pairs
-   * with itself. */
+  /* acq_rel: releases what we did with it to who frees it, and acquires what the others did; pairs with
+   * itself. */
   if (gyre__fetch_sub_acq_rel(&f->refs, 1) == 1) gyre_free(f);
 }
 

@@ -31,9 +31,10 @@
  *
  *   A death tells an entry of a map that may be condemned. The entry's strong side may be condemned with
  *   the map, which refers to it. So the map is upgraded first, as from a weak reference: its control
- *   block is there for that. That succeeds, and then the collector sees a living map; or it fails,
- *   and then the entry is the clear hook's to finish. If the map has died by its count, the strong side
- *   is not condemned on the map's account, and whoever unlinks first may have it.
+ *   block is there for that. That succeeds, and then the collector sees a living map; or it fails and
+ *   the map is condemned, and then the entry is left to the clear hook ("told and linked": the watch's
+ *   control block goes, and nobody looks at it any more). If the map has died by its count, the
+ *   strong side is not condemned on the map's account, and whoever unlinks first may have it.
  *
  *   A map of kind EPHEMERON dies, or is cleared, and a key of it may be condemned. The value may be
  *   condemned with the key (below). So the key is upgraded first: that succeeds, and the collector sees a
@@ -151,7 +152,9 @@ static bool value_is_weak(const struct core *core) {
 static bool has_strong(const struct core *core) {
   return core->kind != GYRE_WEAK_BOTH && core->kind != SET;
 }
-static unsigned watch_count(const struct core *core) { return core->kind == GYRE_WEAK_BOTH ? 2 : 1; }
+static unsigned watch_count(const struct core *core) {
+  return core->kind == GYRE_WEAK_BOTH ? 2 : 1;
+}
 
 static struct gyre__weak_control *key_control(struct entry *e) {
   return gyre__weak_control_of(&e->watch[0].weak);
@@ -284,8 +287,7 @@ again:;
 static void core_lock(struct gyre__objects *self, struct core *core) {
   uint32_t expected = 0;
   /* acquire: what the last writer did; pairs with core_unlock(). */
-  if (GYRE_UNLIKELY(
-          !gyre__cas_strong_acquire(&core->lock, &expected, self->heap.thread.base.id)))
+  if (GYRE_UNLIKELY(!gyre__cas_strong_acquire(&core->lock, &expected, self->heap.thread.base.id)))
     (void)gyre__weak_word_lock_slow(self, &core->lock);
 }
 
@@ -358,8 +360,8 @@ static void entry_drop(struct gyre__objects *self, struct entry *e) {
 }
 
 static bool was_told(const struct entry *e, unsigned i) {
-  /* relaxed: by us, or under the core's lock, which we have had; else the control block stays until our
-   * next safepoint. */
+  /* relaxed: written by us, or under the core's lock, which we have had; else the control block stays
+   * until our next safepoint. Pairs with side_died(). */
   return gyre__load_relaxed(&e->told) >> i & 1;
 }
 
@@ -673,8 +675,9 @@ void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__epheme
   if (control == NULL) return;
   for (struct entry *e = next_ephemeron(control->callbacks); e != NULL;
        e = next_ephemeron(e->watch[0].next)) {
-    /* relaxed, acquire: as above. */
+    /* relaxed: only its address is used; pairs with gyre__weak_control_kill(). */
     void *map = gyre__load_relaxed(&e->core->map->object);
+    /* acquire: as above. */
     void *value = gyre__load_acquire(&e->strong.gyre__ref);
     if (map != NULL && value != NULL) fn(map, value, arg);
   }
@@ -694,8 +697,7 @@ static bool entry_watch(struct gyre__objects *self, struct entry *e, unsigned i,
 /* An entry with its watches armed and its count taken, in no table; NULL if there is no memory. */
 static struct entry *entry_new(struct gyre__objects *self, struct core *core, void *key,
                                void *value, uint64_t hash) {
-  size_t bytes =
-      sizeof(struct entry) + watch_count(core) * sizeof(struct gyre__weak_callback);
+  size_t bytes = sizeof(struct entry) + watch_count(core) * sizeof(struct gyre__weak_callback);
   struct entry *e = (struct entry *)gyre_thread_malloc(&self->heap.thread.base, bytes);
   if (e == NULL) return NULL;
   memset(e, 0, bytes);
@@ -986,8 +988,8 @@ static int snapshot_take(struct gyre__objects *self, struct core *core, struct s
 }
 
 /* Calls fn for each entry, or for each key if there are no values. */
-static int foreach(const void *map, gyre_weakmap_visitor *fn, gyre_weakset_visitor *fn_set,
-                   void *arg) {
+static int foreach (const void *map, gyre_weakmap_visitor * fn, gyre_weakset_visitor * fn_set,
+                    void *arg) {
   struct core *core = core_of(map);
   struct snapshot s;
   int result = snapshot_take(gyre__objects_self(), core, &s);
@@ -1007,7 +1009,7 @@ static int foreach(const void *map, gyre_weakmap_visitor *fn, gyre_weakset_visit
 }
 
 int gyre_weakmap_foreach(gyre_weakmap *map, gyre_weakmap_visitor *fn, void *arg) {
-  return foreach(map, fn, NULL, arg);
+  return foreach (map, fn, NULL, arg);
 }
 
 static ptrdiff_t refs(gyre_weakmap *map, bool values, gyre_weak ***out) {
@@ -1095,5 +1097,5 @@ size_t gyre_weakset_len(const gyre_weakset *set) { return live_count(set); }
 void gyre_weakset_clear(gyre_weakset *set) { gyre_weakmap_clear(map_of(set)); }
 
 int gyre_weakset_foreach(gyre_weakset *set, gyre_weakset_visitor *fn, void *arg) {
-  return foreach(set, NULL, fn, arg);
+  return foreach (set, NULL, fn, arg);
 }

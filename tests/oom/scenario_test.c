@@ -168,8 +168,10 @@ static void use_weak_maps(void) {
     gyre_release(map);
   }
   gyre_weakset *set = checked(gyre_weakset_new(NULL, NULL));
-  if (set != NULL && nodes[0] != NULL)
-    { ptrdiff_t added = checked_call(gyre_weakset_add(set, nodes[0])); TEST_REQUIRE(gyre_weakset_contains(set, nodes[0]) == (added == 1)); }
+  if (set != NULL && nodes[0] != NULL) {
+    ptrdiff_t added = checked_call(gyre_weakset_add(set, nodes[0]));
+    TEST_REQUIRE(gyre_weakset_contains(set, nodes[0]) == (added == 1));
+  }
   gyre_release(set);
   finalize_calls = 0;
   gyre_finalize *f = NULL;

@@ -40,8 +40,7 @@ static int looks(void *key, void *value, void *arg) {
 
 /* A value for a key, that perhaps refers to it and to a map. */
 static node *value_for(struct test_random *random, node *key, node *map) {
-  node *value =
-      counted_node(test_random_below(random, 8) ? &node_type : &finalized_type, key->tag);
+  node *value = counted_node(test_random_below(random, 8) ? &node_type : &finalized_type, key->tag);
   if (test_random_below(random, 2)) gyre_store(&value->next, key);
   if (test_random_below(random, 4) == 0) gyre_store(&value->other, map);
   return value;
