@@ -72,8 +72,11 @@
  *   well (then the same thread frees both, one after the other, with C held), or its component was
  *   dropped and it is found alive.
  *
+ * An entry that somebody has unlinked and not emptied yet may still be counted for its key, whose watch is
+ * armed; so who unlinks an ephemeron disarms and empties in the same operation, which touches v, or
+ * was over before H1. (What finish_later() puts off has no watch any more, and is counted for nobody.)
  * And an entry that is added after it was counted needs a count on its value, which touches. So no count
- * of v changes and nobody gets hold of it. Nothing is asked of the young collections (young.c): maps and keys have
+ * of v changes and nobody gets hold of it. The rules are checked in tests/model (ephemeron.pml). Nothing is asked of the young collections (young.c): maps and keys have
  * weak references, which keeps both out of them, and an entry's count on a value keeps that alive there.
  *
  * Values of an ephemeron map that was left while its key was condemned are freed in the same collection.
