@@ -9,5 +9,6 @@ int main(int argc, char **argv) {
   refcount_register_count();
   refcount_register_slot();
   refcount_register_object();
+  refcount_register_weak();
   return bench_main(argc, argv);
 }

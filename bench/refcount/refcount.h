@@ -12,5 +12,6 @@
 void refcount_register_count(void);
 void refcount_register_slot(void);
 void refcount_register_object(void);
+void refcount_register_weak(void);
 
 #endif

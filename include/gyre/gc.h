@@ -290,8 +290,8 @@ GYRE_API int gyre_gc_track(void *object);
 /* 1 if the object's finalizer has been started, else 0. */
 GYRE_API int gyre_gc_is_finalized(const void *object);
 
-/* Ends the use of the library for now: finishes pending releases, runs a last full collection
- * without gc callbacks, and gives empty pages back. With option "leaks:1" (the default in debug
+/* Ends the use of the library for now: calls what is registered with gyre_finalize_new(), the newest
+ * first, finishes pending releases, runs a last full collection without gc callbacks, and gives empty pages back. With option "leaks:1" (the default in debug
  * builds) it reports objects that are still alive, by type, to the log. The other threads must have
  * detached or be parked; the caller detaches. The library may be used again afterwards. Returns the
  * number of objects still alive, immortal ones not counted, or -EBUSY if another thread is running.

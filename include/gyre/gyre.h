@@ -8,6 +8,7 @@
 #include <gyre/heap.h>
 #include <gyre/object.h>
 #include <gyre/weak.h>
+#include <gyre/weakmap.h>
 #include <gyre/gc.h>
 #include <gyre/inspect.h>
 

@@ -143,6 +143,7 @@ ptrdiff_t gyre_fini(void) {
     gyre__service_close(false);
     return -EBUSY;
   }
+  gyre__finalize_all();
   gyre__unfreeze_all();
   garbage_drop();
   (void)gyre_run_pending(SIZE_MAX);

@@ -45,8 +45,10 @@
  *   - locks or unlocks it, if its type has a visit function: plain code under the lock may move
  *     references;
  *   - replaces its local count for a moment by something else (a look of young.c's).
- * Putting a reference into a slot touches nothing. The upgrade of a weak reference touches in every
- * mode, under the lock of the control block. None of this is a branch in the inline paths: a thread in
+ * Putting a reference into a slot touches nothing. The upgrade of a weak reference is like a load from
+ * a slot, until the mode is closed; then it touches in every mode, under the lock of the control block. An
+ * entry of an ephemeron map is a slot, and a reference from both its ends (lib/weak/map.c, which has the
+ * argument for it). None of this is a branch in the inline paths: a thread in
  * LOGGING mode has a bias id that no object has, so that every count takes the slow path.
  *
  *
@@ -64,7 +66,8 @@
  *   B2 the rest is counted again. While counting, the two ends of each edge are joined into one
  *      component. A component in which e(v) and rc(v) differ for any v is dropped whole. If B1 found no
  *      difference, B1 was B2.
- *   H2 Logging ends. From here to H3 the mode is "closed": see young.c, "Entrances".
+ *   H2 Logging ends. From here to H3 the mode is "closed": see young.c, "Entrances". In closed mode weak
+ *      references are upgraded under locks; an upgrade without was over before its thread answered.
  *   B3 Components with a touched member are dropped. Those with members that have weak references:
  *      the locks of all their control blocks are taken first, then the marks are read, then the weak
  *      references are cleared, or the component dropped, and then the locks are given back. What
@@ -92,8 +95,8 @@
  * it logs until its safepoint of H2: what it makes of the pointer by then touches, and at the
  * safepoint the pointer is gone. That is why B3 waits for H2 to end. A thread's notes of entrances
  * (young.c) are no references: they are not followed while the mode is closed, and what is followed
- * before that is touched. Then only weak references are left. An upgrade touches inside the control
- * block's lock, whatever the mode; B3 reads the marks under the same locks, and clears before it
+ * before that is touched. Then only weak references are left. Upgrades of threads that logged have touched
+ * as every count does. Since H2 an upgrade touches inside the control block's lock, whatever the mode; B3 reads the marks under the same locks, and clears before it
  * unlocks. A weak reference made later needs a counted reference, so somebody would have touched v. So
  * no thread can reach the component, now or ever.
  *

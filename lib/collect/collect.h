@@ -38,7 +38,11 @@ struct gyre__marked {
   struct gyre__page *page;
 };
 
+/* What is being done with the references of members. */
+enum gyre__step { GYRE__STEP_COUNT, GYRE__STEP_MARK, GYRE__STEP_JOIN };
+
 struct gyre__set {
+  enum gyre__step step;
   struct gyre__page **pages;
   size_t page_count;
   /* All pages' side words, one after the other, and how many: a block's number is its word's. */
@@ -84,7 +88,8 @@ struct gyre__collection {
   uint64_t survivors;             /* of those, live by the last marking */
   uint64_t suspects;              /* of those, not */
   uint64_t finalizable;
-  bool has_clear;     /* a suspect's type has a clear hook */
+  bool ephemerons;    /* there are maps of these */
+  bool has_clear;     /* a suspect's type has a clear hook, or it is a key of ephemerons */
   bool has_manual;    /* a suspect's type has GYRE_TYPE_MANUAL_FINALIZE */
   unsigned debug;     /* the debug flags when it began */
   bool out_of_memory; /* some suspects were kept, because there was no memory to prove them dead */

@@ -33,13 +33,9 @@
 
 /* ---- where a reference leads ---- */
 
-/* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member
- * that refers to it, in `page`: most references do not lead far, and no two pages of segments share 64
- * KiB of addresses. */
-static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header *from,
-                                             struct gyre__page *page) {
-  if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0 && !page->is_large)
-    return page;
+/* The page in the set that a header is in, or NULL if it is in none. */
+static inline struct gyre__page *page_of_member(gyre__header *h) {
+  struct gyre__page *page;
   struct gyre__segment *segment = gyre__segment_of(h);
   if (GYRE_LIKELY(segment != NULL)) {
     page = gyre__segment_page(segment, h);
@@ -49,6 +45,42 @@ static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header
     page = gyre__page_of(h);
   }
   return page->side != NULL ? page : NULL;
+}
+
+/* The page in the set that a referred-to header is in, or NULL if it is in none. `from` is a member
+ * that refers to it, in `page`: most references do not lead far, and no two pages of segments share 64
+ * KiB of addresses. */
+static inline struct gyre__page *page_in_set(gyre__header *h, const gyre__header *from,
+                                             struct gyre__page *page) {
+  if (((uintptr_t)h ^ (uintptr_t)from) >> GYRE__SMALL_PAGE_SHIFT == 0 && !page->is_large)
+    return page;
+  return page_of_member(h);
+}
+
+/* ---- candidates ---- */
+
+/* Which collector's bytes are those of candidates: indexed by gc. */
+static bool candidate_bytes[256];
+
+static bool is_candidate_byte(const struct gyre__collection *c, uint32_t gc) {
+  if (gc == 0 || gc & GYRE__GC_DEAD) return false;
+  if (c->everything) return true;
+  if (gc & GYRE__GC_APART) return false;
+  if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
+  uint32_t age = gc & GYRE__GC_AGE;
+  return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;
+}
+
+static void candidates_define(const struct gyre__collection *c) {
+  for (uint32_t gc = 0; gc < 256; gc++)
+    candidate_bytes[gc] = is_candidate_byte(c, gc);
+}
+
+/* Does this block hold an object of the generations being collected? */
+static inline bool is_candidate(gyre__header *h) {
+  /* acquire: the object behind a header that was just published, or promoted; pairs with
+   * header_publish() in lib/object/object.c, and with promote() in young.c. */
+  return candidate_bytes[gyre__load_acquire(&h->gc)];
 }
 
 /* ---- references of an object ---- */
@@ -97,6 +129,60 @@ static void visit(struct gyre__collection *c, const gyre_type *type, gyre__heade
   gyre__unlock_quietly(h);
 }
 
+/* ---- ephemerons: lib/weak/map.c says why so ---- */
+
+struct ephemeron_arg {
+  struct gyre__collection *c;
+  reference_fn *fn;
+  gyre__header *from;
+  struct gyre__page *page;
+};
+
+/* Is this object, by its address, one of which nothing is known yet that keeps it alive? */
+static bool is_in_doubt(const struct gyre__collection *c, const void *object) {
+  gyre__header *h = gyre__header_of(object);
+  struct gyre__page *page = page_of_member(h);
+  if (page == NULL) return false;
+  /* While they are being made members, it is not known yet who will be one. */
+  if (c->set.step == GYRE__STEP_COUNT) return is_candidate(h);
+  return gyre__side_is_suspect(page->side[gyre__page_index(page, h)]);
+}
+
+static void ephemeron_of_map(void *key, void *value, void *arg) {
+  struct ephemeron_arg *e = (struct ephemeron_arg *)arg;
+  /* A dead key's entry is about to be dropped by somebody, who holds the value until then. */
+  if (e->c->set.step == GYRE__STEP_MARK && key != NULL && is_in_doubt(e->c, key)) return;
+  e->fn(e->c, gyre__header_of(value), e->from, e->page);
+}
+
+static void ephemeron_of_key(void *map, void *value, void *arg) {
+  struct ephemeron_arg *e = (struct ephemeron_arg *)arg;
+  if (!is_in_doubt(e->c, map)) e->fn(e->c, gyre__header_of(value), e->from, e->page);
+}
+
+/* What the object refers to as the map of ephemerons, or as a key. */
+static GYRE_NOINLINE void ephemerons(struct gyre__collection *c, const gyre_type *type,
+                                     gyre__header *h, struct gyre__page *page, reference_fn *fn) {
+  struct ephemeron_arg arg = {c, fn, h, page};
+  void *object = gyre__object_of(h);
+  if (gyre__weak_is_ephemeron_map(type) && gyre__lock_try_quietly(h)) {
+    if (!gyre__is_destroyed(h)) gyre__ephemerons_of_map(object, ephemeron_of_map, &arg);
+    gyre__unlock_quietly(h);
+  }
+  /* relaxed: who makes it a key later holds it counted. */
+  if (gyre__load_relaxed(&h->bits) & GYRE__BIT_WEAK)
+    gyre__ephemerons_of_key(c->self, object, ephemeron_of_key, &arg);
+}
+
+/* Is a suspect a key of ephemerons? */
+static bool is_key(struct gyre__collection *c, gyre__header *h) {
+  struct gyre__weak_control *control = gyre__weak_lock(c->self, gyre__object_of(h));
+  if (control == NULL) return false;
+  bool is = gyre__weak_has_entries(control);
+  gyre__weak_unlock(c->self, control);
+  return is;
+}
+
 static inline __attribute__((always_inline)) void references(struct gyre__collection *c,
                                                              struct layout *layout, gyre__header *h,
                                                              struct gyre__page *page,
@@ -109,40 +195,18 @@ static inline __attribute__((always_inline)) void references(struct gyre__collec
     void *target = gyre__load_acquire(&slot->gyre__ref);
     if (target != NULL) fn(c, gyre__header_of(target), h, page);
   }
-  if (GYRE_LIKELY(!layout->has_more)) return;
-  GYRE__FOR_EACH_ELEMENT_SLOT(layout->type, h, page, slot, {
-    /* acquire: as above. */
-    void *target = gyre__load_acquire(&slot->gyre__ref);
-    if (target != NULL) fn(c, gyre__header_of(target), h, page);
-  });
-  if (layout->type->visit != NULL) visit(c, layout->type, h, page, fn);
+  if (GYRE_UNLIKELY(layout->has_more)) {
+    GYRE__FOR_EACH_ELEMENT_SLOT(layout->type, h, page, slot, {
+      /* acquire: as above. */
+      void *target = gyre__load_acquire(&slot->gyre__ref);
+      if (target != NULL) fn(c, gyre__header_of(target), h, page);
+    });
+    if (layout->type->visit != NULL) visit(c, layout->type, h, page, fn);
+  }
+  if (GYRE_UNLIKELY(c->ephemerons)) ephemerons(c, layout->type, h, page, fn);
 }
 
 /* ---- gathering ---- */
-
-/* Which collector's bytes are those of candidates: indexed by gc. */
-static bool candidate_bytes[256];
-
-static bool is_candidate_byte(const struct gyre__collection *c, uint32_t gc) {
-  if (gc == 0 || gc & GYRE__GC_DEAD) return false;
-  if (c->everything) return true;
-  if (gc & GYRE__GC_APART) return false;
-  if (c->generation == 0) return (gc & GYRE__GC_FRESH) != 0;
-  uint32_t age = gc & GYRE__GC_AGE;
-  return age != GYRE__GC_YOUNG && age <= (uint32_t)c->generation + 1;
-}
-
-static void candidates_define(const struct gyre__collection *c) {
-  for (uint32_t gc = 0; gc < 256; gc++)
-    candidate_bytes[gc] = is_candidate_byte(c, gc);
-}
-
-/* Does this block hold an object of the generations being collected? */
-static inline bool is_candidate(gyre__header *h) {
-  /* acquire: the object behind a header that was just published, or promoted; pairs with
-   * header_publish() in lib/object/object.c, and with promote() in young.c. */
-  return candidate_bytes[gyre__load_acquire(&h->gc)];
-}
 
 /* The pages of a set, before there are side words for them. */
 struct gathering {
@@ -263,6 +327,7 @@ static bool gather_pages(struct gathering *g) {
 bool gyre__set_gather(struct gyre__collection *c) {
   struct gyre__set *set = &c->set;
   memset(set, 0, sizeof *set);
+  c->ephemerons = gyre__weak_has_ephemerons();
   struct gathering g = {.c = c};
   candidates_define(c);
   if (mark_stack_memory == NULL)
@@ -366,6 +431,7 @@ static void edge_queue_start(void) {
 
 void gyre__set_count_edges(struct gyre__collection *c) {
   c->members = c->member_bytes = 0;
+  c->set.step = GYRE__STEP_COUNT;
   edge_queue_start();
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++) {
@@ -420,6 +486,7 @@ static inline void join_see(struct gyre__collection *c, gyre__header *h, const g
 
 void gyre__set_join_suspects(struct gyre__collection *c) {
   struct layout layout = {0};
+  c->set.step = GYRE__STEP_JOIN;
   GYRE__FOR_EACH_MEMBER(c, gyre__side_is_suspect, {
     if (GYRE_UNLIKELY(gyre__is_destroyed(h))) {
       page->side[i] |= GYRE__SIDE_LIVE;
@@ -536,6 +603,7 @@ static void mark_pending(struct gyre__collection *c, struct layout *layout) {
 
 void gyre__set_mark_live(struct gyre__collection *c) {
   c->survivors = 0;
+  c->set.step = GYRE__STEP_MARK;
   c->age_after = c->generation + 2 < GYRE_GC_NGEN ? (uint32_t)c->generation + 2 : GYRE_GC_NGEN;
   struct layout layout = {0};
   for (size_t p = 0; p < c->set.page_count; p++)
@@ -613,7 +681,10 @@ void gyre__set_survey(struct gyre__collection *c) {
     c->suspects++;
     if (c->beside) gyre__suspect_clear(c, page, i, h);
     /* relaxed: in a stopped world nobody changes it, in a running one it is a hint. */
-    c->finalizable += (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
+    uint32_t bits = gyre__load_relaxed(&h->bits);
+    c->finalizable += (bits & GYRE__BIT_FINALIZE) != 0;
+    /* The entries of a key are dropped while its component is held, like what a clear hook drops. */
+    if (GYRE_UNLIKELY(c->ephemerons) && bits & GYRE__BIT_WEAK) c->has_clear |= is_key(c, h);
     if (gyre__header_type_id(h) == last) continue;
     last = gyre__header_type_id(h);
     c->has_clear |= gyre__header_type(h)->clear != NULL;

@@ -133,7 +133,8 @@ static void condemn_special(struct gyre__collection *c, struct special *first, s
     GYRE_WINDOW("prove/weak_locked");
     /* relaxed: nobody reaches the object; if somebody does, it is touched. */
     finalizable |= (gyre__load_relaxed(&h->bits) & GYRE__BIT_FINALIZE) != 0;
-    clear |= gyre__header_type(h)->clear != NULL;
+    clear |= gyre__header_type(h)->clear != NULL ||
+             (first[i].control != NULL && gyre__weak_has_entries(first[i].control));
     too_many |= (*first[i].side & GYRE__SIDE_EDGES) == GYRE__SIDE_EDGES;
   }
   for (size_t i = 0; i < n; i++)

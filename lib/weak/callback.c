@@ -66,10 +66,12 @@ void gyre__weak_callback_arm(struct gyre__weak_control *control,
   callback->prev = NULL;
   if (first != NULL) first->prev = callback;
   control->callbacks = callback;
+  callback->weak.word = (uintptr_t)control;
   callback->epoch = gyre__weak_epoch();
   state_set(callback, GYRE__WEAK_ARMED);
 }
 
+/* From the list of the block that it is in. */
 static void list_remove(struct gyre__weak_control *control, struct gyre__weak_callback *callback) {
   /* The list it was in has been dropped. */
   if (callback->epoch < control->broken) return;
@@ -96,6 +98,15 @@ void gyre__weak_callbacks_run(struct gyre__objects *self, struct gyre__weak_cont
   struct gyre__weak_callback *callback;
   while ((callback = control->callbacks) != NULL) {
     list_remove(control, callback);
+    if (callback->function == NULL) {
+      state_set(callback, GYRE__WEAK_CALLED);
+      gyre__weak_control_unlock(self, control);
+      GYRE_WINDOW("weak/telling");
+      callback->died(self, callback);
+      gyre__weak_control_lock(self, control);
+      gyre__weak_control_unref(self, control);
+      continue;
+    }
     callback->epoch = gyre__weak_epoch();
     state_set(callback, GYRE__WEAK_RUNNING);
     gyre__weak_control_unlock(self, control);
@@ -122,6 +133,21 @@ void gyre__weak_callbacks_run(struct gyre__objects *self, struct gyre__weak_cont
 
 /* ---- freeing ---- */
 
+bool gyre__weak_unwatch(struct gyre__objects *self, struct gyre__weak_callback *watch) {
+  struct gyre__weak_control *control = gyre__weak_control_of(&watch->weak);
+  gyre__weak_control_lock(self, control);
+  bool armed = state_of(watch) == GYRE__WEAK_ARMED;
+  if (armed) {
+    list_remove(control, watch);
+    state_set(watch, GYRE__WEAK_CALLED);
+    /* relaxed: under the lock. */
+    if (gyre__load_relaxed(&control->object) != NULL) control->watches--;
+    gyre__weak_control_unref(self, control);
+  }
+  gyre__weak_control_unlock(self, control);
+  return armed;
+}
+
 /* Is it running, in a thread that will come back to it? */
 static bool must_wait(struct gyre__weak_callback *callback) {
   return (state_of(callback) & GYRE__WEAK_STATE) == GYRE__WEAK_RUNNING &&
@@ -130,7 +156,7 @@ static bool must_wait(struct gyre__weak_callback *callback) {
 
 /* Waits until the callback has returned. Begins and ends with the lock held. */
 static void free_wait(struct gyre__objects *self, struct gyre__weak_callback *callback) {
-  struct gyre__weak_control *control = callback->weak.control;
+  struct gyre__weak_control *control = gyre__weak_control_of(&callback->weak);
   while (must_wait(callback)) {
     uint32_t state = state_of(callback) | GYRE__WEAK_WAITED;
     state_set(callback, state);
@@ -144,7 +170,7 @@ static void free_wait(struct gyre__objects *self, struct gyre__weak_callback *ca
 }
 
 void gyre__weak_callback_free(struct gyre__objects *self, struct gyre__weak_callback *callback) {
-  struct gyre__weak_control *control = callback->weak.control;
+  struct gyre__weak_control *control = gyre__weak_control_of(&callback->weak);
   gyre__weak_control_lock(self, control);
   uint32_t state = state_of(callback);
   if (state == GYRE__WEAK_ARMED) {
@@ -170,8 +196,11 @@ static void fork_child(void) {
   gyre__fetch_add_relaxed(&forks, 1);
   for (struct frame *frame = frames; frame != NULL; frame = frame->outer)
     frame->callback->epoch = gyre__weak_epoch();
+  gyre__finalize_fork_child();
 }
 
 static void __attribute__((constructor)) callback_init(void) {
+  gyre__thread_hooks.fork_prepare[2] = gyre__finalize_fork_prepare;
+  gyre__thread_hooks.fork_parent[2] = gyre__finalize_fork_parent;
   gyre__thread_hooks.fork_child[2] = fork_child;
 }

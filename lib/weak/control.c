@@ -34,35 +34,44 @@ static bool holder_is_lost(uint32_t holder) {
   return state == GYRE__SLOT_LOST || state == GYRE__SLOT_TAKEN_LOST;
 }
 
-static bool lock_break(struct gyre__objects *self, struct gyre__weak_control *control,
-                       uint32_t holder) {
-  /* acquire: what another thread did that broke it before us; pairs with
-   * gyre__weak_control_unlock(). */
-  if (!gyre__cas_strong_acquire(&control->lock, &holder, self->heap.thread.base.id)) return false;
-  control->callbacks = NULL;
-  control->broken = gyre__weak_epoch();
-  return true;
-}
-
-GYRE_NOINLINE void gyre__weak_lock_slow(struct gyre__objects *self,
-                                        struct gyre__weak_control *control) {
+GYRE_NOINLINE bool gyre__weak_word_lock_slow(struct gyre__objects *self, gyre__atomic_u32 *word) {
+  uint32_t id = self->heap.thread.base.id;
   for (unsigned turn = 0;; turn++) {
     /* relaxed: the compare-exchange decides. */
-    uint32_t holder = gyre__load_relaxed(&control->lock);
-    GYRE_ASSERT(holder != self->heap.thread.base.id);
+    uint32_t holder = gyre__load_relaxed(word);
+    GYRE_ASSERT(holder != id);
     if (holder == 0) {
       /* acquire: as in gyre__weak_control_lock(). */
-      if (gyre__cas_strong_acquire(&control->lock, &holder, self->heap.thread.base.id)) return;
+      if (gyre__cas_strong_acquire(word, &holder, id)) return false;
     } else if (turn < SPINS) {
       gyre__cpu_relax();
     } else {
-      if (holder_is_lost(holder) && lock_break(self, control, holder)) return;
-      (void)gyre__futex_wait(&control->lock, holder, NAP_NS);
+      /* acquire: what another thread did that broke it before us; pairs with the unlocks. */
+      if (holder_is_lost(holder) && gyre__cas_strong_acquire(word, &holder, id)) return true;
+      (void)gyre__futex_wait(word, holder, NAP_NS);
     }
   }
 }
 
+GYRE_NOINLINE void gyre__weak_lock_slow(struct gyre__objects *self,
+                                        struct gyre__weak_control *control) {
+  if (!gyre__weak_word_lock_slow(self, &control->lock)) return;
+  control->callbacks = NULL;
+  control->broken = gyre__weak_epoch() & INT32_MAX;
+}
+
 /* ---- its life ---- */
+
+/* Numbers that are never given twice, taken from all threads' sum a thousand at a time. */
+#define SERIALS 1024u
+static gyre__atomic_u64 serials;
+
+static uint64_t serial_next(void) {
+  static __thread uint64_t next;
+  /* relaxed: each number is given out once; nothing hangs on it. */
+  if (next % SERIALS == 0) next = gyre__fetch_add_relaxed(&serials, SERIALS);
+  return ++next;
+}
 
 struct gyre__weak_control *gyre__weak_control_new(struct gyre__objects *self, void *object) {
   struct gyre__weak_control *control =
@@ -71,10 +80,11 @@ struct gyre__weak_control *gyre__weak_control_new(struct gyre__objects *self, vo
   cds_lfht_node_init(&control->node);
   control->refs = 0;
   control->callbacks = NULL;
-  control->pending_next = NULL;
+  control->watches = 0;
   control->shared_refs = 0;
   control->broken = 0;
-  control->shared.control = control;
+  control->condemned = 0;
+  control->shared.word = (uintptr_t)serial_next() << 1 | 1;
   /* relaxed: nobody else has seen it. The table publishes both, and who finds the block locks it
    * before it reads anything else. */
   gyre__store_relaxed(&control->object, object);
@@ -97,10 +107,11 @@ void gyre__weak_control_unref(struct gyre__objects *self, struct gyre__weak_cont
 }
 
 void gyre__weak_control_kill(struct gyre__weak_control *control) {
-  /* relaxed: under the lock. From here on it matches no address. Partners: matches() in table.c,
-   * gyre_weak_get(). */
+  /* relaxed: under the lock. */
   void *object = gyre__load_relaxed(&control->object);
-  gyre__store_relaxed(&control->object, NULL);
+  /* seq_cst: before the block is freed and used again; pairs with the second look in
+   * gyre__weak_upgrade(). From here on it matches no address: matches() in table.c. */
+  gyre__store_seq_cst(&control->object, NULL);
   GYRE_WINDOW("weak/killing");
   gyre__weak_table_remove(control, object);
   control->refs++;

@@ -8,18 +8,29 @@
 
 #include "lib/weak/weak.h"
 
-/* A weak reference, as the program holds it. Without a callback it is the one in the control block.
- */
+/* A weak reference, as the program holds it. Without a callback it is the one in the control block, and
+ * odd: the serial of the control block, twice, plus one. Otherwise the control block's address. Never
+ * changes. */
 struct gyre_weak {
-  struct gyre__weak_control *control; /* never changes */
+  uintptr_t word;
 };
 
-/* A weak reference with a callback. */
+struct gyre__weak_callback;
+
+/* What a watch is told: the object is dead, and so are its weak references. No lock is held; may run
+ * program code. The watch belongs to the function, which may free it. */
+typedef void gyre__weak_died(struct gyre__objects *self, struct gyre__weak_callback *watch);
+
+/* A weak reference with a callback; or a *watch*, the library's own, which the program does not see:
+ * it has no function, and lies in what it is about (map.c, finalize.c). */
 struct gyre__weak_callback {
   struct gyre_weak weak;
   /* -- never change -- */
-  gyre_weak_callback *function;
-  void *arg;
+  gyre_weak_callback *function; /* NULL: a watch */
+  union {
+    void *arg;
+    gyre__weak_died *died;
+  };
   /* -- under the control block's lock -- */
   struct gyre__weak_callback *next, *prev; /* in control->callbacks while armed */
   /* gyre__weak_epoch() when it was armed, and then when its callback was begun. */
@@ -50,10 +61,14 @@ struct gyre__weak_control {
   uint32_t refs;
   union {
     struct {
-      struct gyre__weak_callback *callbacks;   /* armed, the most recent first */
-      struct gyre__weak_control *pending_next; /* struct gyre__weak_pending */
-      uint32_t shared_refs;                    /* of refs, those to `shared` */
-      uint32_t broken; /* gyre__weak_epoch() when the lock was broken, 0 never */
+      struct gyre__weak_callback *callbacks; /* armed, the most recent first */
+      union {
+        size_t watches; /* while the object lives: of refs, those that the library has itself */
+        struct gyre__weak_control *pending_next; /* then: struct gyre__weak_pending */
+      };
+      uint32_t shared_refs;   /* of refs, those to `shared` */
+      uint32_t broken : 31;   /* gyre__weak_epoch() when the lock was broken, 0 never */
+      uint32_t condemned : 1; /* the object did not die by its count: the collector has it */
     };
     struct gyre__deferred deferred; /* once nobody has a reference any more */
   };
@@ -62,9 +77,19 @@ struct gyre__weak_control {
 };
 _Static_assert(sizeof(struct gyre__weak_control) == 64, "a cache line");
 
+GYRE_INLINE struct gyre__weak_control *gyre__weak_control_of(const struct gyre_weak *weak) {
+  if (weak->word & 1)
+    return (struct gyre__weak_control *)((uintptr_t)weak -
+                                         offsetof(struct gyre__weak_control, shared));
+  return (struct gyre__weak_control *)weak->word;
+}
+
 /* ---- the lock (control.c) ---- */
 
 void gyre__weak_lock_slow(struct gyre__objects *self, struct gyre__weak_control *control);
+/* The same for any word: 0, or the slot id of who has the lock. True if it had to be broken, because its
+ * holder is lost: what it protects may be in any state. */
+bool gyre__weak_word_lock_slow(struct gyre__objects *self, gyre__atomic_u32 *word);
 
 GYRE_INLINE void gyre__weak_control_lock(struct gyre__objects *self,
                                          struct gyre__weak_control *control) {
@@ -96,6 +121,36 @@ void gyre__weak_control_unref(struct gyre__objects *self, struct gyre__weak_cont
  * reference to the caller. */
 void gyre__weak_control_kill(struct gyre__weak_control *control);
 
+/* A counted reference to the object, or NULL if it is dead (weak.c). The caller is attached and has a
+ * reference to the block, or has found it since its last safepoint. Giving back a count that came too
+ * late may drop another object's last reference, with all that gyre_release() may do. */
+void *gyre__weak_upgrade(struct gyre__objects *self, struct gyre__weak_control *control);
+
+/* The same, with the count that came too late left to the caller, in *late, to be given back with
+ * gyre__release_shared() when program code may run; otherwise NULL. Runs none itself. */
+void *gyre__weak_upgrade_late(struct gyre__objects *self, struct gyre__weak_control *control,
+                              gyre__header **late);
+
+/* Arms a watch on an object that the caller holds counted. 0 or -ENOMEM (weak.c). */
+int gyre__weak_watch(struct gyre__objects *self, void *object, struct gyre__weak_callback *watch,
+                     gyre__weak_died *died);
+/* Disarms it: true if it will not be told any more; false if it has been, or is being told (callback.c). */
+bool gyre__weak_unwatch(struct gyre__objects *self, struct gyre__weak_callback *watch);
+
+/* A reference to the control block of an object that the caller holds counted; NULL with errno ENOMEM.
+ * And the end of it (weak.c). */
+struct gyre__weak_control *gyre__weak_control_hold(struct gyre__objects *self, void *object);
+void gyre__weak_control_drop(struct gyre__objects *self, struct gyre__weak_control *control);
+
+/* Is the object dead because the collector has condemned it? */
+GYRE_INLINE bool gyre__weak_is_condemned(struct gyre__objects *self,
+                                         struct gyre__weak_control *control) {
+  gyre__weak_control_lock(self, control);
+  bool condemned = control->condemned;
+  gyre__weak_control_unlock(self, control);
+  return condemned;
+}
+
 /* ---- the table (table.c) ----
  *
  * Not across a safepoint: what is found stays readable until the caller's next one. */
@@ -122,5 +177,11 @@ void gyre__weak_callback_arm(struct gyre__weak_control *control,
 void gyre__weak_callbacks_run(struct gyre__objects *self, struct gyre__weak_control *control);
 /* gyre_weak_free() for a reference with a callback. */
 void gyre__weak_callback_free(struct gyre__objects *self, struct gyre__weak_callback *callback);
+
+/* ---- finalize.c ---- */
+
+void gyre__finalize_fork_prepare(void);
+void gyre__finalize_fork_parent(void);
+void gyre__finalize_fork_child(void);
 
 #endif

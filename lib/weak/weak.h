@@ -13,6 +13,9 @@
  *     gyre__weak_clear_locked(self, control, object, &pending);    // if the component is garbage
  *     gyre__weak_unlock(self, control);           // in any case
  *
+ * Upgrades honour these locks in threads whose mode is closed (GYRE__MODE_CLOSED): so the mode is closed,
+ * and a handshake has seen to it that no upgrade from before is under way.
+ *
  * Only one thread at a time may hold more than one of these locks. Who holds any passes no
  * safepoint, does not block and runs no program code; others wait for it without being parked.
  */
@@ -53,5 +56,31 @@ void gyre__weak_run(struct gyre__objects *self, struct gyre__weak_pending *pendi
 /* How many objects that have, or had, a weak reference are alive. Approximate while other threads
  * run. */
 size_t gyre__weak_object_count(void);
+
+/* Calls what is registered with gyre_finalize_new() for the program's end, the newest first, until
+ * nothing is left. Runs program code. */
+void gyre__finalize_all(void);
+
+/* ---- ephemeron maps (map.c has the essay) ----
+ *
+ * An entry of such a map holds a count on its value that stands for a reference from both its ends, the
+ * map and the key. */
+
+/* Is there any such map? Stays as it is for a collection's candidates. */
+bool gyre__weak_has_ephemerons(void);
+/* Are objects of this type such maps? */
+bool gyre__weak_is_ephemeron_map(const gyre_type *type);
+
+/* Told of a value, and of the entry's other end: an address, perhaps NULL for a key that is dead. */
+typedef void gyre__ephemeron_fn(void *other, void *value, void *arg);
+/* Calls fn for the entries of such a map, with their keys. The map is
+ * locked and not dead. The function passes no safepoint. */
+void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg);
+/* The same for the entries of which an object is the key, with their maps, with the lock of the object's
+ * control block held. */
+void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
+                             void *arg);
+/* Are there any such entries? The lock of the control block is held. */
+bool gyre__weak_has_entries(const struct gyre__weak_control *control);
 
 #endif

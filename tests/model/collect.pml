@@ -22,6 +22,8 @@
 
 #define PINNED 1
 #define LOGGING 2
+#define CLOSED 4 /* flag, from the end of the first logging on */
+#define LOGS(m) (((m) & 3) == LOGGING)
 byte mode = PINNED;
 bit running[2] = 1;
 bit asked[2]; /* GYRE__REQ_HANDSHAKE */
@@ -65,27 +67,33 @@ byte count[NOBJ + 1];
 #ifdef NO_TOUCH_RETAIN
 #define LOGS_RETAIN false
 #else
-#define LOGS_RETAIN (m == LOGGING)
+#define LOGS_RETAIN LOGS(m)
 #endif
 #ifdef NO_TOUCH_RELEASE
 #define LOGS_RELEASE false
 #else
-#define LOGS_RELEASE (m == LOGGING)
+#define LOGS_RELEASE LOGS(m)
 #endif
 #ifdef NO_TOUCH_TAKE
 #define LOGS_TAKE false
 #else
-#define LOGS_TAKE (m == LOGGING)
+#define LOGS_TAKE LOGS(m)
 #endif
 #ifdef NO_TOUCH_MERGE
 #define LOGS_MERGE false
 #else
-#define LOGS_MERGE (m == LOGGING)
+#define LOGS_MERGE LOGS(m)
 #endif
 #ifdef WEAK_LOGGING_ONLY
-#define LOGS_WEAK (m == LOGGING)
+#define LOGS_WEAK LOGS(m)
 #else
 #define LOGS_WEAK true
+#endif
+/* Upgrades take the lock in closed mode only. */
+#ifdef NO_CLOSED
+#define UNLOCKED true
+#else
+#define UNLOCKED (!(m & CLOSED))
 #endif
 #ifdef NO_WEAK_LOCK
 #define WEAK_LOCK skip
@@ -236,7 +244,15 @@ next:
 #endif
 #ifdef WEAK
   :: d_step { MAY && weak == 0 && var[me] == 1 -> ops--; weak = WEAK_OPEN }
-  :: atomic { MAY && weak == WEAK_OPEN && var[me] == 0 && !weak_lock -> ops--; p = 1; WEAK_LOCK };
+  :: atomic { MAY && weak == WEAK_OPEN && var[me] == 0 && UNLOCKED -> ops--; p = 1; TOUCH_FIRST(LOGS_RETAIN) };
+     atomic {
+       if
+       :: ALIVE(1) -> COUNT_UP(1)
+       :: else -> END
+       fi };
+     /* The second look: the collector has not got there while an upgrade without the lock is under way. */
+     atomic { assert(weak == WEAK_OPEN); var[me] = 1; TOUCH_LAST(LOGS_RETAIN); END }
+  :: atomic { MAY && weak == WEAK_OPEN && var[me] == 0 && !(UNLOCKED) && !weak_lock -> ops--; p = 1; WEAK_LOCK };
      atomic {
        if
        :: weak == WEAK_OPEN && ALIVE(1) -> TOUCH_FIRST(LOGS_WEAK)
@@ -451,9 +467,9 @@ second:
   touched = touched & ~g; /* B0 */
 #endif
 #ifdef NO_WAIT_LOGGING
-  mode = LOGGING; d_step { asked[0] = running[0]; asked[1] = running[1] };
+  mode = LOGGING | CLOSED * again; d_step { asked[0] = running[0]; asked[1] = running[1] };
 #else
-  handshake(LOGGING); /* H1 */
+  handshake(LOGGING | CLOSED * again); /* H1 */
 #endif
 #ifdef CLEAR_LATE
   touched = touched & ~g;
@@ -482,9 +498,9 @@ second:
     EACH(d[v] = 0)
   };
 #ifdef NO_WAIT_PINNED
-  mode = PINNED; d_step { asked[0] = running[0]; asked[1] = running[1] };
+  mode = PINNED | CLOSED; d_step { asked[0] = running[0]; asked[1] = running[1] };
 #else
-  handshake(PINNED); /* H2 */
+  handshake(PINNED | CLOSED); /* H2 */
 #endif
 #if defined(WEAK) && !defined(NO_WEAK_LOCK)
   if /* B3 */

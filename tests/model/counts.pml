@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Counts: lib/object's refcount.c, merge.c and slot.c, with what they need of lib/thread (the state of a
- * slot), lib/heap (type-stable blocks, grace periods for pages) and lib/weak (one lock, one bit).
+ * slot), lib/heap (type-stable blocks, grace periods for pages) and lib/weak (a look again, one bit).
  *
  * One owner, NT other threads, NOBJ blocks that are used again and again, one slot (a shared reference
  * field) that all of them read and write. NOPS operations by all of them together, in any order; then
@@ -52,8 +52,7 @@ bit special[NOBJ];  /* BITS_SPECIAL: weak reference, or finalizer */
 bit finalize[NOBJ]; /* BIT_FINALIZE */
 
 /* ---- the weak reference's control block ---- */
-bit known[NOBJ];  /* control->object is not NULL */
-bit wlock[NOBJ];
+bit known[NOBJ]; /* control->object is not NULL */
 
 /* ---- ghosts: what is true, whatever the counts say ---- */
 bit alive[NOBJ];
@@ -122,7 +121,7 @@ byte reaps = 1;
 inline die(o) {
   d_step { assert(!finalize[o]); assert(alive[o] && REFERENCES(o) == 0); alive[o] = 0 };
   if
-  :: special[o] -> atomic { !wlock[o] -> known[o] = 0 }
+  :: special[o] -> known[o] = 0
   :: else
   fi;
   d_step { assert(used[o]); used[o] = 0; special[o] = 0; finalize[o] = 0 }
@@ -345,13 +344,29 @@ inline load_shared() {
 #define MAKE_WEAK(O)                                                                               \
   :: atomic { ops > 0 && HELD(me, O) > 0 && !known[O] && !special[O] ->                            \
        BEGIN; o = O; assert(alive[o]); known[o] = 1; special[o] = 1 }; END
+/* The control block is the one of this life of the block. Count, then look again. */
+#ifdef NO_WEAK_RECHECK
+#define KNOWN_STILL true
+#else
+#define KNOWN_STILL (known[o] && lives[o] == n)
+#endif
 #define UPGRADE(O)                                                                                 \
-  :: atomic { ops > 0 && known[O] && !wlock[O] && HELD(me, O) < MAXH -> BEGIN; o = O; wlock[o] = 1; MINE(o) }; \
+  :: atomic { ops > 0 && known[O] && HELD(me, O) < MAXH -> BEGIN; o = O; n = lives[O]; MINE(o) };  \
      if                                                                                            \
      :: q -> q = 0; d_step { if :: mine[o] > 0 -> assert(alive[o]); mine[o]++; HELD(me, o)++ :: else fi } \
-     :: else -> TRY_COUNT(o); if :: ok -> ok = 0; assert(alive[o]); HELD(me, o)++ :: else fi       \
+     :: else ->                                                                                    \
+        TRY_COUNT(o);                                                                              \
+        if                                                                                         \
+        :: !ok                                                                                     \
+        :: ok ->                                                                                   \
+           ok = 0;                                                                                 \
+           if                                                                                      \
+           :: atomic { KNOWN_STILL -> assert(alive[o] && lives[o] == n); HELD(me, o)++ }           \
+           :: atomic { !(KNOWN_STILL) -> n = 0 }; release_shared(o)                                \
+           fi                                                                                      \
+        fi                                                                                         \
      fi;                                                                                           \
-     wlock[o] = 0; END
+     atomic { n = 0; o = 0; inside[me] = 0; QUIET(me) }
 #else
 #define MAKE_WEAK(O)
 #define UPGRADE(O)

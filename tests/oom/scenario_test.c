@@ -116,6 +116,77 @@ static void use_objects(void) {
   gyre_weak_free(calling);
 }
 
+static int tag_is(void *key, void *value, void *arg) {
+  (void)key;
+  TEST_REQUIRE(((node *)value)->tag == *(const uint64_t *)arg);
+  return 0;
+}
+
+static void no_function(void *self, void *arg) { (void)self, (void)arg; }
+
+static int finalize_calls;
+static int finalize_call(void *arg) {
+  (void)arg;
+  finalize_calls++;
+  return 0;
+}
+
+/* Maps of every kind, with entries enough to grow; what a failure leaves out is not there, and what was
+ * there stays. */
+static void use_weak_maps(void) {
+  node *nodes[24] = {NULL};
+  uint64_t tag = 5;
+  for (size_t i = 0; i < 24; i++) {
+    nodes[i] = checked(gyre_new(&node_type));
+    if (nodes[i] != NULL) nodes[i]->tag = tag;
+  }
+  for (unsigned kind = 0; kind < 4; kind++) {
+    gyre_weakmap *map = checked(gyre_weakmap_new((enum gyre_weakmap_kind)kind, NULL, NULL));
+    size_t there = 0;
+    for (size_t i = 0; i < 12 && map != NULL; i++) {
+      node *key = nodes[i], *value = nodes[12 + i];
+      if (key == NULL || value == NULL) continue;
+      if (i % 2)
+        there += checked_call(gyre_weakmap_set(map, key, value)) == 0;
+      else {
+        node *got = checked(gyre_weakmap_get_or_set(map, key, value));
+        there += got != NULL;
+        TEST_REQUIRE(got == NULL || got == value);
+        gyre_release(got);
+      }
+      TEST_REQUIRE(gyre_weakmap_len(map) == there);
+    }
+    if (map != NULL) {
+      checked_call(gyre_weakmap_foreach(map, tag_is, &tag));
+      gyre_weak **refs;
+      ptrdiff_t n = checked_call(gyre_weakmap_keyrefs(map, &refs));
+      TEST_REQUIRE(n < 0 || (size_t)n == there);
+      for (ptrdiff_t i = 0; i < n; i++)
+        gyre_weak_free(refs[i]);
+      if (n >= 0) gyre_free(refs);
+    }
+    gyre_release(map);
+  }
+  gyre_weakset *set = checked(gyre_weakset_new(NULL, NULL));
+  if (set != NULL && nodes[0] != NULL) {
+    ptrdiff_t added = checked_call(gyre_weakset_add(set, nodes[0]));
+    TEST_REQUIRE(gyre_weakset_contains(set, nodes[0]) == (added == 1));
+  }
+  gyre_release(set);
+  finalize_calls = 0;
+  gyre_finalize *f = NULL;
+  gyre_weak_closure closure = {NULL, NULL};
+  if (nodes[1] != NULL) {
+    f = checked(gyre_finalize_new(nodes[1], finalize_call, NULL, NULL));
+    checked_call(gyre_weak_closure_init(&closure, no_function, nodes[1]));
+  }
+  for (size_t i = 0; i < 24; i++)
+    gyre_release(nodes[i]);
+  TEST_REQUIRE(finalize_calls == (f != NULL));
+  gyre_finalize_free(f);
+  gyre_weak_closure_clear(&closure);
+}
+
 static void no_callback(enum gyre_gc_phase phase, const struct gyre_gc_info *info, void *arg) {
   (void)phase, (void)info, (void)arg;
 }
@@ -143,6 +214,7 @@ static void *scenario(void *arg) {
   TEST_REQUIRE(checked_call(gyre_thread_set_name("scenario")) == 0);
   use_blocks();
   use_objects();
+  use_weak_maps();
   use_the_rest();
   return NULL;
 }

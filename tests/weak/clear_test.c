@@ -121,6 +121,7 @@ static void an_upgrade_waits_for_the_lock_and_fails_if_it_was_cleared_under_it(v
     item *i = item_new(1);
     struct upgrade upgrade = {.weak = weak_writes(i, "a")};
     event_init(&upgrade.started);
+    mode_close(1);
     struct gyre__weak_control *control = gyre__weak_lock(self_objects(), i);
     assert_non_null(control);
     pthread_t thread = thread_start(upgrades, &upgrade);
@@ -130,6 +131,7 @@ static void an_upgrade_waits_for_the_lock_and_fails_if_it_was_cleared_under_it(v
     if (clear) gyre__weak_clear_locked(self_objects(), control, i, &pending);
     gyre__weak_unlock(self_objects(), control);
     thread_join(thread);
+    mode_close(0);
     gyre__weak_run(self_objects(), &pending);
     assert_ptr_equal(upgrade.got, clear ? NULL : i);
     assert_happened(clear ? "a" : "");

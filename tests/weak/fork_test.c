@@ -179,10 +179,12 @@ static void the_child_breaks_the_lock_of_a_thread_that_stalled_in_an_upgrade(voi
   struct stalled stalled = {.object = shared_new(1)};
   stalled.weak = weak_new(stalled.object, NULL, NULL);
   stalled.called = weak_writes(stalled.object, "w");
-  stop_init(&stalled.stop, "weak/got");
+  mode_close(1);
+  stop_init(&stalled.stop, "weak/got_locked");
   pthread_t thread = thread_start(stalls_in_upgrade, &stalled);
   stop_await(&stalled.stop);
   in_child(uses_what_a_lost_thread_has_locked, &stalled);
+  mode_close(0);
   stop_end(&stalled.stop);
   thread_join(thread);
   gyre_release(stalled.object);

@@ -2,6 +2,8 @@
 /* Races between upgrades, deaths, new references and freeing, each held open at its window. */
 #include "weak_test.h"
 
+#include "lib/heap/page.h"
+
 /* A thread that makes one step, and perhaps stops on the way. */
 struct role {
   pthread_t thread;
@@ -105,27 +107,80 @@ static void an_upgrade_that_comes_after_the_last_release_fails(void **state) {
   gyre_weak_free(shared);
 }
 
-static void a_death_waits_for_an_upgrade_that_looks_at_the_object(void **state) {
+static void a_death_waits_for_no_upgrade_that_looks_at_the_object(void **state) {
   (void)state;
   NEEDS_WINDOWS();
-  /* The upgrade has the lock and the object's address, but has not counted yet. */
+  /* The upgrade has the object's address, but has not counted yet. */
   struct role death = {.object = shared_new(1)};
   struct role upgrade = {.weak = weak_writes(death.object, "w")};
   role_start(&upgrade, upgrades, "weak/got");
   stop_await(&upgrade.stop);
-  role_start(&death, releases, "weak/died");
-  stop_await(&death.stop);
-  stop_end(&death.stop);
-  linger();
-  assert_int_equal(is_done(&death), 0);
-  assert_int_equal(gyre_weak_is_dead(upgrade.weak), 0);
-  assert_int_equal(death.object->value, 1);
+  role_start(&death, releases, NULL);
+  thread_join(death.thread);
+  assert_happened("w");
+  assert_int_equal(gyre_weak_is_dead(upgrade.weak), 1);
   stop_end(&upgrade.stop);
   thread_join(upgrade.thread);
-  thread_join(death.thread);
   assert_null(upgrade.got);
+  gyre_weak_free(upgrade.weak);
+}
+
+static void an_upgrade_that_counted_in_time_keeps_the_object(void **state) {
+  (void)state;
+  NEEDS_WINDOWS();
+  struct role death = {.object = shared_new(4)};
+  struct role upgrade = {.weak = weak_writes(death.object, "w")};
+  role_start(&upgrade, upgrades, "weak/counted");
+  stop_await(&upgrade.stop);
+  role_start(&death, releases, NULL);
+  thread_join(death.thread);
+  assert_happened("");
+  stop_end(&upgrade.stop);
+  thread_join(upgrade.thread);
+  assert_non_null(upgrade.got);
+  assert_int_equal(upgrade.got->value, 4);
+  gyre_release(upgrade.got);
   assert_happened("w");
   gyre_weak_free(upgrade.weak);
+}
+
+/* Releases its object and makes another in the same block. */
+static void *replaces(void *arg) {
+  struct role *role = arg;
+  MUST(gyre_thread_attach() != NULL);
+  item *first = item_new(1);
+  role->weak = weak_new(first, NULL, NULL);
+  event_set(&role->born);
+  event_wait(&role->begin);
+  gyre__page_put_back((struct gyre__heap *)gyre__thread_self());
+  gyre_release(first);
+  role->object = item_new(2);
+  MUST(role->object == first);
+  event_set(&role->done);
+  event_wait(&role->begin);
+  MUST(role->object->value == 2 && gyre_refcount(role->object) == 1);
+  gyre_release(role->object);
+  return NULL;
+}
+
+static void an_upgrade_that_comes_too_late_counts_in_vain(void **state) {
+  (void)state;
+  NEEDS_WINDOWS();
+  struct role owner = {.object = NULL};
+  role_start(&owner, replaces, NULL);
+  event_wait(&owner.born);
+  struct role upgrade = {.weak = owner.weak};
+  role_start(&upgrade, upgrades, "weak/got");
+  stop_await(&upgrade.stop);
+  event_set(&owner.begin);
+  event_wait(&owner.done); /* the block is another object's by now */
+  stop_end(&upgrade.stop);
+  event_wait(&upgrade.done);
+  assert_null(upgrade.got);
+  event_set(&owner.begin);
+  thread_join(upgrade.thread);
+  thread_join(owner.thread);
+  gyre_weak_free(owner.weak);
 }
 
 static void an_upgrade_before_the_last_release_keeps_the_object(void **state) {
@@ -430,7 +485,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       WEAK_TEST(two_threads_that_make_the_table_share_it),
       WEAK_TEST(an_upgrade_that_comes_after_the_last_release_fails),
-      WEAK_TEST(a_death_waits_for_an_upgrade_that_looks_at_the_object),
+      WEAK_TEST(a_death_waits_for_no_upgrade_that_looks_at_the_object),
+      WEAK_TEST(an_upgrade_that_counted_in_time_keeps_the_object),
+      WEAK_TEST(an_upgrade_that_comes_too_late_counts_in_vain),
       WEAK_TEST(an_upgrade_before_the_last_release_keeps_the_object),
       WEAK_TEST(an_upgrade_while_the_owner_gives_up_its_count_keeps_the_object),
       WEAK_TEST(a_first_reference_made_during_the_owners_last_release_can_be_upgraded),

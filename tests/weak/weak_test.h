@@ -189,6 +189,13 @@ static inline void event_wait_parked(event *e) {
   gyre_unpark();
 }
 
+/* Pretends that a collection is about to condemn, or has ended: upgrades take locks meanwhile. For threads
+ * that attach or unpark from now on, and the caller. */
+static inline void mode_close(int closed) {
+  uint32_t word = gyre__mode_published() & ~(uint32_t)GYRE__MODE_CLOSED;
+  gyre__mode_publish(gyre__thread_self(), closed ? word | GYRE__MODE_CLOSED : word);
+}
+
 /* ---- race windows ----
  *
  * A thread that has called stop_me(&stop, "window") stops there when it next comes to it, once,

@@ -32,6 +32,26 @@ static inline void system_store(system_holder *holder, system_leaf *leaf) {
 }
 static inline system_leaf *system_load(system_holder *holder) { return gyre_load(&holder->leaf); }
 
+#define SYSTEM_HAS_WEAK 1
+typedef gyre_weak system_weak;
+static inline system_weak *system_weak_new(system_leaf *leaf) {
+  return gyre_weak_new(leaf, NULL, NULL);
+}
+static inline system_leaf *system_weak_get(system_weak *weak) { return gyre_weak_get(weak); }
+static inline void system_weak_free(system_weak *weak) { gyre_weak_free(weak); }
+
+/* A map with weak keys in which the leaf is its own value. */
+typedef gyre_weakmap system_map;
+static inline system_map *system_map_new(system_leaf *leaf) {
+  system_map *map = gyre_weakmap_new(GYRE_WEAK_KEY, NULL, NULL);
+  (void)gyre_weakmap_set(map, leaf, leaf);
+  return map;
+}
+static inline system_leaf *system_map_get(system_map *map, system_leaf *leaf) {
+  return gyre_weakmap_get(map, leaf);
+}
+static inline void system_map_free(system_map *map) { gyre_release(map); }
+
 #define SYSTEM_HAS_SAFEPOINT 1
 static inline void system_safepoint(void) { gyre_safepoint(); }
 
