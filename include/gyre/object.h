@@ -110,6 +110,15 @@ typedef struct gyre_type {
   /* Releases what the object holds besides references (files, raw blocks), when it really dies. The
    * object's slots are still filled but must not be used; it cannot be brought back. */
   void (*destroy)(void *object);
+  /* The value protocol (hash.h), for containers that find objects by what they are: writes a hash of
+   * the object's value to *hash; returns 0, or a negative errno value for an object that has none.
+   * NULL: by identity. */
+  int (*hash)(const void *object, uint64_t *hash);
+  /* 1 if the two have the same value, 0 if not, or a negative errno value. `object` is of this type,
+   * `other` of any: what it does not know is not equal. Equal objects must have equal hashes. NULL: by
+   * identity. Both run with no lock of the library held, in whichever thread asks; the caller holds
+   * both objects counted. */
+  int (*equal)(const void *object, const void *other);
   unsigned flags;
   /* -- private to the library: set once, at first use -- */
   gyre__atomic_u32 gyre__id;
