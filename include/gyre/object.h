@@ -453,6 +453,35 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 GYRE_INLINE void *gyre_slot_load(gyre_slot *slot) { return gyre__slot_load(slot); }
 GYRE_INLINE void gyre_slot_store(gyre_slot *slot, void *object) { gyre__slot_store(slot, object); }
 
+/* ---- references that do not count --------------------------------------------------------------
+ *
+ * For tables that find objects without keeping them alive, at the cost of a pointer (a weak reference,
+ * weak.h, needs no help of the type and 64 bytes). The objects' type is a leaf with GYRE_TYPE_TRY_RETAIN
+ * and a destroy hook that empties the reference: gyre_uncounted_set(u, NULL). The memory of the reference
+ * itself stays readable as long as others may look: see gyre_defer().
+ */
+typedef struct gyre_uncounted {
+  gyre__atomic_ptr gyre__ref;
+} gyre_uncounted;
+
+/* Makes it refer to the object, or to none. One thread at a time. */
+GYRE_INLINE void gyre_uncounted_set(gyre_uncounted *u, void *object) {
+  /* seq_cst: release: who finds the object sees it whole. When it is emptied, before the block of the
+   * object is freed: who counts what has come into its place then sees that the reference is empty.
+   * Pairs with the loads of gyre_uncounted_get(). */
+  gyre__store_seq_cst(&u->gyre__ref, object);
+}
+
+/* 1 if it refers to this object, dying or not. */
+GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
+  /* relaxed: the caller has the object, so the answer is not about another in its place. */
+  return gyre__load_relaxed(&u->gyre__ref) == object;
+}
+
+/* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
+ * false NULL. Any thread; attaches it if need be; lock-free; not a safepoint. */
+GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
+
 /* ---- the object lock
  * ----------------------------------------------------------------------------- */
 

@@ -125,6 +125,13 @@ static bool another_runs(struct gyre__thread *self) {
  * not waited for. */
 #define LAST_COLLECTIONS 10
 
+/* What was given to gyre_defer(): no other thread runs, so the grace period is over at once. */
+static void deferred_finish(struct gyre__objects *self) {
+  (void)gyre_synchronize();
+  gyre_safepoint();
+  gyre__release_all(self);
+}
+
 ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
@@ -136,9 +143,11 @@ ptrdiff_t gyre_fini(void) {
   }
   gyre_safepoint();
   gyre__release_all(self);
+  deferred_finish(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)
     if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_SHUTDOWN, true) <= 0) break;
   gyre__release_all(self);
+  deferred_finish(self);
   gyre__limbo_free_idle(self);
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();

@@ -101,6 +101,7 @@ struct gyre__thread {
   bool is_collecting;
   struct gyre__deferred *deferred_first; /* oldest first: tickets ascend */
   struct gyre__deferred *deferred_last;
+  struct gyre__deferred *handed; /* of gyre_defer(), ready to be called, the last one first */
   /* -- under the registry lock -- */
   struct gyre__thread *orphan_next;
   /* -- written by the owner at attach and by gyre_thread_set_name, under the registry lock -- */
