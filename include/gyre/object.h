@@ -79,6 +79,10 @@ enum {
    * price of one more atomic operation in the release that kills them). Implied by
    * GYRE_TYPE_SHARED, and for a single object by its first weak reference. */
   GYRE_TYPE_TRY_RETAIN = 1u << 1,
+  /* Says that objects of this type do not change after they have been made known: their slots are filled
+   * with gyre_slot_init() and never emptied. Threads share them without locks, what a slot holds may be
+   * borrowed for as long as the object is held, and a hash may be kept. A promise; nothing checks it. */
+  GYRE_TYPE_IMMUTABLE = 1u << 8,
 };
 
 /* Describes a kind of object. Static or otherwise immortal; must not change after the first use.
@@ -481,6 +485,61 @@ GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
 /* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
  * false NULL. Any thread; attaches it if need be; lock-free; not a safepoint. */
 GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
+
+/* ---- structures that are read without counting
+ *
+ * For containers whose references lie in an array object that is replaced when it must grow
+ * (lib/value/list.c is one). A reader borrows the array, counts an element, and looks again:
+ *
+ *     items *a = gyre_borrow(&list->items);              // no count, no shared cache line
+ *     void *x = gyre_load(&a->at[i]);
+ *     if (gyre_borrow(&list->items) == a) return x;      // x was in the list at that moment
+ *     gyre_release(x);                                   // and again from the start
+ *
+ * A writer, which keeps other writers out, moves the references to a new array without counting any of
+ * them, puts that into the slot, makes the old array forget them, and retires it:
+ *
+ *     gyre_slots_move(a, b->at, a->at, n);
+ *     gyre_swap(&list->items, b);
+ *     gyre_slots_forget(a->at, n);
+ *     gyre_retire(a, &a->retired);                       // freed when nobody can be reading it
+ */
+
+/* What the slot holds, borrowed: good until the calling thread's next safepoint, if whoever takes the
+ * object out of the slot retires it. The thread is attached. Costs one load. Looks in program order:
+ * a second gyre_borrow() comes after the counts that were made in between. */
+#define gyre_borrow(slot)                                                                          \
+  /* seq_cst: after the count that gyre__slot_load() made; pairs with slot_change(). */            \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__load_seq_cst(&(slot)->gyre__slot.gyre__ref))
+
+/* Moves n references from the slots `from` to the slots `to` without counting them; they may overlap, as
+ * for memmove(). `holder` is the object that the slots `from` are in, NULL if they are in memory of the
+ * caller's own. What `to` held is overwritten, not released. What is left in `from` no longer stands for
+ * a reference: before its next safepoint or count the caller overwrites it (by another move or
+ * gyre_slot_init) or has gyre_slots_forget() empty it. `to` is in the same object, in a new one that the
+ * caller has made, or memory of the caller's own. No other thread may write to the slots meanwhile;
+ * readers see the old reference or the new one. Attaches the thread; not a safepoint; runs no program
+ * code. A load and a store a reference; one or two atomic steps more each where another thread owns
+ * `holder` and while a collection logs. */
+#define gyre_slots_move(holder, to, from, n)                                                       \
+  gyre__slots_move((holder), &(to)->gyre__slot, &(from)->gyre__slot, (n))
+GYRE_API void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t n);
+
+/* Empties n slots whose references have been moved elsewhere. */
+#define gyre_slots_forget(slots, n) gyre__slots_forget(&(slots)->gyre__slot, (n))
+GYRE_API void gyre__slots_forget(gyre_slot *slots, size_t n);
+
+/* Memory for one gyre_retire(): a field of the object itself, or of another that holds it. */
+typedef struct gyre_retired {
+  gyre_deferred gyre__node;
+  void *gyre__object;
+} gyre_retired;
+
+/* Drops the caller's reference to `object` once every thread has passed a safepoint or parked, so that
+ * nobody has it borrowed any more; at one of this thread's later safepoints, or another thread's: a
+ * gyre_defer() of the release. Needs no memory but `link`, which stays in use until then; never fails in
+ * a thread that is attached, and aborts if the thread cannot be. Not a safepoint. */
+GYRE_API void gyre_retire(void *object, gyre_retired *link);
 
 /* ---- the object lock
  * ----------------------------------------------------------------------------- */

@@ -11,5 +11,6 @@
 #include <gyre/str.h>
 #include <gyre/number.h>
 #include <gyre/dict.h>
+#include <gyre/list.h>
 
 #endif
