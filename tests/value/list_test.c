@@ -523,7 +523,6 @@ static uint64_t read_across(const char *window, void (*change)(gyre_list *)) {
   change(s.list);
   for (int i = 0; i < 20; i++)
     gyre_safepoint();
-  test_check();
   test_window_release();
   puppet_await(&reader);
   puppet_stop(&reader);
