@@ -12,5 +12,9 @@
 #include <gyre/number.h>
 #include <gyre/dict.h>
 #include <gyre/list.h>
+#include <gyre/tuple.h>
+#include <gyre/array.h>
+#include <gyre/scope.h>
+#include <gyre/root.h>
 
 #endif

@@ -95,6 +95,8 @@ static void count_leaks(struct gyre__collection *c) {
   }
 }
 
+void (*gyre__fini_report)(void);
+
 static ptrdiff_t report_leaks(struct gyre__objects *self) {
   size_t bytes = (gyre__type_count() + 1) * sizeof *leaks;
   leaks = gyre__os_map(bytes, gyre__os_page_size());
@@ -106,6 +108,7 @@ static ptrdiff_t report_leaks(struct gyre__objects *self) {
       if (leaks[id] > 0)
         gyre__log("leak: %llu of type %s still alive", (unsigned long long)leaks[id],
                   gyre__type(id)->name);
+  if (gyre__option(leaks) && gyre__fini_report != NULL) gyre__fini_report();
   gyre__os_unmap(leaks, bytes);
   return alive;
 }

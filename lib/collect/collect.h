@@ -315,4 +315,8 @@ void gyre__collector_unlock(struct gyre__objects *self);
  * thread; a safepoint. Does nothing inside a collection. */
 void gyre__heap_check(void);
 
+/* check.c: lib/value's part of the report of leaks in gyre_fini(): the roots that are left. NULL without
+ * that room. Set by a constructor. */
+extern void (*gyre__fini_report)(void);
+
 #endif

@@ -258,20 +258,13 @@ void *gyre_list_get(gyre_list *list, ptrdiff_t index) {
 
 /* ---- slices ---- */
 
-/* A bound as Python takes it. */
-static size_t bound(ptrdiff_t index, size_t length) {
-  if (index < 0) index += (ptrdiff_t)length;
-  if (index < 0) return 0;
-  return (size_t)index < length ? (size_t)index : length;
-}
-
 void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, size_t *n) {
   if (!enter(list)) return NULL;
   void **out = NULL;
   size_t room = 0;
   for (;;) {
     bool locked = lock(list);
-    size_t length = length_of(list), from = bound(start, length), to = bound(stop, length);
+    size_t length = length_of(list), from = gyre__bound(start, length), to = gyre__bound(stop, length);
     size_t count = to > from ? to - from : 0;
     if (out != NULL && count <= room) {
       struct items *items = array_of(list);
@@ -356,7 +349,7 @@ int gyre_list_insert(gyre_list *list, ptrdiff_t index, void *item) {
   struct change change;
   int result = change_begin(list, 1, &change);
   if (result != 0) return result;
-  size_t length = length_of(list), at = bound(index, length);
+  size_t length = length_of(list), at = gyre__bound(index, length);
   struct items *items = array_of(list);
   if (at < length) gyre_slots_move(items, &items->at[at + 1], &items->at[at], length - at);
   gyre_slot_init(&items->at[at], gyre_retain(item));
@@ -438,7 +431,7 @@ int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
   bool done = false;
   while (!done) {
     bool locked = lock(list);
-    size_t length = length_of(list), from = bound(start, length), to = bound(stop, length);
+    size_t length = length_of(list), from = gyre__bound(start, length), to = gyre__bound(stop, length);
     size_t left = to > from ? length - (to - from) : length;
     if (left == length) {
       old = fresh;
@@ -504,7 +497,7 @@ int gyre_list_reverse(gyre_list *list) {
 
 ptrdiff_t gyre_list_index(gyre_list *list, void *value, ptrdiff_t start, ptrdiff_t stop) {
   size_t length = gyre_list_length(list);
-  size_t i = bound(start, length), end = bound(stop, length);
+  size_t i = gyre__bound(start, length), end = gyre__bound(stop, length);
   for (; i < end; i++) {
     void *item = gyre_list_get(list, (ptrdiff_t)i);
     if (item == NULL) break; /* it has become shorter */
@@ -555,19 +548,26 @@ int gyre_list_remove(gyre_list *list, void *value) {
   }
 }
 
+__thread unsigned gyre__compare_depth;
+
 /* Item by item; the lists may change under the comparisons. */
 static int lists_equal(const void *object, const void *other) {
   if (gyre_type_of(other) != &gyre_list_type) return 0;
   gyre_list *a = (gyre_list *)(uintptr_t)object, *b = (gyre_list *)(uintptr_t)other;
   if (gyre_list_length(a) != gyre_list_length(b)) return 0;
-  for (ptrdiff_t i = 0;; i++) {
+  if (gyre__compare_depth == GYRE__COMPARE_DEPTH_MAX) return -ELOOP;
+  gyre__compare_depth++;
+  int equal = 1;
+  bool end = false;
+  for (ptrdiff_t i = 0; equal == 1 && !end; i++) {
     void *x = gyre_list_get(a, i), *y = gyre_list_get(b, i);
-    int equal = x != NULL && y != NULL ? gyre_equal(x, y) : x == y;
-    bool end = x == NULL || y == NULL;
+    end = x == NULL || y == NULL;
+    equal = end ? x == y : gyre_equal(x, y);
     gyre_release(x);
     gyre_release(y);
-    if (end || equal != 1) return equal;
   }
+  gyre__compare_depth--;
+  return equal;
 }
 
 /* ---- sorting ---- */

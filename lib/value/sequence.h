@@ -10,6 +10,18 @@
 
 #include "lib/base/check.h"
 
+/* A bound of a slice as Python takes it: from the end if it is negative, and not beyond either end. */
+static inline size_t gyre__bound(ptrdiff_t index, size_t length) {
+  if (index < 0) index += (ptrdiff_t)length;
+  if (index < 0) return 0;
+  return (size_t)index < length ? (size_t)index : length;
+}
+
+/* How deep the comparisons of sequences in sequences are that this thread is in. Deeper than the limit
+ * they give -ELOOP (Python's RecursionError): a list may contain itself. */
+extern __thread unsigned gyre__compare_depth;
+#define GYRE__COMPARE_DEPTH_MAX 200u
+
 /* The items of a slice at one moment, each counted, in a block for gyre_free(); NULL with errno. */
 void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, size_t *n);
 

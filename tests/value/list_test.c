@@ -210,7 +210,7 @@ static void it_shrinks_and_grows_with_its_items(void **state) {
 
 /* ---- sorting ---- */
 
-static size_t comparisons;
+static __thread size_t comparisons;
 static int by_tag(void *a, void *b, void *arg) {
   (void)arg;
   comparisons++;
