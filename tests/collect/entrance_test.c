@@ -112,7 +112,7 @@ static void cycles_of_objects_of_many_types_are_found(void **state) {
 typedef struct bare {
   uint64_t tag[4];
 } bare;
-static GYRE_TYPE_DEFINE(bare_type, bare);
+static gyre_type bare_type = {.name = "bare", .size = sizeof(bare)};
 
 static void leaves_behind_a_ring_are_freed_as_what_they_are(void **state) {
   (void)state;
