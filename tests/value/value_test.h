@@ -4,6 +4,7 @@
 #define GYRE_TESTS_VALUE_VALUE_TEST_H
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/support/node.h"
