@@ -577,7 +577,9 @@ static void comparisons_may_change_the_dictionary(void **state) {
   (void)state;
   gyre_dict *d = used_inside = gyre_dict_new();
   point_on_equal = changes_the_dictionary;
-  for (int64_t i = 0; i < 200; i++) {
+  for (int64_t i = 0; i < 400; i++) {
+    point_same_hash = i >= 200; /* then it meets keys that are not equal, too */
+    if (i == 200) gyre_dict_clear(d);
     changes = (int)(i % 4) * 7;
     point *key = point_new(i % 5), *twin = point_new(i % 5);
     void *v = number(i);
@@ -595,6 +597,7 @@ static void comparisons_may_change_the_dictionary(void **state) {
     gyre_release(v);
   }
   point_on_equal = NULL;
+  point_same_hash = false;
   gyre_release(d);
 }
 
