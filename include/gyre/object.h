@@ -494,8 +494,9 @@ GYRE_INLINE void gyre_uncounted_set(gyre_uncounted *u, void *object) {
 
 /* 1 if it refers to this object, dying or not. */
 GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
-  /* relaxed: the caller has the object, so the answer is not about another in its place. */
-  return gyre__load_relaxed(&u->gyre__ref) == object;
+  /* acquire: the memory that the reference is in was made by who set it; pairs with
+   * gyre_uncounted_set(). */
+  return gyre__load_acquire(&u->gyre__ref) == object;
 }
 
 /* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
