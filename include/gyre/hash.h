@@ -26,7 +26,8 @@
 
 GYRE_BEGIN_DECLS
 
-/* The hash of an object's value. 0, -EINVAL if it has none (a list), or what the type's function
+/* The hash of an object's value. 0, -EINVAL if it has none (a list), -ELOOP if objects are nested in each
+ * other too deeply (64 levels), or in themselves, or what the type's function
  * returns; *hash is then untouched. The caller holds the object; calls its type's function, which may be
  * the program's. Any thread. */
 GYRE_API int gyre_hash(const void *object, uint64_t *hash);

@@ -415,6 +415,16 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
   gyre__store_release(&slot->gyre__ref, object);
 }
 
+GYRE_INLINE int gyre__slot_is(const gyre_slot *slot, const void *object) {
+  /* acquire: what came before the slot was changed; pairs with gyre__slot_swap() and its kin. */
+  return gyre__load_acquire(&slot->gyre__ref) == object;
+}
+
+GYRE_INLINE void *gyre__slot_peek(const gyre_slot *slot) {
+  /* acquire: the object behind the pointer; pairs with gyre__slot_swap() and its kin. */
+  return gyre__load_acquire(&slot->gyre__ref);
+}
+
 #define GYRE__SLOT_TYPE(slot) __typeof__((slot)->gyre__type)
 /* The value, checked against the slot's type by the compiler. */
 #define GYRE__SLOT_VALUE(slot, value) (1 ? (value) : (slot)->gyre__type)
@@ -444,6 +454,16 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
 #define gyre_compare_exchange(slot, expected, desired)                                             \
   gyre__slot_compare_exchange(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, expected),               \
                               GYRE__SLOT_VALUE(slot, desired))
+
+/* 1 if the slot holds `value` (which may be NULL) at this moment, else 0. Counts nothing, looks behind no
+ * pointer: for comparing with an object that the caller holds. */
+#define gyre_slot_is(slot, value)                                                                  \
+  gyre__slot_is(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
+
+/* What the slot holds, *borrowed*: for slots that do not change while the caller holds the object, such as
+ * those of an object that is filled once. Elsewhere the object may be gone by the time it is returned. */
+#define gyre_slot_peek(slot)                                                                       \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_peek(&(slot)->gyre__slot))
 
 /* Empties the slot and releases what it held. */
 #define gyre_clear(slot) gyre__slot_store(&(slot)->gyre__slot, NULL)
@@ -478,8 +498,9 @@ GYRE_INLINE void gyre_uncounted_set(gyre_uncounted *u, void *object) {
 
 /* 1 if it refers to this object, dying or not. */
 GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
-  /* relaxed: the caller has the object, so the answer is not about another in its place. */
-  return gyre__load_relaxed(&u->gyre__ref) == object;
+  /* acquire: the memory that the reference is in was made by who set it; pairs with
+   * gyre_uncounted_set(). */
+  return gyre__load_acquire(&u->gyre__ref) == object;
 }
 
 /* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a

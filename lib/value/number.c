@@ -83,7 +83,7 @@ static int double_hash(const void *object, uint64_t *hash) {
   return 0;
 }
 
-static int number_equal(const void *object, const void *other) {
+int gyre__number_equal(const void *object, const void *other) {
   const gyre_type *a = gyre_type_of(object), *b = gyre_type_of(other);
   if (b != &gyre_int_type && b != &gyre_double_type) return 0;
   if (a == b && a == &gyre_int_type)
@@ -99,5 +99,5 @@ static int number_equal(const void *object, const void *other) {
   return double_is_int(d->gyre__value, &whole) && whole == i->gyre__value;
 }
 
-GYRE_TYPE_DEFINE(gyre_int_type, gyre_int, .hash = int_hash, .equal = number_equal);
-GYRE_TYPE_DEFINE(gyre_double_type, gyre_double, .hash = double_hash, .equal = number_equal);
+GYRE_TYPE_DEFINE(gyre_int_type, gyre_int, .hash = int_hash, .equal = gyre__number_equal);
+GYRE_TYPE_DEFINE(gyre_double_type, gyre_double, .hash = double_hash, .equal = gyre__number_equal);

@@ -22,4 +22,8 @@ uint64_t gyre__str_hash_bytes(const char *data, size_t length);
 int gyre__str_type_hash(const void *object, uint64_t *hash);
 int gyre__str_type_equal(const void *object, const void *other);
 
+/* ---- numbers (number.c) ---- */
+
+int gyre__number_equal(const void *object, const void *other);
+
 #endif
