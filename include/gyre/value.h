@@ -14,6 +14,7 @@
 #include <gyre/list.h>
 #include <gyre/tuple.h>
 #include <gyre/array.h>
+#include <gyre/iter.h>
 #include <gyre/scope.h>
 #include <gyre/root.h>
 
