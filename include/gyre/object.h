@@ -523,6 +523,7 @@ GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
  *     gyre_slots_move(a, b->at, a->at, n);
  *     gyre_swap(&list->items, b);
  *     gyre_slots_forget(a->at, n);
+ *     gyre_array_forget(a);
  *     gyre_retire(a, &a->retired);                       // freed when nobody can be reading it
  */
 
@@ -549,6 +550,10 @@ GYRE_API void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *fro
 /* Empties n slots whose references have been moved elsewhere. */
 #define gyre_slots_forget(slots, n) gyre__slots_forget(&(slots)->gyre__slot, (n))
 GYRE_API void gyre__slots_forget(gyre_slot *slots, size_t n);
+
+/* Says that an array object's element slots are all empty, and stay so: the library does not look at them
+ * any more (gyre_array_length() is 0), and the object's death costs the same whatever its size. */
+GYRE_API void gyre_array_forget(void *object);
 
 /* Memory for one gyre_retire(): a field of the object itself, or of another that holds it. */
 typedef struct gyre_retired {

@@ -70,6 +70,13 @@ void gyre__slots_forget(gyre_slot *slots, size_t n) {
     gyre__store_release(&slots[i].gyre__ref, NULL);
 }
 
+void gyre_array_forget(void *object) {
+  gyre__header *h = gyre__header_of(object);
+  /* relaxed: a collector that still reads the old length finds empty slots. */
+  if (gyre__header_type(h)->element_size != 0)
+    gyre__store_relaxed(gyre__array_length_word(h, gyre__page_of(h)), 0);
+}
+
 /* ---- retiring ---- */
 
 static void is_over(gyre_deferred *node) {

@@ -135,10 +135,10 @@ static struct items *array_new(size_t capacity) {
   return items;
 }
 
-/* Gives up an array that the list has no more, and whose slots are all empty if others may still read
- * them. If there is no memory to retire it with, the list's present array keeps it. */
+/* Gives up an array that the list has no more and whose slots are all empty. If there is no memory to retire it with, the list's present array keeps it. */
 static void array_discard(gyre_list *list, struct items *items) {
   if (items == NULL) return;
+  gyre_array_forget(items);
   /* seq_cst: after the array was replaced; pairs with enter(). */
   if (gyre__load_seq_cst(&list->is_shared) == 0) {
     gyre_release(items);
@@ -418,10 +418,15 @@ void *gyre_list_pop(gyre_list *list, ptrdiff_t index) {
 
 /* Drops the items that an array still has which was the list's, then the array. */
 static void array_drop(gyre_list *list, struct items *items) {
-  /* seq_cst: as in array_discard(). The usual release drops the items, too, and bounds its work. */
-  if (items != NULL && gyre__load_seq_cst(&list->is_shared) != 0)
-    for (size_t i = 0; i < items->capacity; i++)
-      gyre_release(gyre_take(&items->at[i]));
+  if (items == NULL) return;
+  /* seq_cst: as in array_discard(). */
+  if (gyre__load_seq_cst(&list->is_shared) == 0) {
+    /* Drops the items, too, and bounds its work. */
+    gyre_release(items);
+    return;
+  }
+  for (size_t i = 0; i < items->capacity; i++)
+    gyre_release(gyre_take(&items->at[i]));
   array_discard(list, items);
 }
 
