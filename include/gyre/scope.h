@@ -70,8 +70,7 @@ GYRE_INLINE gyre_scope *gyre__scope_enter(gyre_scope *scope) {
 #define GYRE__SCOPE_ON(line) GYRE__SCOPE_AS(line)
 #define GYRE__SCOPE_AS(line) GYRE__SCOPE(gyre__scope_##line, gyre__scope_once_##line)
 #define GYRE__SCOPE(s, once)                                                                       \
-  for (gyre_scope s __attribute__((cleanup(gyre_scope_end))),                                      \
-       *once = gyre__scope_enter(&s);                                                              \
+  for (gyre_scope s __attribute__((cleanup(gyre_scope_end))), *once = gyre__scope_enter(&s);       \
        once != NULL; once = NULL)
 
 /* ---- regions ---- */
@@ -110,7 +109,7 @@ GYRE_INLINE void gyre__region_leave(gyre_region **region) { gyre_region_end(*reg
 /* GYRE_IN_REGION(r) { ... }: runs the block with a region r of its own; skips it if there is no memory for
  * one (errno ENOMEM). */
 #define GYRE_IN_REGION(r)                                                                          \
-  for (gyre_region *r __attribute__((cleanup(gyre__region_leave))) = gyre_region_begin();          \
+  for (gyre_region * r __attribute__((cleanup(gyre__region_leave))) = gyre_region_begin();         \
        r != NULL; gyre_region_end(r), r = NULL)
 
 GYRE_END_DECLS

@@ -44,21 +44,21 @@ void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t
   if (n == 0) return;
   gyre__attach_self();
   bool publish = is_anothers(holder), touch = gyre__is_logging();
-  /* release, here and below: the object, and that it is published, for who finds it here; pairs with
-   * the acquire in gyre__slot_load(). The last store is seq_cst: all of them come before this thread's
-   * later looks at the shared words of what it removes; pairs with the second look in
-   * gyre__slot_load_slow(). */
   if ((uintptr_t)to <= (uintptr_t)from) {
     for (size_t i = 0; i < n - 1; i++)
+      /* release: the object, and that it is published, for who finds it here; pairs with the acquire in
+       * gyre__slot_load(). */
       gyre__store_release(&to[i].gyre__ref, moved(&from[i], publish, touch));
     GYRE_WINDOW("move/moving");
+    /* seq_cst: all these stores come before this thread's later looks at the shared words of what it
+     * removes; pairs with the second look in gyre__slot_load_slow(). */
     gyre__store_seq_cst(&to[n - 1].gyre__ref, moved(&from[n - 1], publish, touch));
   } else {
     for (size_t i = n - 1; i > 0; i--)
-      /* release: as above. */
+      /* release: as above; pairs with the same. */
       gyre__store_release(&to[i].gyre__ref, moved(&from[i], publish, touch));
     GYRE_WINDOW("move/moving");
-    /* seq_cst: as above. */
+    /* seq_cst: as above; pairs with the same. */
     gyre__store_seq_cst(&to[0].gyre__ref, moved(&from[0], publish, touch));
   }
 }

@@ -109,7 +109,9 @@ static struct number number_at(enum gyre_array_kind kind, const void *at) {
 }
 
 static double number_as_double(struct number n) {
-  return n.what == REAL ? n.as.real : n.what == NATURAL ? (double)n.as.natural : (double)n.as.negative;
+  return n.what == REAL      ? n.as.real
+         : n.what == NATURAL ? (double)n.as.natural
+                             : (double)n.as.negative;
 }
 
 /* By value across kinds, as Python's numbers compare: exactly. */
@@ -122,8 +124,9 @@ static bool numbers_equal(struct number a, struct number b) {
   double real = a.what == REAL ? a.as.real : b.as.real;
   struct number whole = a.what == REAL ? b : a;
   if (isnan(real) || real < -0x1p63 || real >= 0x1p64) return false;
-  if (whole.what == NEGATIVE) return real < 0 && !(real > trunc(real)) && !(real < trunc(real)) &&
-                                     (int64_t)real == whole.as.negative;
+  if (whole.what == NEGATIVE)
+    return real < 0 && !(real > trunc(real)) && !(real < trunc(real)) &&
+           (int64_t)real == whole.as.negative;
   return !(real < 0) && !(real > trunc(real)) && (uint64_t)real == whole.as.natural;
 }
 
@@ -166,7 +169,9 @@ static int lock(gyre_array *array) {
   return 0;
 }
 
-static char *at(const gyre_array *array, size_t index) { return array->data + index * array->itemsize; }
+static char *at(const gyre_array *array, size_t index) {
+  return array->data + index * array->itemsize;
+}
 
 /* Room for an eighth more. */
 static size_t capacity_for(size_t length) { return length + (length >> 3) + (length < 8 ? 3 : 7); }
@@ -206,7 +211,8 @@ static int lock_with_room(gyre_array *array, size_t n, void **spare) {
     gyre_free(fresh);
     size_t bytes;
     room = n > 1 && array->capacity == 0 ? need : capacity_for(need);
-    if (room < need || __builtin_mul_overflow(room, (size_t)array->itemsize, &bytes)) return -ENOMEM;
+    if (room < need || __builtin_mul_overflow(room, (size_t)array->itemsize, &bytes))
+      return -ENOMEM;
     if ((fresh = gyre_malloc(bytes)) == NULL) return -ENOMEM;
   }
 }
@@ -219,7 +225,8 @@ static void unlock(gyre_array *array, void *spare) {
 /* A valid index as an offset, or -ERANGE. */
 static ptrdiff_t offset_of(const gyre_array *array, ptrdiff_t index, size_t n) {
   if (index < 0) index += (ptrdiff_t)array->length;
-  if (index < 0 || (size_t)index > array->length || array->length - (size_t)index < n) return -ERANGE;
+  if (index < 0 || (size_t)index > array->length || array->length - (size_t)index < n)
+    return -ERANGE;
   return index;
 }
 
@@ -466,7 +473,8 @@ int gyre_array_pop(gyre_array *array, ptrdiff_t index, void *out) {
 int gyre_array_delete(gyre_array *array, ptrdiff_t start, ptrdiff_t stop) {
   int result = lock(array);
   if (result != 0) return result;
-  result = elements_remove(array, gyre__bound(start, array->length), gyre__bound(stop, array->length));
+  result =
+      elements_remove(array, gyre__bound(start, array->length), gyre__bound(stop, array->length));
   gyre_unlock(array);
   if (result == 0) shrink(array);
   return result;
@@ -526,8 +534,9 @@ int gyre_array_tofile(gyre_array *array, FILE *file) {
   int result = gyre_array_view_begin(array, &view);
   if (result != 0) return result;
   size_t written = 0;
-  if (view.length > 0)
-    GYRE_BLOCKING { written = fwrite(view.data, array->itemsize, view.length, file); }
+  if (view.length > 0) GYRE_BLOCKING {
+      written = fwrite(view.data, array->itemsize, view.length, file);
+    }
   result = written == view.length ? 0 : -EIO;
   gyre_array_view_end(&view);
   return result;

@@ -49,7 +49,7 @@ static source_slot *source(gyre_iter *iter, size_t i) {
 }
 
 /* The object that an iterator takes items from: its own until it ends, which only who has it busy does. */
-static void *held(gyre_iter *iter, size_t i) { return gyre_borrow(source(iter, i)); }
+static void *held(gyre_iter *iter, size_t i) { return gyre_slot_peek(source(iter, i)); }
 
 /* ---- life ---- */
 
@@ -185,7 +185,8 @@ static void *range_next(gyre_iter *iter) {
   if (over) return NULL;
   void *item = gyre_int_from(iter->at);
   /* Beyond the last integer there is none to yield. */
-  if (item != NULL && __builtin_add_overflow(iter->at, iter->step, &iter->at)) iter->at = iter->stop;
+  if (item != NULL && __builtin_add_overflow(iter->at, iter->step, &iter->at))
+    iter->at = iter->stop;
   return item;
 }
 gyre_iter *gyre_iter_range(int64_t start, int64_t stop, int64_t step) {

@@ -264,7 +264,8 @@ void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, siz
   size_t room = 0;
   for (;;) {
     bool locked = lock(list);
-    size_t length = length_of(list), from = gyre__bound(start, length), to = gyre__bound(stop, length);
+    size_t length = length_of(list), from = gyre__bound(start, length),
+           to = gyre__bound(stop, length);
     size_t count = to > from ? to - from : 0;
     if (out != NULL && count <= room) {
       struct items *items = array_of(list);
@@ -342,7 +343,9 @@ int gyre_list_set(gyre_list *list, ptrdiff_t index, void *item) {
   return at < length ? 0 : -ERANGE;
 }
 
-int gyre_list_append(gyre_list *list, void *item) { return gyre_list_insert(list, PTRDIFF_MAX, item); }
+int gyre_list_append(gyre_list *list, void *item) {
+  return gyre_list_insert(list, PTRDIFF_MAX, item);
+}
 
 int gyre_list_insert(gyre_list *list, ptrdiff_t index, void *item) {
   if (item == NULL) return -EINVAL;
@@ -436,7 +439,8 @@ int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
   bool done = false;
   while (!done) {
     bool locked = lock(list);
-    size_t length = length_of(list), from = gyre__bound(start, length), to = gyre__bound(stop, length);
+    size_t length = length_of(list), from = gyre__bound(start, length),
+           to = gyre__bound(stop, length);
     size_t left = to > from ? length - (to - from) : length;
     if (left == length) {
       old = fresh;
@@ -537,8 +541,7 @@ int gyre_list_remove(gyre_list *list, void *value) {
     }
     if (equal) {
       bool locked = lock(list);
-      bool there =
-          (size_t)i < length_of(list) && gyre_borrow(&array_of(list)->at[i]) == item;
+      bool there = (size_t)i < length_of(list) && gyre_borrow(&array_of(list)->at[i]) == item;
       void *removed = there ? item_remove(list, (size_t)i) : NULL;
       bool smaller = there && is_too_large(list);
       unlock(list, locked);

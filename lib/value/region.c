@@ -242,7 +242,8 @@ static void region_free(gyre_region *region) {
 
 void gyre_region_end(gyre_region *region) {
   if (region == NULL) return;
-  GYRE_REQUIRE(is_begun(region), "gyre_region_end() of a region that this thread has not begun, at %p",
+  GYRE_REQUIRE(is_begun(region),
+               "gyre_region_end() of a region that this thread has not begun, at %p",
                (void *)region);
   while (innermost_region != region)
     region_free(innermost_region);

@@ -224,7 +224,8 @@ static void a_million_integers_take_four_megabytes(void **state) {
   }
   gyre_purge();
   size_t list_bytes = test_heap_stats().live_bytes - before;
-  print_message("a million integers: %zu bytes in an array, %zu in a list\n", array_bytes, list_bytes);
+  print_message("a million integers: %zu bytes in an array, %zu in a list\n", array_bytes,
+                list_bytes);
   assert_in_range(list_bytes, 40000000, 42000000);
   for (int i = 1000000; i-- > 10;)
     TEST_REQUIRE(gyre_array_pop(a, -1, NULL) == 0);

@@ -33,7 +33,8 @@ static void ranges(void **state) {
   assert_string_equal(drained(gyre_iter_range(5, 0, -2)), "5 3 1 .");
   assert_string_equal(drained(gyre_iter_range(0, 0, 1)), ".");
   assert_string_equal(drained(gyre_iter_range(0, 5, -1)), ".");
-  assert_string_equal(drained(gyre_iter_range(INT64_MAX - 1, INT64_MAX, 5)), "9223372036854775806 .");
+  assert_string_equal(drained(gyre_iter_range(INT64_MAX - 1, INT64_MAX, 5)),
+                      "9223372036854775806 .");
   assert_null(gyre_iter_range(0, 5, 0));
   assert_int_equal(errno, EINVAL);
 }
@@ -42,8 +43,10 @@ static void pipelines(void **state) {
   (void)state;
   assert_string_equal(drained(gyre_iter_map(gyre_iter_range(0, 5, 1), squared, NULL)),
                       "0 1 4 9 16 .");
-  assert_string_equal(drained(gyre_iter_filter(gyre_iter_range(0, 7, 1), is_even, NULL)), "0 2 4 6 .");
-  gyre_iter *three[] = {gyre_iter_range(0, 2, 1), gyre_iter_range(0, 0, 1), gyre_iter_range(7, 9, 1)};
+  assert_string_equal(drained(gyre_iter_filter(gyre_iter_range(0, 7, 1), is_even, NULL)),
+                      "0 2 4 6 .");
+  gyre_iter *three[] = {gyre_iter_range(0, 2, 1), gyre_iter_range(0, 0, 1),
+                        gyre_iter_range(7, 9, 1)};
   assert_string_equal(drained(gyre_iter_chain(three, 3)), "0 1 7 8 .");
   assert_string_equal(drained(gyre_iter_chain(NULL, 0)), ".");
   assert_string_equal(drained(gyre_iter_take(gyre_iter_range(0, 1000000000, 1), 3)), "0 1 2 .");
@@ -289,8 +292,8 @@ static void scenario(gyre_list *list) {
   gyre_iter *two[] = {gyre_iter_range(1000000, 1000004, 1), gyre_iter_from_list(list)};
   gyre_iter *more[] = {gyre_iter_chain(two, 2),
                        gyre_iter_from_callback(yields_nodes, closes, &left, list)};
-  gyre_list *out = gyre_list_from_iter(
-      gyre_iter_take(gyre_iter_enumerate(gyre_iter_zip(more, 2), 1000000), 3));
+  gyre_list *out =
+      gyre_list_from_iter(gyre_iter_take(gyre_iter_enumerate(gyre_iter_zip(more, 2), 1000000), 3));
   if (out == NULL) assert_int_equal(errno, ENOMEM);
   assert_int_equal(closed, 1);
   gyre_release(out);

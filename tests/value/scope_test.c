@@ -15,7 +15,7 @@ static int begin(void **state) {
   return result;
 }
 #define SCOPE_TEST(name)                                                                           \
-  { #name, name, begin, test_end, (void *)(uintptr_t)"gc:0" }
+  { #name, name, begin, test_end, (void *)(uintptr_t) "gc:0" }
 
 static node *thing(char letter) { return node_new(&node_type, (unsigned char)letter); }
 
@@ -303,20 +303,20 @@ static void address_sanitizer_knows_the_pieces(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      SCOPE_TEST(a_dropped_variable_is_empty_before_its_object_dies),
-      SCOPE_TEST(a_scope_releases_the_last_first),
-      SCOPE_TEST(a_scope_may_be_left_in_any_way),
-      SCOPE_TEST(a_scope_keeps_any_number),
-      SCOPE_TEST(what_cannot_be_kept_is_released),
-      SCOPE_TEST(what_a_finalizer_keeps_goes_to_the_scope_outside),
-      SCOPE_TEST(ending_what_is_not_begun_is_told),
-      SCOPE_TEST(a_region_gives_memory_of_any_size),
-      SCOPE_TEST(cleanups_are_called_the_last_one_first),
-      SCOPE_TEST(regions_nest_and_end_from_the_inside),
-      NODE_TEST(each_thread_has_its_own),
-      SCOPE_TEST(without_memory_nothing_is_begun_or_noted),
+    SCOPE_TEST(a_dropped_variable_is_empty_before_its_object_dies),
+    SCOPE_TEST(a_scope_releases_the_last_first),
+    SCOPE_TEST(a_scope_may_be_left_in_any_way),
+    SCOPE_TEST(a_scope_keeps_any_number),
+    SCOPE_TEST(what_cannot_be_kept_is_released),
+    SCOPE_TEST(what_a_finalizer_keeps_goes_to_the_scope_outside),
+    SCOPE_TEST(ending_what_is_not_begun_is_told),
+    SCOPE_TEST(a_region_gives_memory_of_any_size),
+    SCOPE_TEST(cleanups_are_called_the_last_one_first),
+    SCOPE_TEST(regions_nest_and_end_from_the_inside),
+    NODE_TEST(each_thread_has_its_own),
+    SCOPE_TEST(without_memory_nothing_is_begun_or_noted),
 #if TEST_ADDRESS_SANITIZER
-      SCOPE_TEST(address_sanitizer_knows_the_pieces),
+    SCOPE_TEST(address_sanitizer_knows_the_pieces),
 #endif
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

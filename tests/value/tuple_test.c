@@ -62,7 +62,8 @@ static void slices_and_sums(void **state) {
     t = gyre_tuple_of(3, a, b, c);
   }
   gyre_tuple *head = gyre_tuple_slice(t, 0, -1), *tail = gyre_tuple_slice(t, 2, 100);
-  gyre_tuple *all = gyre_tuple_slice(t, PTRDIFF_MIN, PTRDIFF_MAX), *none = gyre_tuple_slice(t, 2, 1);
+  gyre_tuple *all = gyre_tuple_slice(t, PTRDIFF_MIN, PTRDIFF_MAX),
+             *none = gyre_tuple_slice(t, 2, 1);
   gyre_tuple *sum = gyre_tuple_concat(head, tail), *same = gyre_tuple_concat(none, t);
   assert_int_equal(gyre_tuple_length(head), 2);
   assert_ptr_equal(all, t);
