@@ -6,6 +6,7 @@
 
 void value_register_dict(void);
 void value_register_intern(void);
+void value_register_list(void);
 
 /* The text of key i: 16 bytes and the 0. The same in cpython.py. */
 #define KEY_BYTES 17

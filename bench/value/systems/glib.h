@@ -35,6 +35,28 @@ static inline int64_t system_dict_get(system_dict *dict, system_key *key) {
   return *(const int64_t *)g_hash_table_lookup(dict, key);
 }
 
+/* GPtrArray, of numbers that it frees unless another has a use for them; nobody counts. */
+#ifndef SYSTEM_NO_LIST
+#define SYSTEM_HAS_LIST 1
+typedef GPtrArray system_list;
+typedef int64_t system_item;
+static inline system_item *system_item_new(int64_t value) {
+  int64_t *number = g_malloc(sizeof *number);
+  *number = value;
+  return number;
+}
+static inline int64_t system_item_value(const system_item *item) { return *item; }
+static inline void system_item_release(system_item *item) { (void)item; }
+static inline system_list *system_list_new(void) { return g_ptr_array_new(); }
+static inline void system_list_free(system_list *list) { (void)g_ptr_array_free(list, TRUE); }
+static inline void system_list_append(system_list *list, system_item *item) {
+  g_ptr_array_add(list, item);
+}
+static inline system_item *system_list_get(system_list *list, uint32_t i) {
+  return g_ptr_array_index(list, i);
+}
+#endif
+
 static inline void system_safepoint(void) {}
 static inline void system_wait_begin(void) {}
 static inline void system_wait_end(void) {}

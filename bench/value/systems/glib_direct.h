@@ -7,6 +7,7 @@
 #define SYSTEM_NAME "glib-direct"
 #define SYSTEM_HASH g_direct_hash
 #define SYSTEM_EQUAL g_direct_equal
+#define SYSTEM_NO_LIST 1
 #include "bench/value/systems/glib.h"
 
 #endif

@@ -34,6 +34,21 @@ static inline int64_t system_dict_get(system_dict *dict, system_key *key) {
   return value;
 }
 
+#define SYSTEM_HAS_LIST 1
+typedef gyre_list system_list;
+typedef gyre_int system_item;
+static inline system_item *system_item_new(int64_t value) { return gyre_int_from(value); }
+static inline int64_t system_item_value(const system_item *item) { return gyre_int_value(item); }
+static inline void system_item_release(system_item *item) { gyre_release(item); }
+static inline system_list *system_list_new(void) { return gyre_list_new(); }
+static inline void system_list_free(system_list *list) { gyre_release(list); }
+static inline void system_list_append(system_list *list, system_item *item) {
+  if (gyre_list_append(list, item) != 0) abort();
+}
+static inline system_item *system_list_get(system_list *list, uint32_t i) {
+  return gyre_list_get(list, (ptrdiff_t)i);
+}
+
 static inline void system_safepoint(void) { gyre_safepoint(); }
 static inline void system_wait_begin(void) { gyre_park(); }
 static inline void system_wait_end(void) { gyre_unpark(); }
