@@ -467,8 +467,9 @@ GYRE_INLINE void *gyre__slot_peek(const gyre_slot *slot) {
 /* Empties the slot and releases what it held. */
 #define gyre_clear(slot) gyre__slot_store(&(slot)->gyre__slot, NULL)
 
-/* Fills a slot of a new object, stealing the reference `value`: one plain store. Only while no
- * other thread and no slot reaches the object, and only an empty slot. */
+/* Fills an empty slot, stealing the reference `value`: one plain store. Only while nobody else may write to
+ * the slot: in a new object that no other thread and no slot reaches, or under a lock that all writers
+ * take. */
 #define gyre_slot_init(slot, value)                                                                \
   gyre__slot_init(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
 
@@ -512,9 +513,9 @@ GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
  * (lib/value/list.c is one). A reader borrows the array, counts an element, and looks again:
  *
  *     items *a = gyre_borrow(&list->items);              // no count, no shared cache line
- *     void *x = gyre_load(&a->at[i]);
- *     if (gyre_borrow(&list->items) == a) return x;      // x was in the list at that moment
- *     gyre_release(x);                                   // and again from the start
+ *     void *x = gyre_load_once(&a->at[i]);
+ *     if (x != NULL && gyre_borrow(&list->items) == a) return x;   // x was in the list at that moment
+ *     gyre_release(x);                                             // and again from the start
  *
  * A writer, which keeps other writers out, moves the references to a new array without counting any of
  * them, puts that into the slot, makes the old array forget them, and retires it:
@@ -525,6 +526,13 @@ GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
  *     gyre_array_forget(a);
  *     gyre_retire(a, &a->retired);                       // freed when nobody can be reading it
  */
+
+/* As gyre_load(), but looks once: NULL also if the slot changed at the same moment. For slots of a borrowed
+ * object: giving back what was counted in vain may run program code, which may pass a safepoint, and
+ * then the slot must not be looked at again. */
+#define gyre_load_once(slot)                                                                       \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_load_once(&(slot)->gyre__slot))
+GYRE_API void *gyre__slot_load_once(gyre_slot *slot);
 
 /* What the slot holds, borrowed: good until the calling thread's next safepoint, if whoever takes the
  * object out of the slot retires it. The thread is attached. Costs one load. Looks in program order:

@@ -249,7 +249,7 @@ void *gyre_list_get(gyre_list *list, ptrdiff_t index) {
     }
     /* The array is older than the length. */
     if (GYRE_UNLIKELY(at >= capacity_of(items))) continue;
-    void *item = gyre_load(&items->at[at]);
+    void *item = gyre_load_once(&items->at[at]);
     GYRE_WINDOW("list/loaded");
     if (GYRE_LIKELY(item != NULL && gyre_borrow(&list->items) == items)) return item;
     gyre_release(item);

@@ -564,6 +564,46 @@ static void pops_held(void *arg) {
   gyre_release(gyre_list_pop(((struct shared *)arg)->list, 0));
 }
 
+/* A reader counts an item that was the list's no more. Giving it back kills it, and its finalizer changes the
+ * list and passes safepoints. */
+static gyre_list *finalizers_list;
+static int changes_the_list(node *n) {
+  (void)n;
+  fill(finalizers_list, 70, 100);
+  gyre_list_clear(finalizers_list);
+  fill(finalizers_list, 80, 1);
+  for (int i = 0; i < 20; i++) {
+    gyre_safepoint();
+    sched_yield();
+  }
+  return 0;
+}
+static void a_finalizer_in_a_read_may_change_the_list(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet reader;
+  struct shared s = {.list = gyre_list_new()};
+  finalizers_list = s.list;
+  node *x = node_new(&finalized_type, 1);
+  gyre_list_append(s.list, x);
+  puppet_start(&reader);
+  puppet_run(&reader, uses, &s);
+  node_on_finalize = changes_the_list;
+  test_window_hold("list/loaded", 1);
+  puppet_begin(&reader, gets_first, &s);
+  test_window_await();
+  gyre_list_clear(s.list);
+  gyre_release(x);
+  assert_int_equal(nodes_destroyed(), 0);
+  fill(s.list, 60, 1);
+  test_window_release();
+  puppet_await(&reader);
+  assert_int_equal(s.gets, 80);
+  node_on_finalize = NULL;
+  puppet_stop(&reader);
+  gyre_release(s.list);
+}
+
 /* The other way round: reads while a writer stands in the middle. */
 static void a_reader_does_not_wait_for_a_writer(void **state) {
   (void)state;
@@ -689,6 +729,7 @@ int main(void) {
       NODE_TEST(no_append_is_lost),
       NODE_TEST(under_the_lock_several_calls_are_one_step),
       NODE_TEST(a_reader_finds_what_is_in_the_list_whatever_happens),
+      NODE_TEST(a_finalizer_in_a_read_may_change_the_list),
       NODE_TEST(a_reader_does_not_wait_for_a_writer),
       NODE_TEST(failed_allocations_change_nothing),
       NODE_TEST(without_memory_to_retire_an_array_it_is_kept),

@@ -154,6 +154,24 @@ static void roots_are_there_in_the_child_of_a_fork(void **state) {
   gyre_release(x);
 }
 
+static void failed_allocations_name_nothing(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  node *x = node_new(&node_type, 1);
+  gyre_root *list = NULL;
+  gyre__fault_arm(1, 1);
+  assert_int_equal(gyre_root_add("x", x), -ENOMEM);
+  gyre__fault_arm(0, 0);
+  assert_int_equal(gyre_root_add("x", x), 0);
+  gyre__fault_arm(1, 1);
+  assert_int_equal(gyre_roots_list(&list), -ENOMEM);
+  gyre__fault_arm(0, 0);
+  assert_null(list);
+  assert_int_equal(gyre_root_remove("x"), 0);
+  assert_int_equal(gyre_refcount(x), 1);
+  gyre_release(x);
+}
+
 /* ---- constants ---- */
 
 typedef struct colour {
@@ -217,6 +235,7 @@ int main(void) {
       NODE_TEST(roots_that_are_left_are_reported),
       NODE_TEST(eight_threads_name_roots),
       NODE_TEST(roots_are_there_in_the_child_of_a_fork),
+      NODE_TEST(failed_allocations_name_nothing),
       NODE_TEST(a_type_may_have_constants),
       NODE_TEST(a_constant_is_immortal),
   };
