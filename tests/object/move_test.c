@@ -94,6 +94,33 @@ static void what_is_moved_out_of_anothers_object_is_published(void **state) {
   puppet_stop(&p);
 }
 
+static void moves_untouched(void *arg) {
+  bool *touched = arg;
+  row *r = row_new(2, 1);
+  gyre__header *h = gyre__header_of(gyre_borrow(&r->at[0]));
+  /* acq_rel: no collection is under way; no partner. */
+  gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_TOUCHED);
+  gyre_slots_move(r, &r->at[1], &r->at[0], 1);
+  gyre_slots_forget(&r->at[0], 1);
+  /* relaxed: as above. */
+  *touched = gyre__load_relaxed(&h->bits) & GYRE__BIT_TOUCHED;
+  gyre_release(r);
+}
+
+/* A thread with slow paths counts as a thread does that logs. */
+static void what_is_moved_while_a_collection_logs_is_touched(void **state) {
+  (void)state;
+  for (int slow = 0; slow < 2; slow++) {
+    bool touched = false;
+    struct puppet p;
+    test_option_set("slow_paths", slow ? "1" : "0");
+    puppet_start(&p);
+    puppet_run(&p, moves_untouched, &touched);
+    puppet_stop(&p);
+    assert_int_equal(touched, slow);
+  }
+}
+
 /* A collection beside the program: moves on the way do not lose anything, at whichever moment. */
 static test_flag moving;
 static void *collects(void *arg) {
@@ -206,6 +233,7 @@ int main(void) {
       NODE_TEST(moved_references_keep_their_counts),
       NODE_TEST(overlapping_moves_go_both_ways),
       NODE_TEST(what_is_moved_out_of_anothers_object_is_published),
+      NODE_TEST(what_is_moved_while_a_collection_logs_is_touched),
       NODE_TEST(collections_find_what_is_being_moved),
       NODE_TEST_WITH(collections_find_what_is_being_moved, "gc:0,gc_mode:stw"),
       NODE_TEST_WITH(collections_find_what_is_being_moved, "gc:0,collect_always:3"),
