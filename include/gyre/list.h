@@ -17,10 +17,10 @@
  * Indices count from 0; negative ones from the end: -1 is the last item. Items are never NULL.
  *
  * A list is an object like those of programs, built on the public slot operations only: its items lie
- * in an array object of slots that is replaced when it is too small, by steps of an eighth (CPython's);
- * see "structures that are read without counting" in object.h. A list that only one thread has used
- * gives a small array back at once; otherwise, and beyond 64 KiB, that happens when every thread has passed
- * a safepoint: a loop that appends millions should pass some.
+ * in an array object of slots that is replaced when it is too small, by steps of an eighth (CPython's), or
+ * of a quarter beyond 64 KiB; see "structures that are read without counting" in object.h. A list that only
+ * one thread has used gives a small array back at once; otherwise, and beyond 64 KiB, that happens when
+ * every thread has passed a safepoint: a loop that appends millions should pass some.
  *
  * All functions: any thread that holds the list counted; they attach it if it is not attached. Those that
  * take the lock may wait for another thread's call, and are then safepoints (gyre_lock). None calls

@@ -385,28 +385,32 @@ GYRE_API void *gyre__slot_take(gyre_slot *slot);
 GYRE_API void *gyre__slot_swap(gyre_slot *slot, void *object);
 GYRE_API int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired);
 
-GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
+/* Counts what the slot holds, if that is an own object, by the rules of gyre__slot_load_slow(). 0 if it is not,
+ * and everything is left to the slow half; else *object is the object, or NULL if the slot is empty. */
+GYRE_INLINE int gyre__slot_load_own(gyre_slot *slot, void **object) {
   /* A thread that is not attached must not look behind the pointer: no grace period waits for it.
    */
   uint32_t bias = gyre__bias;
-  if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return gyre__slot_load_slow(slot);
+  if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return 0;
   /* acquire: reads the object behind the pointer; pairs with the exchange that put it there
    * (gyre__slot_swap and its kin, gyre__slot_init). */
-  void *object = gyre__load_acquire(&slot->gyre__ref);
-  if (object == NULL) return NULL;
-  gyre__header *h = gyre__header_of(object);
+  *object = gyre__load_acquire(&slot->gyre__ref);
+  if (*object == NULL) return 1;
+  gyre__header *h = gyre__header_of(*object);
   /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint:
    * only we can free it. Pairs with the store in gyre__merge(). */
-  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == bias)) {
-    /* relaxed: ours alone. */
-    uint32_t count = gyre__load_relaxed(&h->local) + 1;
-    if (GYRE_LIKELY((int32_t)count > 1)) {
-      /* relaxed: ours alone. */
-      gyre__store_relaxed(&h->local, count);
-      return object;
-    }
-  }
-  return gyre__slot_load_slow(slot);
+  if (GYRE_UNLIKELY(gyre__load_relaxed(&h->owner) != bias)) return 0;
+  /* relaxed: ours alone. */
+  uint32_t count = gyre__load_relaxed(&h->local) + 1;
+  if (GYRE_UNLIKELY((int32_t)count <= 1)) return 0;
+  /* relaxed: ours alone. */
+  gyre__store_relaxed(&h->local, count);
+  return 1;
+}
+
+GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
+  void *object;
+  return GYRE_LIKELY(gyre__slot_load_own(slot, &object)) ? object : gyre__slot_load_slow(slot);
 }
 
 GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
@@ -532,7 +536,11 @@ GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
  * then the slot must not be looked at again. */
 #define gyre_load_once(slot)                                                                       \
   GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_load_once(&(slot)->gyre__slot))
-GYRE_API void *gyre__slot_load_once(gyre_slot *slot);
+GYRE_API void *gyre__slot_load_once_slow(gyre_slot *slot);
+GYRE_INLINE void *gyre__slot_load_once(gyre_slot *slot) {
+  void *object;
+  return GYRE_LIKELY(gyre__slot_load_own(slot, &object)) ? object : gyre__slot_load_once_slow(slot);
+}
 
 /* What the slot holds, borrowed: good until the calling thread's next safepoint, if whoever takes the
  * object out of the slot retires it. The thread is attached. Costs one load. Looks in program order:

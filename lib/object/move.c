@@ -28,7 +28,8 @@ static bool is_anothers(const void *holder) {
 }
 
 /* What the slot holds, made ready to be moved. */
-static void *moved(gyre_slot *from, bool publish, bool touch) {
+static inline __attribute__((always_inline)) void *moved(gyre_slot *from, bool publish,
+                                                         bool touch) {
   /* acquire: the header behind the pointer; pairs with gyre__slot_init() and slot_change(). */
   void *object = gyre__load_acquire(&from->gyre__ref);
   if (GYRE_UNLIKELY(publish || touch) && object != NULL) {
@@ -40,10 +41,8 @@ static void *moved(gyre_slot *from, bool publish, bool touch) {
   return object;
 }
 
-void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t n) {
-  if (n == 0) return;
-  gyre__attach_self();
-  bool publish = is_anothers(holder), touch = gyre__is_logging();
+static inline __attribute__((always_inline)) void move(gyre_slot *to, gyre_slot *from, size_t n,
+                                                       bool publish, bool touch) {
   if ((uintptr_t)to <= (uintptr_t)from) {
     for (size_t i = 0; i < n - 1; i++)
       /* release: the object, and that it is published, for who finds it here; pairs with the acquire in
@@ -61,6 +60,17 @@ void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t
     /* seq_cst: as above; pairs with the same. */
     gyre__store_seq_cst(&to[0].gyre__ref, moved(&from[0], publish, touch));
   }
+}
+
+void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t n) {
+  if (n == 0) return;
+  gyre__attach_self();
+  bool publish = is_anothers(holder), touch = gyre__is_logging();
+  /* Compiled twice, once without any of that. */
+  if (GYRE_LIKELY(!publish && !touch))
+    move(to, from, n, false, false);
+  else
+    move(to, from, n, publish, touch);
 }
 
 void gyre__slots_forget(gyre_slot *slots, size_t n) {

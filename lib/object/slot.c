@@ -78,7 +78,7 @@ int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) 
   return 0;
 }
 
-void *gyre__slot_load_once(gyre_slot *slot) {
+void *gyre__slot_load_once_slow(gyre_slot *slot) {
   gyre__attach_self();
   /* acquire: the header behind the pointer; pairs with slot_change(). */
   void *object = gyre__load_acquire(&slot->gyre__ref);

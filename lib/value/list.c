@@ -126,8 +126,12 @@ static struct items *array_of(gyre_list *list) { return gyre_borrow(&list->items
 
 static size_t capacity_of(const struct items *items) { return items != NULL ? items->capacity : 0; }
 
-/* CPython's: 4, 8, 16, 24, 32, 40, 52, 64, 76, ... */
-static size_t capacity_for(size_t length) { return (length + (length >> 3) + 6) & ~(size_t)3; }
+/* CPython's 4, 8, 16, 24, 32, 40, 52, 64, 76, ... up to 64 KiB. Beyond, where CPython's realloc() moves
+ * no byte and every step here takes fresh memory, by a quarter instead of an eighth. */
+#define LARGE ((64u << 10) / sizeof(item_slot))
+static size_t capacity_for(size_t length) {
+  return (length + (length >> (length < LARGE ? 3 : 2)) + 6) & ~(size_t)3;
+}
 
 static struct items *array_new(size_t capacity) {
   struct items *items = gyre_new_array(&items_type, capacity);
@@ -344,7 +348,18 @@ int gyre_list_set(gyre_list *list, ptrdiff_t index, void *item) {
 }
 
 int gyre_list_append(gyre_list *list, void *item) {
-  return gyre_list_insert(list, PTRDIFF_MAX, item);
+  if (item == NULL) return -EINVAL;
+  if (!enter(list)) return -errno;
+  bool locked = lock(list);
+  size_t length = length_of(list);
+  struct items *items = array_of(list);
+  bool fits = length < capacity_of(items);
+  if (GYRE_LIKELY(fits)) {
+    gyre_slot_init(&items->at[length], gyre_retain(item));
+    length_set(list, length + 1);
+  }
+  unlock(list, locked);
+  return GYRE_LIKELY(fits) ? 0 : gyre_list_insert(list, PTRDIFF_MAX, item);
 }
 
 int gyre_list_insert(gyre_list *list, ptrdiff_t index, void *item) {
