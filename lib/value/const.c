@@ -109,7 +109,7 @@ static void fork_parent(void) { gyre__lock_give(&consts.lock); }
 static void fork_child(void) { gyre__lock_reset(&consts.lock); }
 
 static void __attribute__((constructor)) const_init(void) {
-  gyre__thread_hooks.fork_prepare[5] = fork_prepare;
-  gyre__thread_hooks.fork_parent[5] = fork_parent;
-  gyre__thread_hooks.fork_child[5] = fork_child;
+  gyre__thread_hooks.fork_prepare[7] = fork_prepare;
+  gyre__thread_hooks.fork_parent[7] = fork_parent;
+  gyre__thread_hooks.fork_child[7] = fork_child;
 }

@@ -206,8 +206,8 @@ static void fork_parent(void) { gyre__lock_give(&roots.lock); }
 static void fork_child(void) { gyre__lock_reset(&roots.lock); }
 
 static void __attribute__((constructor)) root_init(void) {
-  gyre__thread_hooks.fork_prepare[4] = fork_prepare;
-  gyre__thread_hooks.fork_parent[4] = fork_parent;
-  gyre__thread_hooks.fork_child[4] = fork_child;
+  gyre__thread_hooks.fork_prepare[6] = fork_prepare;
+  gyre__thread_hooks.fork_parent[6] = fork_parent;
+  gyre__thread_hooks.fork_child[6] = fork_child;
   gyre__fini_report = report;
 }

@@ -344,6 +344,7 @@ struct shared {
   test_flag stop;
   unsigned number;
   uint64_t gets;
+  uint64_t steps;
 };
 
 static void *reads(void *arg) {
@@ -367,8 +368,7 @@ static void *hammers(void *arg) {
   struct shared *s = arg;
   struct test_random random = test_random_new(100 + s->number);
   gyre_list *list = s->list;
-  uint64_t steps = test_size("GYRE_TEST_STEPS", 20000, 4000, 1500);
-  for (uint64_t i = 0; i < steps; i++) {
+  for (uint64_t i = 0; i < s->steps; i++) {
     ptrdiff_t at = (ptrdiff_t)test_random_below(&random, 60) - 20;
     node *x = NULL;
     switch (test_random_below(&random, 16)) {
@@ -428,13 +428,12 @@ static void *hammers(void *arg) {
 }
 
 #define THREADS 8
-static void eight_threads_may_do_everything_at_once(void **state) {
-  (void)state;
+static void hammer(uint64_t steps) {
   struct shared s[THREADS];
   gyre_list *list = gyre_list_new();
   pthread_t threads[THREADS];
   for (unsigned i = 0; i < THREADS; i++) {
-    s[i] = (struct shared){.list = list, .number = i};
+    s[i] = (struct shared){.list = list, .number = i, .steps = steps};
     threads[i] = test_thread_start(i < 2 ? reads : hammers, &s[i]);
   }
   for (unsigned i = THREADS; i-- > 0;) {
@@ -442,6 +441,17 @@ static void eight_threads_may_do_everything_at_once(void **state) {
     test_thread_join(threads[i]);
   }
   gyre_release(list);
+}
+
+static void eight_threads_may_do_everything_at_once(void **state) {
+  (void)state;
+  hammer(test_size("GYRE_TEST_STEPS", 20000, 4000, 1500));
+}
+
+/* With a collection at every safepoint. */
+static void eight_threads_and_collections_all_the_time(void **state) {
+  (void)state;
+  hammer(test_size("GYRE_TEST_STEPS", 1000, 300, 200));
 }
 
 static void *appends(void *arg) {
@@ -725,7 +735,7 @@ int main(void) {
       NODE_TEST(lists_that_hold_each_other_are_collected),
       NODE_TEST_WITH(lists_that_hold_each_other_are_collected, "gc:0,gc_mode:stw"),
       NODE_TEST(eight_threads_may_do_everything_at_once),
-      NODE_TEST_WITH(eight_threads_may_do_everything_at_once, "collect_always:3"),
+      NODE_TEST_WITH(eight_threads_and_collections_all_the_time, "collect_always:3"),
       NODE_TEST(no_append_is_lost),
       NODE_TEST(under_the_lock_several_calls_are_one_step),
       NODE_TEST(a_reader_finds_what_is_in_the_list_whatever_happens),
