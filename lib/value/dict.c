@@ -97,7 +97,7 @@ static uint32_t capacity_of(uint32_t chunks) { return (8u << chunks) - 8; }
 
 static struct entry *entry_at(const struct view *view, uint32_t position) {
   uint32_t from_base = position + (1u << CHUNK_SHIFT);
-  uint32_t chunk = 31 - CHUNK_SHIFT - (uint32_t)__builtin_clz(from_base);
+  uint32_t chunk = (31 ^ (uint32_t)__builtin_clz(from_base)) - CHUNK_SHIFT;
   return (struct entry *)(view->base[chunk] + (size_t)from_base * sizeof(struct entry));
 }
 
@@ -187,8 +187,9 @@ static inline enum result probe(const struct view *view, const void *key, uint64
       found->word = &view->index[i];
       return ABSENT;
     }
-    if ((word & ~mask) != tag || (word & mask) == GONE) continue;
-    struct entry *entry = entry_at(view, (word & mask) - POSITIONS);
+    word ^= tag; /* leaves the position if the hash bits are the same */
+    if (word > mask || word < POSITIONS) continue;
+    struct entry *entry = entry_at(view, word - POSITIONS);
     found->entry = entry;
     found->word = &view->index[i];
     if (GYRE_LIKELY(gyre_slot_is(&entry->key, key))) return FOUND;
@@ -210,8 +211,9 @@ again:;
     /* acquire: as in probe(). */
     uint32_t word = gyre__load_acquire(&view->index[i]);
     if (word == EMPTY) break;
-    if ((word & ~mask) != tag || (word & mask) == GONE) continue;
-    struct entry *entry = entry_at(view, (word & mask) - POSITIONS);
+    word ^= tag;
+    if (word > mask || word < POSITIONS) continue;
+    struct entry *entry = entry_at(view, word - POSITIONS);
     if (entry->hash != hash) continue;
     void *other = gyre_load(&entry->key);
     if (other == NULL) continue;
@@ -620,11 +622,47 @@ static inline void *get(gyre_dict *dict, const void *key, int *error) {
   }
 }
 
-void *gyre_dict_get(gyre_dict *dict, const void *key) {
-  int error;
-  void *value = get(dict, key, &error);
-  if (GYRE_UNLIKELY(value == NULL)) errno = error != 0 ? -error : ENOENT;
+/* get() for the most common case: an interned key that is the very object in the dictionary or not there at
+ * all, and a thread that counts fast. UNSURE if it is anything else. */
+static inline enum result get_interned(gyre_dict *dict, const void *key, void **value) {
+  /* relaxed: constant while the object lives, and the type's since it was made. */
+  if (GYRE_UNLIKELY(gyre__load_relaxed(&gyre__header_of(key)->type) !=
+                    gyre__load_relaxed(&gyre_interned_type.gyre__id)))
+    return UNSURE;
+  if (GYRE_UNLIKELY(gyre__bias == GYRE__BIAS_NONE)) return UNSURE; /* perhaps not attached */
+  const struct view *view = view_of(dict);
+  if (view == NULL) return ABSENT;
+  /* relaxed: constant once it is there; 0 finds nothing here. */
+  uint64_t hash = gyre__load_relaxed(&((const gyre_str *)key)->gyre__hash);
+  uint32_t mask = view->mask, tag = tag_of(hash) & ~mask;
+  for (uint32_t i = (uint32_t)hash & mask;; i = (i + 1) & mask) {
+    /* acquire: as in probe(). */
+    uint32_t word = gyre__load_acquire(&view->index[i]);
+    if (word == EMPTY) return view_of(dict) == view ? ABSENT : UNSURE;
+    word ^= tag;
+    if (word > mask || word < POSITIONS) continue;
+    struct entry *entry = entry_at(view, word - POSITIONS);
+    if (GYRE_LIKELY(gyre_slot_is(&entry->key, key))) {
+      *value = gyre_load(&entry->value);
+      return *value != NULL ? FOUND : UNSURE;
+    }
+    if (entry->hash == hash) return UNSURE;
+  }
+}
+
+/* gyre_dict_get() of what get_interned() has not found. */
+static GYRE_NOINLINE void *get_rest(gyre_dict *dict, const void *key, enum result result) {
+  int error = 0;
+  void *value = result == UNSURE ? get(dict, key, &error) : NULL;
+  if (value == NULL) errno = error != 0 ? -error : ENOENT;
   return value;
+}
+
+void *gyre_dict_get(gyre_dict *dict, const void *key) {
+  void *value;
+  enum result result = GYRE_LIKELY(key != NULL) ? get_interned(dict, key, &value) : UNSURE;
+  if (GYRE_LIKELY(result == FOUND)) return value;
+  return get_rest(dict, key, result);
 }
 
 int gyre_dict_contains(gyre_dict *dict, const void *key) {
