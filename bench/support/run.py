@@ -57,6 +57,8 @@ CPYTHON_SCRIPTS = [
     ("value/dict_get/", "value/cpython.py"),
     ("value/dict_set/", "value/cpython.py"),
     ("value/intern/", "value/cpython.py"),
+    ("value/list_append/", "value/cpython.py"),
+    ("value/list_get/", "value/cpython.py"),
 ]
 
 # The program whose malloc another library may replace as it is loaded.

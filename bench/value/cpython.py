@@ -73,7 +73,37 @@ def intern(iterations, case):
     return took
 
 
-CASES = {"dict_get": dict_get, "dict_set": dict_set, "intern": intern}
+def list_append(iterations, count):
+    item = 1000000
+    left = iterations
+    start = clock_ns()
+    while left > 0:
+        made = []
+        append = made.append
+        for _ in itertools.repeat(None, min(count, left)):
+            append(item)
+        left -= count
+    return clock_ns() - start
+
+
+def list_get(iterations, count):
+    made = list(range(5000, 5000 + count))
+    order = list(range(count))
+    random.Random(1).shuffle(order)
+    wanted = itertools.islice(itertools.cycle(order), iterations)
+    start = clock_ns()
+    for i in wanted:
+        made[i]
+    return clock_ns() - start
+
+
+CASES = {
+    "dict_get": dict_get,
+    "dict_set": dict_set,
+    "intern": intern,
+    "list_append": list_append,
+    "list_get": list_get,
+}
 
 
 def main():
