@@ -526,7 +526,6 @@ GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
  *
  *     gyre_slots_move(a, b->at, a->at, n);
  *     gyre_swap(&list->items, b);
- *     gyre_slots_forget(a->at, n);
  *     gyre_array_forget(a);
  *     gyre_retire(a, &a->retired);                       // freed when nobody can be reading it
  */
@@ -566,8 +565,9 @@ GYRE_API void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *fro
 #define gyre_slots_forget(slots, n) gyre__slots_forget(&(slots)->gyre__slot, (n))
 GYRE_API void gyre__slots_forget(gyre_slot *slots, size_t n);
 
-/* Says that an array object's element slots are all empty, and stay so: the library does not look at them
- * any more (gyre_array_length() is 0), and the object's death costs the same whatever its size. */
+/* Makes an array object that the caller has to itself forget all its elements' references, which have been
+ * moved elsewhere, or are none: it has no elements for the library from then on (gyre_array_length() is 0), and
+ * its death costs the same whatever its size. Who has borrowed it may still read the slots. */
 GYRE_API void gyre_array_forget(void *object);
 
 /* Memory for one gyre_retire(): a field of the object itself, or of another that holds it. */

@@ -82,7 +82,8 @@ void gyre__slots_forget(gyre_slot *slots, size_t n) {
 
 void gyre_array_forget(void *object) {
   gyre__header *h = gyre__header_of(object);
-  /* relaxed: a collector that still reads the old length finds empty slots. */
+  /* relaxed: a collector that still reads the old length finds references that have been moved: what it
+   * looks at is at most one it counts twice, and see above. */
   if (gyre__header_type(h)->element_size != 0)
     gyre__store_relaxed(gyre__array_length_word(h, gyre__page_of(h)), 0);
 }

@@ -139,10 +139,10 @@ static struct items *array_new(size_t capacity) {
   return items;
 }
 
-/* Gives up an array that the list has no more and whose slots are all empty. If there is no memory to retire it with, the list's present array keeps it. */
+/* Gives up an array that the list has no more, and that holds no items. If there is no memory to retire it
+ * with, the list's present array keeps it. */
 static void array_discard(gyre_list *list, struct items *items) {
   if (items == NULL) return;
-  gyre_array_forget(items);
   /* seq_cst: after the array was replaced; pairs with enter(). */
   if (gyre__load_seq_cst(&list->is_shared) == 0) {
     gyre_release(items);
@@ -168,8 +168,8 @@ static void array_discard(gyre_list *list, struct items *items) {
   unlock(list, locked);
 }
 
-/* Makes `fresh`, which is empty, the list's array, with the items that it has. Returns the old one, to be
- * discarded after the lock was let go. */
+/* Makes `fresh`, which is empty, the list's array, with the items that it has. Returns the old one, which
+ * has forgotten them, to be discarded after the lock was let go. */
 static struct items *array_replace(gyre_list *list, struct items *fresh) {
   size_t length = length_of(list);
   struct items *old = array_of(list);
@@ -177,7 +177,8 @@ static struct items *array_replace(gyre_list *list, struct items *fresh) {
   GYRE_WINDOW("list/moved");
   old = gyre_swap(&list->items, fresh);
   GYRE_WINDOW("list/replaced");
-  if (length > 0) gyre_slots_forget(old->at, length);
+  /* Readers that still have it find what has been moved, and then that it is not the list's array. */
+  if (old != NULL) gyre_array_forget(old);
   return old;
 }
 
@@ -197,6 +198,7 @@ static int change_begin(gyre_list *list, size_t more, struct change *change) {
     size_t need = length_of(list) + more;
     if (capacity_of(array_of(list)) >= need) {
       /* Somebody else made room meanwhile: nobody has seen ours. */
+      if (fresh != NULL) gyre_array_forget(fresh);
       change->old = fresh;
       return 0;
     }
@@ -445,6 +447,7 @@ static void array_drop(gyre_list *list, struct items *items) {
   }
   for (size_t i = 0; i < items->capacity; i++)
     gyre_release(gyre_take(&items->at[i]));
+  gyre_array_forget(items);
   array_discard(list, items);
 }
 

@@ -123,7 +123,9 @@ gyre_tuple *gyre_tuple_from_list(gyre_list *list) {
 size_t gyre_tuple_length(const gyre_tuple *tuple) { return tuple->length; }
 
 /* Held by the tuple's slot, which nobody empties. */
-static void *item_at(const gyre_tuple *tuple, size_t i) { return gyre_slot_peek(&items_of(tuple)[i]); }
+static void *item_at(const gyre_tuple *tuple, size_t i) {
+  return gyre_slot_peek(&items_of(tuple)[i]);
+}
 
 void *gyre_tuple_at(const gyre_tuple *tuple, ptrdiff_t index) {
   size_t at = (size_t)(index < 0 ? index + (ptrdiff_t)tuple->length : index);
