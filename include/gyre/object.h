@@ -453,8 +453,7 @@ GYRE_INLINE void *gyre__slot_peek(const gyre_slot *slot) {
 
 /* 1 if the slot holds `value` (which may be NULL) at this moment, else 0. Counts nothing, looks behind no
  * pointer: for comparing with an object that the caller holds. */
-#define gyre_slot_is(slot, value)                                                                  \
-  gyre__slot_is(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
+#define gyre_slot_is(slot, value) gyre__slot_is(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
 
 /* What the slot holds, *borrowed*: for slots that do not change while the caller holds the object, such as
  * those of an object that is filled once. Elsewhere the object may be gone by the time it is returned. */
