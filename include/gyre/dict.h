@@ -19,7 +19,7 @@
  * called with no lock held; they may use the dictionary. Functions that write may wait for the lock
  * (parked), which ends borrowed pointers; those that only read do not, but what they call may.
  *
- * A dictionary is looked through by both collectors. It costs 48 bytes, and from the first entry on 320
+ * A dictionary is looked through by both collectors. It costs 48 bytes, and from the first entry on 416 more
  * for up to 8; large ones 24 to 48 bytes an entry and 8 to 16 for the index.
  */
 #ifndef GYRE_DICT_H

@@ -36,8 +36,7 @@
 GYRE_BEGIN_DECLS
 
 /* A list; an object: gyre_retain() and gyre_release() apply. Two lists are equal (gyre_equal) if they have
- * equal items in the same order; -ELOOP if lists in lists go deeper than 200, as those do that contain
- * themselves. A list has no hash. */
+ * equal items in the same order. A list has no hash. */
 typedef struct gyre_list gyre_list;
 
 extern GYRE_API gyre_type gyre_list_type;

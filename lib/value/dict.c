@@ -535,10 +535,10 @@ static int take(gyre_dict *dict, const void *key, void **value) {
   if (result < 0) return result;
   void *stored = NULL;
   if (result == FOUND) {
-    /* relaxed: written under the lock only; release: nothing; a reader that sees the old word finds the
-     * value gone. */
+    /* relaxed: words change under the lock only. A reader that still sees the old one finds the value
+     * gone; pairs with probe(). */
     uint32_t word = gyre__load_relaxed(found.word);
-    gyre__store_release(found.word, (word & ~view_of(dict)->mask) | GONE);
+    gyre__store_relaxed(found.word, (word & ~view_of(dict)->mask) | GONE);
     GYRE_WINDOW("dict/gone");
     *value = gyre_take(&found.entry->value);
     stored = gyre_take(&found.entry->key);

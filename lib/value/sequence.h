@@ -17,11 +17,6 @@ static inline size_t gyre__bound(ptrdiff_t index, size_t length) {
   return (size_t)index < length ? (size_t)index : length;
 }
 
-/* How deep the comparisons of sequences in sequences are that this thread is in. Deeper than the limit
- * they give -ELOOP (Python's RecursionError): a list may contain itself. */
-extern __thread unsigned gyre__compare_depth GYRE__HIDDEN;
-#define GYRE__COMPARE_DEPTH_MAX 200u
-
 /* The items of a slice at one moment, each counted, in a block for gyre_free(); NULL with errno. */
 void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, size_t *n);
 

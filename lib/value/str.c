@@ -170,7 +170,7 @@ gyre_str *gyre_str_append(gyre_str *s, const char *data, size_t length) {
 
 /* Where a position that may count from the end lies in [0, length]. */
 static size_t position(ptrdiff_t at, size_t length) {
-  if (at < 0) return (size_t)-(at + 1) < length ? length - (size_t)-(at + 1) - 1 : 0;
+  if (at < 0) return (size_t) - (at + 1) < length ? length - (size_t) - (at + 1) - 1 : 0;
   return (size_t)at < length ? (size_t)at : length;
 }
 

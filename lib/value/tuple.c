@@ -198,11 +198,8 @@ static int tuple_hash(const void *object, uint64_t *hash) {
       words[0] = gyre_hash_bytes(words, sizeof words);
       used = 1;
     }
-    if (gyre__compare_depth == GYRE__COMPARE_DEPTH_MAX) return -ELOOP;
-    gyre__compare_depth++;
     int result = gyre_hash(item_at(tuple, i), &words[used++]);
-    gyre__compare_depth--;
-    if (result != 0) return result;
+      if (result != 0) return result;
   }
   uint64_t result = gyre_hash_bytes(words, used * sizeof *words);
   /* relaxed: published by the flag. */
@@ -217,11 +214,8 @@ static int tuple_equal(const void *object, const void *other) {
   if (gyre_type_of(other) != &gyre_tuple_type) return 0;
   const gyre_tuple *a = object, *b = other;
   if (a->length != b->length) return 0;
-  if (gyre__compare_depth == GYRE__COMPARE_DEPTH_MAX) return -ELOOP;
-  gyre__compare_depth++;
   int equal = 1;
   for (size_t i = 0; equal == 1 && i < a->length; i++)
     equal = gyre_equal(item_at(a, i), item_at(b, i));
-  gyre__compare_depth--;
   return equal;
 }

@@ -218,7 +218,7 @@ static void *interns_and_drops(void *arg) {
     TEST_REQUIRE(s != NULL && gyre_str_length(s) == (size_t)length);
     TEST_REQUIRE(strcmp(gyre_str_data(s), text) == 0 && gyre_str_is_interned(s));
     gyre_str *again = gyre_intern(text, (size_t)length);
-    TEST_REQUIRE(again == s); /* we hold it, so there is no other */
+    TEST_REQUIRE(again == s);                 /* we hold it, so there is no other */
     if (test_random_below(&random, 4) == 0) { /* hand one to somebody */
       /* acq_rel: the string behind the pointer; pairs with itself. */
       again = gyre__exchange_acq_rel(&holder_of[value], (void *)again);
