@@ -39,7 +39,8 @@
  * are given up by gyre_defer(), after every reader that may have seen them has passed one. A reader counts
  * nothing but the value, and a key only to compare it with another object of the same hash.
  *
- * Writers hold the object's lock. Under it nothing of the program's is called: a comparison that needs a
+ * Writers hold the object's lock. Under it nothing of the program's is called, unless the program has it over
+ * several calls (gyre_dict_lock()): a comparison that needs a
  * type's own function is made without the lock, on counted objects, by a walk that begins again when
  * `serial` says that something was inserted meanwhile. Memory is allocated without it, too.
  */
@@ -85,6 +86,9 @@ struct gyre_dict {
   uint32_t used; /* positions, entries that are gone included */
   /* -- written under the lock, read by anyone -- */
   gyre__atomic_u32 count;
+  /* The id of the thread that has called gyre_dict_lock(), or 0. Only that thread ever finds its own
+   * there. */
+  gyre__atomic_u32 locker;
   /* struct view; NULL: empty. */
   gyre__atomic_ptr view;
   /* Counts insertions and new views, after they can be seen. */
@@ -125,6 +129,35 @@ static uint32_t count_of(const gyre_dict *dict) {
 static void count_set(gyre_dict *dict, uint32_t count) {
   /* relaxed: as above. */
   gyre__store_relaxed(&dict->count, count);
+}
+
+/* ---- the lock ---- */
+
+/* Does this thread have the lock over several calls? */
+static bool is_locker(const gyre_dict *dict) {
+  const gyre_thread *self = gyre_thread_current();
+  /* relaxed: "mine" is never stale. */
+  return self != NULL && gyre__load_relaxed(&dict->locker) == self->id;
+}
+
+static void lock(gyre_dict *dict) {
+  if (!is_locker(dict)) gyre_lock(dict);
+}
+
+static void unlock(gyre_dict *dict) {
+  if (!is_locker(dict)) gyre_unlock(dict);
+}
+
+void gyre_dict_lock(gyre_dict *dict) {
+  gyre_lock(dict); /* which attaches the thread */
+  /* relaxed: for this thread's own looks. */
+  gyre__store_relaxed(&dict->locker, gyre_thread_current()->id);
+}
+
+void gyre_dict_unlock(gyre_dict *dict) {
+  /* relaxed: as above. */
+  gyre__store_relaxed(&dict->locker, 0);
+  gyre_unlock(dict);
 }
 
 /* ---- hash and equality ---- */
@@ -237,11 +270,11 @@ again:;
  * negative errno value, then without the lock. */
 static int lock_and_find(gyre_dict *dict, const void *key, uint64_t hash, struct found *found) {
   *found = (struct found){NULL, NULL, NULL};
-  gyre_lock(dict);
+  lock(dict);
   struct view *view = view_of(dict);
   enum result result = view == NULL ? ABSENT : probe(view, key, hash, false, found);
   while (result == UNSURE) {
-    gyre_unlock(dict);
+    unlock(dict);
     gyre_release(found->held);
     found->held = NULL;
     uint64_t serial = serial_of(dict);
@@ -249,7 +282,7 @@ static int lock_and_find(gyre_dict *dict, const void *key, uint64_t hash, struct
     int matched = match_find(dict, key, hash, &match);
     if (matched < 0) return matched;
     GYRE_WINDOW("dict/matched");
-    gyre_lock(dict);
+    lock(dict);
     view = view_of(dict);
     *found = (struct found){NULL, NULL, match};
     if (matched) /* the entry may be gone, and the key be there again */
@@ -480,25 +513,25 @@ static void *put(gyre_dict *dict, void *key, void *value, bool keep, int *error)
         old = gyre_load(&found.entry->value);
       else
         old = gyre_swap(&found.entry->value, gyre_retain(value));
-      gyre_unlock(dict);
+      unlock(dict);
       break;
     }
     struct view *view = view_of(dict);
     if (has_room(dict, view)) {
       entry_insert(dict, view, found.word, key, hash, value);
-      gyre_unlock(dict);
+      unlock(dict);
       break;
     }
     if (growth_install(dict, &growth)) {
       view = view_of(dict);
       (void)probe(view, key, hash, true, &found);
       entry_insert(dict, view, found.word, key, hash, value);
-      gyre_unlock(dict);
+      unlock(dict);
       view_retire(growth.view, growth.chunks);
       return NULL;
     }
     struct growth plan = growth_plan(dict, view);
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     growth = plan;
     *error = growth_allocate(&growth);
@@ -544,7 +577,7 @@ static int take(gyre_dict *dict, const void *key, void **value) {
     stored = gyre_take(&found.entry->key);
     count_set(dict, count_of(dict) - 1);
   }
-  gyre_unlock(dict);
+  unlock(dict);
   gyre_release(stored);
   gyre_release(found.held);
   return result == FOUND ? 0 : -ENOENT;
@@ -565,13 +598,13 @@ int gyre_dict_del(gyre_dict *dict, const void *key) {
 }
 
 void gyre_dict_clear(gyre_dict *dict) {
-  gyre_lock(dict);
+  lock(dict);
   struct view *view = view_of(dict);
   struct chunk *chunks = gyre_take(&dict->newest);
   dict->used = 0;
   count_set(dict, 0);
   view_publish(dict, NULL);
-  gyre_unlock(dict);
+  unlock(dict);
   view_retire(view, chunks);
 }
 
@@ -682,10 +715,10 @@ gyre_dict *gyre_dict_copy(gyre_dict *dict) {
   if (copy == NULL) return NULL;
   struct growth growth = {NULL, NULL, 0, true};
   for (;;) {
-    gyre_lock(dict);
+    lock(dict);
     uint32_t count = count_of(dict), chunks = chunks_for(count);
     if (count == 0 || growth.chunk_count == chunks) break;
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     growth.compact = true;
     growth.chunk_count = chunks;
@@ -697,12 +730,12 @@ gyre_dict *gyre_dict_copy(gyre_dict *dict) {
     GYRE_WINDOW("dict/copying");
   }
   if (count_of(dict) == 0) {
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     return copy;
   }
   copy->used = entries_copy(view_of(dict), dict->used, growth.view);
-  gyre_unlock(dict);
+  unlock(dict);
   count_set(copy, copy->used);
   (void)gyre_swap(&copy->newest, growth.chunks);
   view_publish(copy, growth.view);
@@ -737,10 +770,10 @@ gyre_type gyre_dict_items_type = {.name = "gyre_dict_items",
 gyre_dict_items *gyre_dict_snapshot(gyre_dict *dict) {
   gyre_dict_items *items = NULL;
   for (size_t room = 0;;) {
-    gyre_lock(dict);
+    lock(dict);
     size_t count = count_of(dict);
     if (items != NULL && count <= room) break;
-    gyre_unlock(dict);
+    unlock(dict);
     gyre_release(items);
     room = count;
     items = (gyre_dict_items *)gyre_new_array(&gyre_dict_items_type, room);
@@ -756,7 +789,7 @@ gyre_dict_items *gyre_dict_snapshot(gyre_dict *dict) {
     gyre_slot_init(&item->key, gyre_load(&entry->key));
     gyre_slot_init(&item->value, value);
   }
-  gyre_unlock(dict);
+  unlock(dict);
   return items;
 }
 
