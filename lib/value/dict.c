@@ -610,48 +610,51 @@ void gyre_dict_clear(gyre_dict *dict) {
 
 /* ---- reading ---- */
 
-/* The value under the key, asking the types' own functions; NULL and *error, 0 if it is absent. */
-static GYRE_NOINLINE void *get_slow(gyre_dict *dict, const void *key, uint64_t hash, int *error) {
+/* What the entry's value is at the moment: counted into *value, unless `value` is NULL. False if it is
+ * gone. */
+static inline bool value_of(struct entry *entry, void **value) {
+  if (value == NULL) return !gyre_slot_is(&entry->value, NULL);
+  *value = gyre_load(&entry->value);
+  return *value != NULL;
+}
+
+/* get(), asking the types' own functions. */
+static GYRE_NOINLINE int get_slow(gyre_dict *dict, const void *key, uint64_t hash, void **value) {
   for (;;) {
     void *match = NULL;
     int matched = match_find(dict, key, hash, &match);
-    *error = matched < 0 ? matched : 0;
-    if (matched <= 0) return NULL;
+    if (matched <= 0) return matched;
     GYRE_WINDOW("dict/match");
     struct view *view = view_of(dict);
     struct found found = {NULL, NULL, NULL};
-    void *value = NULL;
-    if (view != NULL && probe(view, match, hash, true, &found) == FOUND)
-      value = gyre_load(&found.entry->value);
+    bool there = view != NULL && probe(view, match, hash, true, &found) == FOUND &&
+                 value_of(found.entry, value);
     gyre_release(match);
-    if (value != NULL) return value;
+    if (there) return 1;
   }
 }
 
-/* The value under the key, counted; NULL and *error, 0 if it is absent. */
-static inline void *get(gyre_dict *dict, const void *key, int *error) {
+/* 1 and the value under the key, counted, if `value` is not NULL; 0 if it is absent; or an error. */
+static inline int get(gyre_dict *dict, const void *key, void **value) {
   uint64_t hash;
-  *error = hash_of(key, &hash);
-  if (GYRE_UNLIKELY(*error != 0)) return NULL;
-  if (!is_attached()) {
-    *error = -ENOMEM;
-    return NULL;
-  }
+  int error = hash_of(key, &hash);
+  if (GYRE_UNLIKELY(error != 0)) return error;
+  if (!is_attached()) return -ENOMEM;
   for (;;) {
     struct view *view = view_of(dict);
-    if (view == NULL) return NULL;
+    if (view == NULL) return 0;
     struct found found = {NULL, NULL, NULL};
     enum result result = probe(view, key, hash, false, &found);
     if (GYRE_UNLIKELY(result == UNSURE)) {
       gyre_release(found.held);
-      return get_slow(dict, key, hash, error);
+      return get_slow(dict, key, hash, value);
     }
     GYRE_WINDOW("dict/probed");
-    void *value = result == FOUND ? gyre_load(&found.entry->value) : NULL;
-    bool current = value != NULL || view_of(dict) == view;
+    bool there = result == FOUND && value_of(found.entry, value);
+    bool current = there || view_of(dict) == view;
     /* Last: it may run program code if the entry has just gone. */
     if (GYRE_UNLIKELY(found.held != NULL)) gyre_release(found.held);
-    if (GYRE_LIKELY(current)) return value;
+    if (GYRE_LIKELY(current)) return there;
   }
 }
 
@@ -685,10 +688,10 @@ static inline enum result get_interned(gyre_dict *dict, const void *key, void **
 
 /* gyre_dict_get() of what get_interned() has not found. */
 static GYRE_NOINLINE void *get_rest(gyre_dict *dict, const void *key, enum result result) {
-  int error = 0;
-  void *value = result == UNSURE ? get(dict, key, &error) : NULL;
-  if (value == NULL) errno = error != 0 ? -error : ENOENT;
-  return value;
+  void *value = NULL;
+  int there = result == UNSURE ? get(dict, key, &value) : 0;
+  if (there <= 0) errno = there != 0 ? -there : ENOENT;
+  return there > 0 ? value : NULL;
 }
 
 void *gyre_dict_get(gyre_dict *dict, const void *key) {
@@ -698,13 +701,7 @@ void *gyre_dict_get(gyre_dict *dict, const void *key) {
   return get_rest(dict, key, result);
 }
 
-int gyre_dict_contains(gyre_dict *dict, const void *key) {
-  int error;
-  void *value = get(dict, key, &error);
-  if (value == NULL) return error;
-  gyre_release(value);
-  return 1;
-}
+int gyre_dict_contains(gyre_dict *dict, const void *key) { return get(dict, key, NULL); }
 
 size_t gyre_dict_length(const gyre_dict *dict) { return count_of(dict); }
 
@@ -812,8 +809,9 @@ static int dict_equal(const void *object, const void *other) {
   if (items == NULL) return -errno;
   int result = items->length == count_of(b);
   for (size_t i = 0; result == 1 && i < items->length; i++) {
-    void *value = get(b, gyre_dict_items_key(items, i), &result);
-    if (value == NULL) break; /* absent: 0, or an error */
+    void *value;
+    result = get(b, gyre_dict_items_key(items, i), &value);
+    if (result <= 0) break;
     result = gyre_equal(gyre_dict_items_value(items, i), value);
     gyre_release(value);
   }
