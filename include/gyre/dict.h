@@ -11,15 +11,22 @@
  *
  * Threads. Each function but gyre_dict_update() is one atomic step, seen by other threads whole or not
  * at all. Those that only read take no lock and write nothing that threads share, but for the count of
- * what they return. Those that write take the object's lock (gyre_lock), so what must not be interrupted
- * by others that write can be put between gyre_lock2(d, other) of a lock object of one's own: the
- * dictionary's lock itself is not recursive, and is the library's.
+ * what they return. Those that write take the object's lock. For several calls that must be one step for
+ * others that write, take it for all of them:
+ *
+ *     gyre_dict_lock(d);
+ *     gyre_int *n = gyre_dict_get(d, key);
+ *     ...
+ *     gyre_dict_set(d, key, more);
+ *     gyre_dict_unlock(d);
  *
  * Program code. Hash and equality functions of the keys' types, and whatever a release may run, are
- * called with no lock held; they may use the dictionary. Functions that write may wait for the lock
- * (parked), which ends borrowed pointers; those that only read do not, but what they call may.
+ * called with no lock held, but inside gyre_dict_lock() if the caller has that; they may use the
+ * dictionary. Functions that write may wait for the lock (parked), which ends borrowed pointers; those
+ * that only read do not, but what they call may. What a write replaces is given back after a grace
+ * period: a thread that passes no safepoint holds it up.
  *
- * A dictionary is looked through by both collectors. It costs 48 bytes, and from the first entry on 416 more
+ * A dictionary is looked through by both collectors. It costs 64 bytes, and from the first entry on 416 more
  * for up to 8; large ones 24 to 48 bytes an entry and 8 to 16 for the index.
  */
 #ifndef GYRE_DICT_H
@@ -74,6 +81,11 @@ GYRE_API gyre_dict *gyre_dict_copy(gyre_dict *dict);
 /* Sets each entry that `other` has at the moment, in their order: one by one, other threads see some
  * before others. 0, or the first error; what was set so far stays. */
 GYRE_API int gyre_dict_update(gyre_dict *dict, gyre_dict *other);
+
+/* Takes the dictionary's lock for several calls of this thread, which then do not take it themselves.
+ * Reading by others goes on. Not recursive. Waits parked if another thread has it. */
+GYRE_API void gyre_dict_lock(gyre_dict *dict);
+GYRE_API void gyre_dict_unlock(gyre_dict *dict);
 
 /* ---- iteration: a snapshot --------------------------------------------------------------------
  *

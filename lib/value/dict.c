@@ -39,7 +39,8 @@
  * are given up by gyre_defer(), after every reader that may have seen them has passed one. A reader counts
  * nothing but the value, and a key only to compare it with another object of the same hash.
  *
- * Writers hold the object's lock. Under it nothing of the program's is called: a comparison that needs a
+ * Writers hold the object's lock. Under it nothing of the program's is called, unless the program has it over
+ * several calls (gyre_dict_lock()): a comparison that needs a
  * type's own function is made without the lock, on counted objects, by a walk that begins again when
  * `serial` says that something was inserted meanwhile. Memory is allocated without it, too.
  */
@@ -85,6 +86,9 @@ struct gyre_dict {
   uint32_t used; /* positions, entries that are gone included */
   /* -- written under the lock, read by anyone -- */
   gyre__atomic_u32 count;
+  /* The id of the thread that has called gyre_dict_lock(), or 0. Only that thread ever finds its own
+   * there. */
+  gyre__atomic_u32 locker;
   /* struct view; NULL: empty. */
   gyre__atomic_ptr view;
   /* Counts insertions and new views, after they can be seen. */
@@ -125,6 +129,35 @@ static uint32_t count_of(const gyre_dict *dict) {
 static void count_set(gyre_dict *dict, uint32_t count) {
   /* relaxed: as above. */
   gyre__store_relaxed(&dict->count, count);
+}
+
+/* ---- the lock ---- */
+
+/* Does this thread have the lock over several calls? */
+static bool is_locker(const gyre_dict *dict) {
+  const gyre_thread *self = gyre_thread_current();
+  /* relaxed: "mine" is never stale. */
+  return self != NULL && gyre__load_relaxed(&dict->locker) == self->id;
+}
+
+static void lock(gyre_dict *dict) {
+  if (!is_locker(dict)) gyre_lock(dict);
+}
+
+static void unlock(gyre_dict *dict) {
+  if (!is_locker(dict)) gyre_unlock(dict);
+}
+
+void gyre_dict_lock(gyre_dict *dict) {
+  gyre_lock(dict); /* which attaches the thread */
+  /* relaxed: for this thread's own looks. */
+  gyre__store_relaxed(&dict->locker, gyre_thread_current()->id);
+}
+
+void gyre_dict_unlock(gyre_dict *dict) {
+  /* relaxed: as above. */
+  gyre__store_relaxed(&dict->locker, 0);
+  gyre_unlock(dict);
 }
 
 /* ---- hash and equality ---- */
@@ -237,11 +270,11 @@ again:;
  * negative errno value, then without the lock. */
 static int lock_and_find(gyre_dict *dict, const void *key, uint64_t hash, struct found *found) {
   *found = (struct found){NULL, NULL, NULL};
-  gyre_lock(dict);
+  lock(dict);
   struct view *view = view_of(dict);
   enum result result = view == NULL ? ABSENT : probe(view, key, hash, false, found);
   while (result == UNSURE) {
-    gyre_unlock(dict);
+    unlock(dict);
     gyre_release(found->held);
     found->held = NULL;
     uint64_t serial = serial_of(dict);
@@ -249,7 +282,7 @@ static int lock_and_find(gyre_dict *dict, const void *key, uint64_t hash, struct
     int matched = match_find(dict, key, hash, &match);
     if (matched < 0) return matched;
     GYRE_WINDOW("dict/matched");
-    gyre_lock(dict);
+    lock(dict);
     view = view_of(dict);
     *found = (struct found){NULL, NULL, match};
     if (matched) /* the entry may be gone, and the key be there again */
@@ -480,25 +513,25 @@ static void *put(gyre_dict *dict, void *key, void *value, bool keep, int *error)
         old = gyre_load(&found.entry->value);
       else
         old = gyre_swap(&found.entry->value, gyre_retain(value));
-      gyre_unlock(dict);
+      unlock(dict);
       break;
     }
     struct view *view = view_of(dict);
     if (has_room(dict, view)) {
       entry_insert(dict, view, found.word, key, hash, value);
-      gyre_unlock(dict);
+      unlock(dict);
       break;
     }
     if (growth_install(dict, &growth)) {
       view = view_of(dict);
       (void)probe(view, key, hash, true, &found);
       entry_insert(dict, view, found.word, key, hash, value);
-      gyre_unlock(dict);
+      unlock(dict);
       view_retire(growth.view, growth.chunks);
       return NULL;
     }
     struct growth plan = growth_plan(dict, view);
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     growth = plan;
     *error = growth_allocate(&growth);
@@ -544,7 +577,7 @@ static int take(gyre_dict *dict, const void *key, void **value) {
     stored = gyre_take(&found.entry->key);
     count_set(dict, count_of(dict) - 1);
   }
-  gyre_unlock(dict);
+  unlock(dict);
   gyre_release(stored);
   gyre_release(found.held);
   return result == FOUND ? 0 : -ENOENT;
@@ -565,60 +598,63 @@ int gyre_dict_del(gyre_dict *dict, const void *key) {
 }
 
 void gyre_dict_clear(gyre_dict *dict) {
-  gyre_lock(dict);
+  lock(dict);
   struct view *view = view_of(dict);
   struct chunk *chunks = gyre_take(&dict->newest);
   dict->used = 0;
   count_set(dict, 0);
   view_publish(dict, NULL);
-  gyre_unlock(dict);
+  unlock(dict);
   view_retire(view, chunks);
 }
 
 /* ---- reading ---- */
 
-/* The value under the key, asking the types' own functions; NULL and *error, 0 if it is absent. */
-static GYRE_NOINLINE void *get_slow(gyre_dict *dict, const void *key, uint64_t hash, int *error) {
+/* What the entry's value is at the moment: counted into *value, unless `value` is NULL. False if it is
+ * gone. */
+static inline bool value_of(struct entry *entry, void **value) {
+  if (value == NULL) return !gyre_slot_is(&entry->value, NULL);
+  *value = gyre_load(&entry->value);
+  return *value != NULL;
+}
+
+/* get(), asking the types' own functions. */
+static GYRE_NOINLINE int get_slow(gyre_dict *dict, const void *key, uint64_t hash, void **value) {
   for (;;) {
     void *match = NULL;
     int matched = match_find(dict, key, hash, &match);
-    *error = matched < 0 ? matched : 0;
-    if (matched <= 0) return NULL;
+    if (matched <= 0) return matched;
     GYRE_WINDOW("dict/match");
     struct view *view = view_of(dict);
     struct found found = {NULL, NULL, NULL};
-    void *value = NULL;
-    if (view != NULL && probe(view, match, hash, true, &found) == FOUND)
-      value = gyre_load(&found.entry->value);
+    bool there = view != NULL && probe(view, match, hash, true, &found) == FOUND &&
+                 value_of(found.entry, value);
     gyre_release(match);
-    if (value != NULL) return value;
+    if (there) return 1;
   }
 }
 
-/* The value under the key, counted; NULL and *error, 0 if it is absent. */
-static inline void *get(gyre_dict *dict, const void *key, int *error) {
+/* 1 and the value under the key, counted, if `value` is not NULL; 0 if it is absent; or an error. */
+static inline int get(gyre_dict *dict, const void *key, void **value) {
   uint64_t hash;
-  *error = hash_of(key, &hash);
-  if (GYRE_UNLIKELY(*error != 0)) return NULL;
-  if (!is_attached()) {
-    *error = -ENOMEM;
-    return NULL;
-  }
+  int error = hash_of(key, &hash);
+  if (GYRE_UNLIKELY(error != 0)) return error;
+  if (!is_attached()) return -ENOMEM;
   for (;;) {
     struct view *view = view_of(dict);
-    if (view == NULL) return NULL;
+    if (view == NULL) return 0;
     struct found found = {NULL, NULL, NULL};
     enum result result = probe(view, key, hash, false, &found);
     if (GYRE_UNLIKELY(result == UNSURE)) {
       gyre_release(found.held);
-      return get_slow(dict, key, hash, error);
+      return get_slow(dict, key, hash, value);
     }
     GYRE_WINDOW("dict/probed");
-    void *value = result == FOUND ? gyre_load(&found.entry->value) : NULL;
-    bool current = value != NULL || view_of(dict) == view;
+    bool there = result == FOUND && value_of(found.entry, value);
+    bool current = there || view_of(dict) == view;
     /* Last: it may run program code if the entry has just gone. */
     if (GYRE_UNLIKELY(found.held != NULL)) gyre_release(found.held);
-    if (GYRE_LIKELY(current)) return value;
+    if (GYRE_LIKELY(current)) return there;
   }
 }
 
@@ -652,10 +688,10 @@ static inline enum result get_interned(gyre_dict *dict, const void *key, void **
 
 /* gyre_dict_get() of what get_interned() has not found. */
 static GYRE_NOINLINE void *get_rest(gyre_dict *dict, const void *key, enum result result) {
-  int error = 0;
-  void *value = result == UNSURE ? get(dict, key, &error) : NULL;
-  if (value == NULL) errno = error != 0 ? -error : ENOENT;
-  return value;
+  void *value = NULL;
+  int there = result == UNSURE ? get(dict, key, &value) : 0;
+  if (there <= 0) errno = there != 0 ? -there : ENOENT;
+  return there > 0 ? value : NULL;
 }
 
 void *gyre_dict_get(gyre_dict *dict, const void *key) {
@@ -665,13 +701,7 @@ void *gyre_dict_get(gyre_dict *dict, const void *key) {
   return get_rest(dict, key, result);
 }
 
-int gyre_dict_contains(gyre_dict *dict, const void *key) {
-  int error;
-  void *value = get(dict, key, &error);
-  if (value == NULL) return error;
-  gyre_release(value);
-  return 1;
-}
+int gyre_dict_contains(gyre_dict *dict, const void *key) { return get(dict, key, NULL); }
 
 size_t gyre_dict_length(const gyre_dict *dict) { return count_of(dict); }
 
@@ -682,10 +712,10 @@ gyre_dict *gyre_dict_copy(gyre_dict *dict) {
   if (copy == NULL) return NULL;
   struct growth growth = {NULL, NULL, 0, true};
   for (;;) {
-    gyre_lock(dict);
+    lock(dict);
     uint32_t count = count_of(dict), chunks = chunks_for(count);
     if (count == 0 || growth.chunk_count == chunks) break;
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     growth.compact = true;
     growth.chunk_count = chunks;
@@ -697,12 +727,12 @@ gyre_dict *gyre_dict_copy(gyre_dict *dict) {
     GYRE_WINDOW("dict/copying");
   }
   if (count_of(dict) == 0) {
-    gyre_unlock(dict);
+    unlock(dict);
     growth_free(&growth);
     return copy;
   }
   copy->used = entries_copy(view_of(dict), dict->used, growth.view);
-  gyre_unlock(dict);
+  unlock(dict);
   count_set(copy, copy->used);
   (void)gyre_swap(&copy->newest, growth.chunks);
   view_publish(copy, growth.view);
@@ -737,10 +767,10 @@ gyre_type gyre_dict_items_type = {.name = "gyre_dict_items",
 gyre_dict_items *gyre_dict_snapshot(gyre_dict *dict) {
   gyre_dict_items *items = NULL;
   for (size_t room = 0;;) {
-    gyre_lock(dict);
+    lock(dict);
     size_t count = count_of(dict);
     if (items != NULL && count <= room) break;
-    gyre_unlock(dict);
+    unlock(dict);
     gyre_release(items);
     room = count;
     items = (gyre_dict_items *)gyre_new_array(&gyre_dict_items_type, room);
@@ -756,7 +786,7 @@ gyre_dict_items *gyre_dict_snapshot(gyre_dict *dict) {
     gyre_slot_init(&item->key, gyre_load(&entry->key));
     gyre_slot_init(&item->value, value);
   }
-  gyre_unlock(dict);
+  unlock(dict);
   return items;
 }
 
@@ -779,8 +809,9 @@ static int dict_equal(const void *object, const void *other) {
   if (items == NULL) return -errno;
   int result = items->length == count_of(b);
   for (size_t i = 0; result == 1 && i < items->length; i++) {
-    void *value = get(b, gyre_dict_items_key(items, i), &result);
-    if (value == NULL) break; /* absent: 0, or an error */
+    void *value;
+    result = get(b, gyre_dict_items_key(items, i), &value);
+    if (result <= 0) break;
     result = gyre_equal(gyre_dict_items_value(items, i), value);
     gyre_release(value);
   }

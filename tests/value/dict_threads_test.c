@@ -479,6 +479,54 @@ static void a_snapshot_is_of_one_moment(void **state) {
   gyre_release(crowd.dict);
 }
 
+static void *counts_up(void *arg) {
+  struct test_random random = test_random_new((uint64_t)(uintptr_t)arg);
+  for (int i = 0; i < NUMBERS; i++) {
+    void *key = key_new(test_random_below(&random, KEYS), 0);
+    gyre_dict_lock(crowd.dict);
+    int64_t n = number_of(gyre_dict_get(crowd.dict, key));
+    GYRE_AUTO(void) more = number(n < 0 ? 1 : n + 1);
+    TEST_REQUIRE(gyre_dict_set(crowd.dict, key, more) == 0);
+    if (i % 50 == 0) { /* what writes and what reads the whole, too */
+      void *value = gyre_dict_pop(crowd.dict, key);
+      TEST_REQUIRE(value == more);
+      gyre_dict *copy = gyre_dict_copy(crowd.dict);
+      TEST_REQUIRE(gyre_dict_contains(copy, key) == 0);
+      gyre_dict_clear(crowd.dict);
+      TEST_REQUIRE(gyre_dict_update(crowd.dict, copy) == 0);
+      TEST_REQUIRE(gyre_equal(crowd.dict, copy) == 1);
+      gyre_release(copy);
+      TEST_REQUIRE(gyre_dict_set(crowd.dict, key, value) == 0);
+      gyre_release(value);
+    }
+    gyre_dict_unlock(crowd.dict);
+    gyre_release(key);
+    gyre_safepoint();
+  }
+  return NULL;
+}
+
+static void several_calls_under_the_lock_are_one_step(void **state) {
+  (void)state;
+  for (int points = 0; points < 2; points++) {
+    memset(&crowd, 0, sizeof crowd);
+    crowd.points = points == 1;
+    crowd.dict = gyre_dict_new();
+    pthread_t threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+      threads[i] = test_thread_start(counts_up, (void *)(i + 300));
+    for (int i = 0; i < THREADS; i++)
+      test_thread_join(threads[i]);
+    gyre_dict_items *items = gyre_dict_snapshot(crowd.dict);
+    int64_t sum = 0;
+    for (size_t i = 0; i < gyre_dict_items_length(items); i++)
+      sum += gyre_int_value(gyre_dict_items_value(items, i));
+    assert_int_equal(sum, THREADS * NUMBERS);
+    gyre_release(items);
+    gyre_release(crowd.dict);
+  }
+}
+
 /* Dictionaries that refer to each other, built by one thread, dropped by another. */
 static gyre__atomic_ptr handed;
 static void *makes_and_drops_cycles(void *arg) {
@@ -536,6 +584,7 @@ int main(void) {
       TEST(each_entry_is_popped_once),
       TEST(all_get_the_same_default),
       TEST(a_snapshot_is_of_one_moment),
+      TEST(several_calls_under_the_lock_are_one_step),
       NODE_TEST_WITH(cycles_made_by_many_threads_are_collected, "gc:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
