@@ -44,9 +44,22 @@ PROGRAMS = [
     "collect/collect_bdwgc",
     "collect/collect_malloc",
     "collect/collect_mimalloc",
+    "value/value_gyre",
+    "value/value_glib",
+    "value/value_glib_direct",
     "apps/apps_pkggraph",
 ]
 CPYTHON = "/usr/bin/python3"
+
+# The cases that CPython takes part in, by how their names begin, and the script that does them.
+CPYTHON_SCRIPTS = [
+    ("collect/", "collect/cpython.py"),
+    ("value/dict_get/", "value/cpython.py"),
+    ("value/dict_set/", "value/cpython.py"),
+    ("value/intern/", "value/cpython.py"),
+    ("value/list_append/", "value/cpython.py"),
+    ("value/list_get/", "value/cpython.py"),
+]
 
 # The program whose malloc another library may replace as it is loaded.
 PRELOADED = "alloc/alloc_system"
@@ -213,11 +226,12 @@ def find_cases(built, sources, own_malloc, peers):
     taken = {system for case in cases.values() for system in case.commands} | {"cpython"}
     for peer in take_peers(peers, preloaded, taken):
         add_program(cases, preloaded, peer)
-    script = os.path.join(sources, "collect", "cpython.py")
     for case in cases.values():
-        if case.name.startswith("collect/"):
-            full = case.name + "/cpython"
-            case.commands["cpython"] = [CPYTHON, script, full, str(case.iterations)]
+        for beginning, script in CPYTHON_SCRIPTS:
+            if case.name.startswith(beginning):
+                full = case.name + "/cpython"
+                case.commands["cpython"] = [CPYTHON, os.path.join(sources, script), full,
+                                            str(case.iterations)]
     return list(cases.values())
 
 
@@ -482,6 +496,7 @@ def figures(cases):
     collector_figures(f)
     stw_figures(f)
     look_figures(f)
+    value_figures(f)
     return f.rows
 
 
@@ -587,6 +602,16 @@ def stw_figures(f):
         f.at_most("stw: %s, per live object" % case, f.value(case, "gyre-stw"), show_ns, 40)
     f.at_most("stw: dropping a list of 5x10^6, longest call",
               f.value("collect/list/5000000", "gyre-stw", "longest_call_ns"), duration, 500000)
+
+
+def value_figures(f):
+    get = "value/dict_get/1000000"
+    for peer in ("cpython", "glib"):
+        f.times("%s to %s" % (get, peer), f.value(get, "gyre"), 1.0, f.value(get, peer))
+    f.at_most("interned string of 16 bytes, hit", f.value("value/intern/hit", "gyre"), show_ns, 60)
+    # Of two threads an iteration is a hit by each.
+    f.times("the same by two threads at once, each with strings of its own",
+            f.value("value/intern2/own", "gyre"), 2 / 1.8, f.value("value/intern/hit", "gyre"))
 
 
 def figures_lines(cases):

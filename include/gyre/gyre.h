@@ -11,5 +11,6 @@
 #include <gyre/weakmap.h>
 #include <gyre/gc.h>
 #include <gyre/inspect.h>
+#include <gyre/value.h>
 
 #endif

@@ -87,6 +87,10 @@ enum {
   /* Finalizers of objects of this type run in the service thread, or in gyre_run_pending(), and not in the
    * release that drops the last reference: that may be made in any place, with any lock held. */
   GYRE_TYPE_FINALIZE_QUEUED = 1u << 3,
+  /* Says that objects of this type do not change after they have been made known: their slots are filled
+   * with gyre_slot_init() and never emptied. Threads share them without locks, what a slot holds may be
+   * borrowed for as long as the object is held, and a hash may be kept. A promise; nothing checks it. */
+  GYRE_TYPE_IMMUTABLE = 1u << 4,
 };
 
 /* Describes a kind of object. Static or otherwise immortal; must not change after the first use.
@@ -118,6 +122,15 @@ typedef struct gyre_type {
   /* Releases what the object holds besides references (files, raw blocks), when it really dies. The
    * object's slots are still filled but must not be used; it cannot be brought back. */
   void (*destroy)(void *object);
+  /* The value protocol (hash.h), for containers that find objects by what they are: writes a hash of
+   * the object's value to *hash; returns 0, or a negative errno value for an object that has none.
+   * NULL: by identity. */
+  int (*hash)(const void *object, uint64_t *hash);
+  /* 1 if the two have the same value, 0 if not, or a negative errno value. `object` is of this type,
+   * `other` of any: what it does not know is not equal. Equal objects must have equal hashes. NULL: by
+   * identity. Both run with no lock of the library held, in whichever thread asks; the caller holds
+   * both objects counted. */
+  int (*equal)(const void *object, const void *other);
   unsigned flags;
   /* -- private to the library: set once, at first use -- */
   gyre__atomic_u32 gyre__id;
@@ -393,34 +406,48 @@ GYRE_API void *gyre__slot_take(gyre_slot *slot);
 GYRE_API void *gyre__slot_swap(gyre_slot *slot, void *object);
 GYRE_API int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired);
 
-GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
+/* Counts what the slot holds, if that is an own object, by the rules of gyre__slot_load_slow(). 0 if it is not,
+ * and everything is left to the slow half; else *object is the object, or NULL if the slot is empty. */
+GYRE_INLINE int gyre__slot_load_own(gyre_slot *slot, void **object) {
   /* A thread that is not attached must not look behind the pointer: no grace period waits for it.
    */
   uint32_t bias = gyre__bias;
-  if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return gyre__slot_load_slow(slot);
+  if (GYRE_UNLIKELY(bias == GYRE__BIAS_NONE)) return 0;
   /* acquire: reads the object behind the pointer; pairs with the exchange that put it there
    * (gyre__slot_swap and its kin, gyre__slot_init). */
-  void *object = gyre__load_acquire(&slot->gyre__ref);
-  if (object == NULL) return NULL;
-  gyre__header *h = gyre__header_of(object);
+  *object = gyre__load_acquire(&slot->gyre__ref);
+  if (*object == NULL) return 1;
+  gyre__header *h = gyre__header_of(*object);
   /* relaxed: an object of our own that was in the slot a moment ago lives until our next safepoint:
    * only we can free it. Pairs with the store in gyre__merge(). */
-  if (GYRE_LIKELY(gyre__load_relaxed(&h->owner) == bias)) {
-    /* relaxed: ours alone. */
-    uint32_t count = gyre__load_relaxed(&h->local) + 1;
-    if (GYRE_LIKELY((int32_t)count > 1)) {
-      /* relaxed: ours alone. */
-      gyre__store_relaxed(&h->local, count);
-      return object;
-    }
-  }
-  return gyre__slot_load_slow(slot);
+  if (GYRE_UNLIKELY(gyre__load_relaxed(&h->owner) != bias)) return 0;
+  /* relaxed: ours alone. */
+  uint32_t count = gyre__load_relaxed(&h->local) + 1;
+  if (GYRE_UNLIKELY((int32_t)count <= 1)) return 0;
+  /* relaxed: ours alone. */
+  gyre__store_relaxed(&h->local, count);
+  return 1;
+}
+
+GYRE_INLINE void *gyre__slot_load(gyre_slot *slot) {
+  void *object;
+  return GYRE_LIKELY(gyre__slot_load_own(slot, &object)) ? object : gyre__slot_load_slow(slot);
 }
 
 GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
   /* release: who later finds the new object through a slot finds this reference and what is behind
    * it; pairs with the acquire in gyre__slot_load(). */
   gyre__store_release(&slot->gyre__ref, object);
+}
+
+GYRE_INLINE int gyre__slot_is(const gyre_slot *slot, const void *object) {
+  /* acquire: what came before the slot was changed; pairs with gyre__slot_swap() and its kin. */
+  return gyre__load_acquire(&slot->gyre__ref) == object;
+}
+
+GYRE_INLINE void *gyre__slot_peek(const gyre_slot *slot) {
+  /* acquire: the object behind the pointer; pairs with gyre__slot_swap() and its kin. */
+  return gyre__load_acquire(&slot->gyre__ref);
 }
 
 #define GYRE__SLOT_TYPE(slot) __typeof__((slot)->gyre__type)
@@ -453,17 +480,128 @@ GYRE_INLINE void gyre__slot_init(gyre_slot *slot, void *object) {
   gyre__slot_compare_exchange(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, expected),               \
                               GYRE__SLOT_VALUE(slot, desired))
 
+/* 1 if the slot holds `value` (which may be NULL) at this moment, else 0. Counts nothing, looks behind no
+ * pointer: for comparing with an object that the caller holds. */
+#define gyre_slot_is(slot, value) gyre__slot_is(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
+
+/* What the slot holds, *borrowed*: for slots that do not change while the caller holds the object, such as
+ * those of an object that is filled once. Elsewhere the object may be gone by the time it is returned. */
+#define gyre_slot_peek(slot)                                                                       \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_peek(&(slot)->gyre__slot))
+
 /* Empties the slot and releases what it held. */
 #define gyre_clear(slot) gyre__slot_store(&(slot)->gyre__slot, NULL)
 
-/* Fills a slot of a new object, stealing the reference `value`: one plain store. Only while no
- * other thread and no slot reaches the object, and only an empty slot. */
+/* Fills an empty slot, stealing the reference `value`: one plain store. Only while nobody else may write to
+ * the slot: in a new object that no other thread and no slot reaches, or under a lock that all writers
+ * take. */
 #define gyre_slot_init(slot, value)                                                                \
   gyre__slot_init(&(slot)->gyre__slot, GYRE__SLOT_VALUE(slot, value))
 
 /* The untyped forms, for slots in trailing arrays and generated code. */
 GYRE_INLINE void *gyre_slot_load(gyre_slot *slot) { return gyre__slot_load(slot); }
 GYRE_INLINE void gyre_slot_store(gyre_slot *slot, void *object) { gyre__slot_store(slot, object); }
+
+/* ---- references that do not count --------------------------------------------------------------
+ *
+ * For tables that find objects without keeping them alive, at the cost of a pointer (a weak reference,
+ * weak.h, needs no help of the type and 64 bytes). The objects' type is a leaf with GYRE_TYPE_TRY_RETAIN
+ * and a destroy hook that empties the reference: gyre_uncounted_set(u, NULL). The memory of the reference
+ * itself stays readable as long as others may look: see gyre_defer().
+ */
+typedef struct gyre_uncounted {
+  gyre__atomic_ptr gyre__ref;
+} gyre_uncounted;
+
+/* Makes it refer to the object, or to none. One thread at a time. */
+GYRE_INLINE void gyre_uncounted_set(gyre_uncounted *u, void *object) {
+  /* seq_cst: release: who finds the object sees it whole. When it is emptied, before the block of the
+   * object is freed: who counts what has come into its place then sees that the reference is empty.
+   * Pairs with the loads of gyre_uncounted_get(). */
+  gyre__store_seq_cst(&u->gyre__ref, object);
+}
+
+/* 1 if it refers to this object, dying or not. */
+GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
+  /* acquire: the memory that the reference is in was made by who set it; pairs with
+   * gyre_uncounted_set(). */
+  return gyre__load_acquire(&u->gyre__ref) == object;
+}
+
+/* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
+ * false NULL. Any thread; attaches it if need be; lock-free; not a safepoint. */
+GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
+
+/* ---- structures that are read without counting
+ *
+ * For containers whose references lie in an array object that is replaced when it must grow
+ * (lib/value/list.c is one). A reader borrows the array, counts an element, and looks again:
+ *
+ *     items *a = gyre_borrow(&list->items);              // no count, no shared cache line
+ *     void *x = gyre_load_once(&a->at[i]);
+ *     if (x != NULL && gyre_borrow(&list->items) == a) return x;   // x was in the list at that moment
+ *     gyre_release(x);                                             // and again from the start
+ *
+ * A writer, which keeps other writers out, moves the references to a new array without counting any of
+ * them, puts that into the slot, makes the old array forget them, and retires it:
+ *
+ *     gyre_slots_move(a, b->at, a->at, n);
+ *     gyre_swap(&list->items, b);
+ *     gyre_array_forget(a);
+ *     gyre_retire(a, &a->retired);                       // freed when nobody can be reading it
+ */
+
+/* As gyre_load(), but looks once: NULL also if the slot changed at the same moment. For slots of a borrowed
+ * object: giving back what was counted in vain may run program code, which may pass a safepoint, and
+ * then the slot must not be looked at again. */
+#define gyre_load_once(slot)                                                                       \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__slot_load_once(&(slot)->gyre__slot))
+GYRE_API void *gyre__slot_load_once_slow(gyre_slot *slot);
+GYRE_INLINE void *gyre__slot_load_once(gyre_slot *slot) {
+  void *object;
+  return GYRE_LIKELY(gyre__slot_load_own(slot, &object)) ? object : gyre__slot_load_once_slow(slot);
+}
+
+/* What the slot holds, borrowed: good until the calling thread's next safepoint, if whoever takes the
+ * object out of the slot retires it. The thread is attached. Costs one load. Looks in program order:
+ * a second gyre_borrow() comes after the counts that were made in between. */
+#define gyre_borrow(slot)                                                                          \
+  /* seq_cst: after the count that gyre__slot_load() made; pairs with slot_change(). */            \
+  GYRE__TYPED(GYRE__SLOT_TYPE(slot), gyre__load_seq_cst(&(slot)->gyre__slot.gyre__ref))
+
+/* Moves n references from the slots `from` to the slots `to` without counting them; they may overlap, as
+ * for memmove(). `holder` is the object that the slots `from` are in, NULL if they are in memory of the
+ * caller's own. What `to` held is overwritten, not released. What is left in `from` no longer stands for
+ * a reference: before its next safepoint or count the caller overwrites it (by another move or
+ * gyre_slot_init) or has gyre_slots_forget() empty it. `to` is in the same object, in a new one that the
+ * caller has made, or memory of the caller's own. No other thread may write to the slots meanwhile;
+ * readers see the old reference or the new one. Attaches the thread; not a safepoint; runs no program
+ * code. A load and a store a reference; one or two atomic steps more each where another thread owns
+ * `holder` and while a collection logs. */
+#define gyre_slots_move(holder, to, from, n)                                                       \
+  gyre__slots_move((holder), &(to)->gyre__slot, &(from)->gyre__slot, (n))
+GYRE_API void gyre__slots_move(const void *holder, gyre_slot *to, gyre_slot *from, size_t n);
+
+/* Empties n slots whose references have been moved elsewhere. */
+#define gyre_slots_forget(slots, n) gyre__slots_forget(&(slots)->gyre__slot, (n))
+GYRE_API void gyre__slots_forget(gyre_slot *slots, size_t n);
+
+/* Makes an array object that the caller has to itself forget all its elements' references, which have been
+ * moved elsewhere, or are none: it has no elements for the library from then on (gyre_array_length() is 0), and
+ * its death costs the same whatever its size. Who has borrowed it may still read the slots. */
+GYRE_API void gyre_array_forget(void *object);
+
+/* Memory for one gyre_retire(): a field of the object itself, or of another that holds it. */
+typedef struct gyre_retired {
+  gyre_deferred gyre__node;
+  void *gyre__object;
+} gyre_retired;
+
+/* Drops the caller's reference to `object` once every thread has passed a safepoint or parked, so that
+ * nobody has it borrowed any more; at one of this thread's later safepoints, or another thread's: a
+ * gyre_defer() of the release. Needs no memory but `link`, which stays in use until then; never fails in
+ * a thread that is attached, and aborts if the thread cannot be. Not a safepoint. */
+GYRE_API void gyre_retire(void *object, gyre_retired *link);
 
 /* ---- the object lock
  * ----------------------------------------------------------------------------- */

@@ -151,6 +151,23 @@ GYRE_INLINE void gyre__blocking_end(gyre__blocking *b) {
  * -EAGAIN/-ENOMEM if the thread could not attach. */
 GYRE_API int gyre_synchronize(void);
 
+/* Work that waits for a grace period, in memory of the caller's: mostly a member of what is to be given
+ * back. The fields are private. */
+typedef struct gyre_deferred {
+  void *gyre__words[3];
+  void (*gyre__function)(struct gyre_deferred *node);
+} gyre_deferred;
+
+/* Has `function(node)` called once a grace period is over: when nobody can see any more, through a
+ * borrowed pointer, what was taken out of reach before this call. It runs in some attached thread, at a
+ * safepoint or as that thread parks or detaches, and may do what a finalizer may: release, free, defer
+ * again. The node is its own from then on. Any thread; attaches it if need be; not a safepoint, does not
+ * wait. 0, or -EAGAIN/-ENOMEM if the thread could not attach.
+ *
+ * This is how a structure that is read without a lock is given back: readers borrow pointers to it and
+ * pass no safepoint while they use them; a writer replaces it and defers the freeing (lib/value/dict.c). */
+GYRE_API int gyre_defer(gyre_deferred *node, void (*function)(gyre_deferred *node));
+
 /* Figures about threads. The caller sets size = sizeof(struct gyre_thread_stats). */
 struct gyre_thread_stats {
   size_t size;

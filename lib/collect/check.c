@@ -96,6 +96,8 @@ static void count_leaks(struct gyre__collection *c) {
   }
 }
 
+void (*gyre__fini_report)(void);
+
 static ptrdiff_t report_leaks(struct gyre__objects *self) {
   size_t bytes = (gyre__type_count() + 1) * sizeof *leaks;
   leaks = gyre__os_map(bytes, gyre__os_page_size());
@@ -107,6 +109,7 @@ static ptrdiff_t report_leaks(struct gyre__objects *self) {
       if (leaks[id] > 0)
         gyre__log("leak: %llu of type %s still alive", (unsigned long long)leaks[id],
                   gyre__type(id)->name);
+  if (gyre__option(leaks) && gyre__fini_report != NULL) gyre__fini_report();
   gyre__os_unmap(leaks, bytes);
   return alive;
 }
@@ -134,6 +137,13 @@ static void garbage_drop(void) {
   (void)gyre_gc_clear_garbage();
 }
 
+/* What was given to gyre_defer(): no other thread runs, so the grace period is over at once. */
+static void deferred_finish(struct gyre__objects *self) {
+  (void)gyre_synchronize();
+  gyre_safepoint();
+  gyre__release_all(self);
+}
+
 ptrdiff_t gyre_fini(void) {
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -errno;
@@ -149,10 +159,12 @@ ptrdiff_t gyre_fini(void) {
   (void)gyre_run_pending(SIZE_MAX);
   gyre_safepoint();
   gyre__release_all(self);
+  deferred_finish(self);
   for (int i = 0; i < LAST_COLLECTIONS; i++)
     if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_SHUTDOWN, true) <= 0) break;
   gyre__release_all(self);
   garbage_drop();
+  deferred_finish(self);
   gyre__limbo_free_idle(self);
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();

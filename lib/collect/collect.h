@@ -370,4 +370,8 @@ void gyre__unfreeze_all(void);
  * thread; a safepoint. Does nothing inside a collection. */
 void gyre__heap_check(void);
 
+/* check.c: lib/value's part of the report of leaks in gyre_fini(): the roots that are left. NULL without
+ * that room. Set by a constructor. */
+extern void (*gyre__fini_report)(void);
+
 #endif

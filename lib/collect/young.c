@@ -612,8 +612,10 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h) && is_nobodys_business(self, h))) {
-      /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
+    } else if (GYRE_LIKELY(is_young(h) && page->kind == GYRE__TRACKED &&
+                           is_nobodys_business(self, h))) {
+      /* Not a leaf that a look has come upon: those are in pages of their own.
+       * relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */
       gyre__store_relaxed(&h->gc, 0);
       gyre__heap_free(&self->heap, page, h, GYRE__TRACKED);

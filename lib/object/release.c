@@ -103,12 +103,16 @@ static bool elements_drop(gyre_type *type, gyre__header *h, struct gyre__page *p
                           uint64_t *budget, bool quietly) {
   gyre__atomic_size *word = gyre__array_length_word(h, page);
   char *elements = (char *)gyre__object_of(h) + type->size;
+  /* An array of slots and nothing else. */
+  bool is_bare = type->element_slots.count == 1 && type->element_size == sizeof(gyre_slot);
   /* relaxed: a dead object is nobody's but ours; a collector may look. */
   for (size_t length = gyre__load_relaxed(word); length > 0; --*budget) {
     if (*budget == 0) return false;
     length--;
-    if (!slots_drop(elements + length * type->element_size, &type->element_slots, quietly))
-      return false;
+    bool dropped =
+        is_bare ? slot_drop((gyre_slot *)(void *)elements + length, quietly)
+                : slots_drop(elements + length * type->element_size, &type->element_slots, quietly);
+    if (!dropped) return false;
     /* relaxed: as above. */
     gyre__store_relaxed(word, length);
   }

@@ -78,6 +78,24 @@ int gyre__slot_compare_exchange(gyre_slot *slot, void *expected, void *desired) 
   return 0;
 }
 
+void *gyre__slot_load_once_slow(gyre_slot *slot) {
+  gyre__attach_self();
+  /* acquire: the header behind the pointer; pairs with slot_change(). */
+  void *object = gyre__load_acquire(&slot->gyre__ref);
+  if (object == NULL) return NULL;
+  gyre__header *h = gyre__header_of(object);
+  if (is_own(h)) return gyre__retain(object);
+  GYRE_WINDOW("slot/load_once");
+  if (!gyre__try_count(h)) return NULL;
+  /* seq_cst: after the count; pairs with slot_change() and the owner's look at the shared word. */
+  if (GYRE_LIKELY(gyre__load_seq_cst(&slot->gyre__ref) == object)) {
+    taken(h);
+    return object;
+  }
+  gyre__release_shared(gyre__objects_self(), h);
+  return NULL;
+}
+
 void *gyre__slot_load_slow(gyre_slot *slot) {
   gyre__attach_self();
   for (;;) {
@@ -96,5 +114,29 @@ void *gyre__slot_load_slow(gyre_slot *slot) {
       return object;
     }
     gyre__release_shared(gyre__objects_self(), h);
+  }
+}
+
+/* As a load from a slot: count, then look again. But here the reference does not keep the object alive,
+ * so one that cannot be counted may still be in it: until its destroy hook has run. */
+void *gyre_uncounted_get(gyre_uncounted *u) {
+  gyre__attach_self();
+  for (;;) {
+    /* acquire: the header behind the pointer; pairs with gyre_uncounted_set(). */
+    void *object = gyre__load_acquire(&u->gyre__ref);
+    if (object == NULL) return NULL;
+    gyre__header *h = gyre__header_of(object);
+    /* One of our own is alive: its last release would have merged it. */
+    if (is_own(h)) return gyre__retain(object);
+    GYRE_WINDOW("slot/uncounted");
+    bool counted = gyre__try_count(h);
+    /* seq_cst: after the count; pairs with gyre_uncounted_set(). */
+    bool same = gyre__load_seq_cst(&u->gyre__ref) == object;
+    if (counted && same) {
+      taken(h);
+      return object;
+    }
+    if (counted) gyre__release_shared(gyre__objects_self(), h);
+    if (same) return NULL;
   }
 }

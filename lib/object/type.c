@@ -28,8 +28,9 @@ static const char *type_fault(const gyre_type *type) {
   if (type->name == NULL) return "it has no name";
   if (type->size > PTRDIFF_MAX / 2 || type->element_size > PTRDIFF_MAX / 2)
     return "its size is too large";
-  if (type->flags & ~(unsigned)(GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN |
-                                GYRE_TYPE_MANUAL_FINALIZE | GYRE_TYPE_FINALIZE_QUEUED))
+  if (type->flags &
+      ~(unsigned)(GYRE_TYPE_SHARED | GYRE_TYPE_TRY_RETAIN | GYRE_TYPE_MANUAL_FINALIZE |
+                  GYRE_TYPE_FINALIZE_QUEUED | GYRE_TYPE_IMMUTABLE))
     return "it has unknown flags";
   if (type->element_size == 0 && type->element_slots.count != 0)
     return "element_slots without element_size";

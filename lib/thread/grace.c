@@ -257,6 +257,35 @@ void gyre__defer(struct gyre__thread *slot, struct gyre__deferred *node,
     gyre__thread_request((struct gyre__thread *)self, GYRE__REQ_GRACE);
 }
 
+/* gyre_defer(): a node with a function that may run program code. So it is not called where another
+ * slot may be taken, but handed to the thread that serves it, which calls it when it has none. */
+struct handed {
+  struct gyre__deferred node;
+  void (*function)(gyre_deferred *node);
+};
+_Static_assert(sizeof(struct handed) == sizeof(gyre_deferred), "as the public header shows it");
+
+static void hand_over(struct gyre__thread *self, struct gyre__deferred *node) {
+  node->next = self->handed;
+  self->handed = node;
+}
+
+static void handed_run(struct gyre__thread *self) {
+  struct gyre__deferred *node;
+  while ((node = self->handed) != NULL) {
+    self->handed = node->next;
+    ((struct handed *)node)->function((gyre_deferred *)node);
+  }
+}
+
+int gyre_defer(gyre_deferred *node, void (*function)(gyre_deferred *node)) {
+  struct gyre__thread *self = gyre__thread_self();
+  if (self == NULL) return -errno;
+  ((struct handed *)node)->function = function;
+  gyre__defer(self, (struct gyre__deferred *)node, hand_over);
+  return 0;
+}
+
 /* Runs what is ready of a slot that is ours or taken. */
 static void run_ready(struct gyre__thread *self, struct gyre__thread *slot) {
   struct gyre__deferred *node;
@@ -270,10 +299,8 @@ static void run_ready(struct gyre__thread *self, struct gyre__thread *slot) {
                       slot->deferred_first ? slot->deferred_first->ticket : 0);
 }
 
-void gyre__grace_serve(struct gyre__thread *self) {
-  run_ready(self, self);
-  /* acquire: pairs with distribute(). */
-  if (gyre__exchange_acquire(&grace.idle_ready, 0) == 0) return;
+/* Runs what is ready of slots that are idle. */
+static void serve_idle(struct gyre__thread *self) {
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
@@ -282,6 +309,13 @@ void gyre__grace_serve(struct gyre__thread *self) {
     run_ready(self, slot);
     gyre__thread_give_back(slot);
   }
+}
+
+void gyre__grace_serve(struct gyre__thread *self) {
+  run_ready(self, self);
+  /* acquire: pairs with distribute(). */
+  if (gyre__exchange_acquire(&grace.idle_ready, 0) != 0) serve_idle(self);
+  handed_run(self);
 }
 
 /* ---- fork ---- */

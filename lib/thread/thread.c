@@ -304,6 +304,8 @@ static bool has_unsettled(struct gyre__thread *slot) {
 static void leave(struct gyre__thread *self, uint32_t idle) {
   bool detach = idle == GYRE__SLOT_ORPHAN;
   for (;;) {
+    /* First: what it runs may release. */
+    if (requests_take(self, GYRE__REQ_DEFER)) gyre__grace_serve(self);
     if (gyre__thread_hooks.leaving) gyre__thread_hooks.leaving(self, detach);
     if (gyre__thread_hooks.heap_leaving) gyre__thread_hooks.heap_leaving(self, detach);
     if (requests_take(self, GYRE__REQ_DEFER)) gyre__grace_serve(self);

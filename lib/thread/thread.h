@@ -105,6 +105,7 @@ struct gyre__thread {
   bool is_collecting;
   struct gyre__deferred *deferred_first; /* oldest first: tickets ascend */
   struct gyre__deferred *deferred_last;
+  struct gyre__deferred *handed; /* of gyre_defer(), ready to be called, the last one first */
   /* -- under the registry lock -- */
   struct gyre__thread *orphan_next;
   /* -- written by the owner at attach and by gyre_thread_set_name, under the registry lock -- */
@@ -133,10 +134,10 @@ struct gyre__thread_hooks {
   /* The thread has adopted another mode word: at a safepoint, or as it attaches or unparks. Runs no
    * program code. */
   void (*mode_changed)(struct gyre__thread *self, uint32_t old_word);
-  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect. prepare is called in
+  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect, [6] and [7] lib/value. prepare is called in
    * descending order, in the stopped world; parent and child in ascending order, before the world
    * is resumed. The two single ones are called outside of that: for a lock that is held long. */
-#define GYRE__FORK_ROOMS 4
+#define GYRE__FORK_ROOMS 8
   void (*fork_before_stop)(void);
   void (*fork_prepare[GYRE__FORK_ROOMS])(void);
   void (*fork_parent[GYRE__FORK_ROOMS])(void);

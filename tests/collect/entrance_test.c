@@ -108,6 +108,32 @@ static void cycles_of_objects_of_many_types_are_found(void **state) {
   }
 }
 
+/* Leaves with and without a hook, which a look comes upon behind an old ring. */
+typedef struct bare {
+  uint64_t tag[4];
+} bare;
+static gyre_type bare_type = {.name = "bare", .size = sizeof(bare)};
+
+static void leaves_behind_a_ring_are_freed_as_what_they_are(void **state) {
+  (void)state;
+  for (int round = 0; round < 100; round++) {
+    node *ring = ring_new(&plain_type, 2);
+    bare *leaf = gyre_new(&bare_type);
+    gyre_store(&ring->other, (node *)(void *)leaf);
+    gyre_release(leaf);
+    node *second = gyre_load(&ring->next);
+    void *hooked = gyre_new(&leaf_type);
+    gyre_store(&second->other, (node *)hooked);
+    gyre_release(hooked);
+    gyre_release(second);
+    look_young();
+    gyre_release(ring);
+    look_behind();
+    assert_int_equal(nodes_destroyed(), round + 1);
+    test_check();
+  }
+}
+
 static void an_object_that_lives_is_looked_at_each_time_it_is_dropped(void **state) {
   (void)state;
   node *ring = old_ring(&node_type, 3), *holder = node_new(&plain_type, 0);
@@ -314,6 +340,7 @@ int main(void) {
       NODE_TEST(an_old_ring_dies_when_its_last_count_is_given_up),
       NODE_TEST(what_hangs_on_it_goes_with_it_and_what_lives_is_only_released),
       NODE_TEST(cycles_of_objects_of_many_types_are_found),
+      NODE_TEST(leaves_behind_a_ring_are_freed_as_what_they_are),
       NODE_TEST(an_object_that_lives_is_looked_at_each_time_it_is_dropped),
       NODE_TEST_WITH(many_are_found_at_once_at_safepoints, "gc:1,gc_threshold:2000/1000/1000"),
       NODE_TEST(finalizers_and_weak_references_are_the_collectors),

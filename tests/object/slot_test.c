@@ -203,6 +203,96 @@ static void a_slot_may_be_used_by_several_threads_at_once(void **state) {
   assert_int_equal(nodes_destroyed(), made);
 }
 
+/* ---- looking without counting, and references that do not count ---- */
+
+static void a_slot_can_be_compared_and_peeked_at(void **state) {
+  (void)state;
+  node *from = node_new(&plain_type, 0), *n = node_new(&node_type, 1);
+  assert_true(gyre_slot_is(&from->next, NULL));
+  assert_null(gyre_slot_peek(&from->next));
+  gyre_store(&from->next, n);
+  assert_true(gyre_slot_is(&from->next, n));
+  assert_false(gyre_slot_is(&from->next, NULL));
+  assert_ptr_equal(gyre_slot_peek(&from->next), n);
+  assert_int_equal(gyre_refcount(n), 2);
+  gyre_release(n);
+  gyre_release(from);
+}
+
+static gyre_uncounted found;
+static void leaves_the_table(void *object) {
+  TEST_REQUIRE(gyre_uncounted_is(&found, object));
+  TEST_REQUIRE(gyre_uncounted_get(&found) == NULL); /* it is dying */
+  gyre_uncounted_set(&found, NULL);
+}
+typedef struct entry {
+  uint64_t value;
+} entry;
+static GYRE_TYPE_DEFINE(entry_type, entry, .flags = GYRE_TYPE_TRY_RETAIN,
+                        .destroy = leaves_the_table);
+
+static void *finds(void *arg) {
+  entry *e = gyre_uncounted_get(&found);
+  TEST_REQUIRE(e == arg);
+  gyre_release(e);
+  return NULL;
+}
+
+static void an_uncounted_reference_keeps_nothing_alive(void **state) {
+  (void)state;
+  assert_null(gyre_uncounted_get(&found));
+  entry *e = gyre_new(&entry_type);
+  gyre_uncounted_set(&found, e);
+  assert_int_equal(gyre_refcount(e), 1);
+  entry *got = gyre_uncounted_get(&found);
+  assert_ptr_equal(got, e);
+  assert_int_equal(gyre_refcount(e), 2);
+  gyre_release(got);
+  test_thread_run(finds, e);
+  assert_false(gyre_uncounted_is(&found, NULL));
+  gyre_release(e);
+  assert_true(gyre_uncounted_is(&found, NULL));
+  assert_null(gyre_uncounted_get(&found));
+}
+
+/* One thread makes objects and drops them; the others find them or do not. */
+static test_flag made_all;
+static void *makes(void *arg) {
+  (void)arg;
+  for (uint64_t i = 1; i <= 20000; i++) {
+    entry *e = gyre_new(&entry_type);
+    TEST_REQUIRE(e != NULL);
+    e->value = ~i;
+    gyre_uncounted_set(&found, e);
+    gyre_release(e);
+    /* Another thread may hold it yet. */
+    TEST_AWAIT_SAFELY(gyre_uncounted_is(&found, NULL));
+  }
+  test_flag_set(&made_all, 1);
+  return NULL;
+}
+static void *looks(void *arg) {
+  (void)arg;
+  while (!test_flag_get(&made_all)) {
+    entry *e = gyre_uncounted_get(&found);
+    if (e != NULL) {
+      TEST_REQUIRE(gyre_type_of(e) == &entry_type && e->value > UINT64_MAX / 2);
+      e->value--;
+      gyre_release(e);
+    }
+    gyre_safepoint();
+  }
+  return NULL;
+}
+
+static void threads_find_what_lives(void **state) {
+  (void)state;
+  test_flag_set(&made_all, 0);
+  pthread_t maker = test_thread_start(makes, NULL), finder = test_thread_start(looks, NULL);
+  test_thread_join(maker);
+  test_thread_join(finder);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(a_new_slot_is_empty),
@@ -218,6 +308,9 @@ int main(void) {
       NODE_TEST(a_slot_may_be_used_by_several_threads_at_once),
       NODE_TEST_WITH(a_slot_may_be_used_by_several_threads_at_once,
                      "gc_threshold:100,yield_seed:1"),
+      NODE_TEST(a_slot_can_be_compared_and_peeked_at),
+      TEST(an_uncounted_reference_keeps_nothing_alive),
+      TEST(threads_find_what_lives),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,6 +187,38 @@ static void use_weak_maps(void) {
   gyre_weak_closure_clear(&closure);
 }
 
+static void use_values(void) {
+  gyre_dict *dict = checked(gyre_dict_new());
+  size_t set = 0;
+  for (int i = 0; i < 40; i++) {
+    gyre_str *key = checked(i % 2 ? gyre_str_format("key %d", i) : gyre_intern("key 20", 6));
+    gyre_int *value = checked(gyre_int_from(5000 + i));
+    if (dict != NULL && key != NULL && value != NULL) {
+      bool is_new = !gyre_dict_contains(dict, key);
+      int result = (int)checked_call(gyre_dict_set(dict, key, value));
+      set += result == 0 && is_new;
+      void *found = gyre_dict_get(dict, key);
+      TEST_REQUIRE(result != 0 || found == value);
+      gyre_release(found);
+      gyre_str *longer = checked(gyre_str_append(gyre_retain(key), "and more than that", 18));
+      if (longer == NULL) gyre_release(key);
+      gyre_release(longer);
+    }
+    gyre_release(key);
+    gyre_release(value);
+  }
+  if (dict != NULL) {
+    TEST_REQUIRE(gyre_dict_length(dict) == set);
+    gyre_dict *copy = checked(gyre_dict_copy(dict));
+    if (copy != NULL) {
+      TEST_REQUIRE(gyre_dict_length(copy) == set);
+      checked_call(gyre_dict_update(copy, dict));
+    }
+    gyre_release(copy);
+  }
+  gyre_release(dict);
+}
+
 static void no_callback(enum gyre_gc_phase phase, const struct gyre_gc_info *info, void *arg) {
   (void)phase, (void)info, (void)arg;
 }
@@ -215,6 +247,7 @@ static void *scenario(void *arg) {
   use_blocks();
   use_objects();
   use_weak_maps();
+  use_values();
   use_the_rest();
   return NULL;
 }

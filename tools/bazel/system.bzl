@@ -20,6 +20,8 @@ _LIBRARIES = {
     "mimalloc": ("libmimalloc-dev", None, "/usr/include/mimalloc.h", ["-lmimalloc"]),
     "tcmalloc": ("libgoogle-perftools-dev", "libtcmalloc_minimal", None, []),
     "urcu_cds": ("liburcu-dev", "liburcu-cds", None, []),
+    # The library compiles the header alone (XXH_INLINE_ALL) and links nothing of it.
+    "xxhash": ("libxxhash-dev", None, "/usr/include/xxhash.h", []),
 }
 
 _FOUND = """cc_library(

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* What the sequences of this room ask of each other. */
+#ifndef GYRE_LIB_VALUE_SEQUENCE_H
+#define GYRE_LIB_VALUE_SEQUENCE_H
+
+#include <stdbool.h>
+
+#include <gyre/hash.h>
+#include <gyre/list.h>
+
+#include "lib/base/check.h"
+
+/* A bound of a slice as Python takes it: from the end if it is negative, and not beyond either end. */
+static inline size_t gyre__bound(ptrdiff_t index, size_t length) {
+  if (index < 0) index += (ptrdiff_t)length;
+  if (index < 0) return 0;
+  return (size_t)index < length ? (size_t)index : length;
+}
+
+/* The items of a slice at one moment, each counted, in a block for gyre_free(); NULL with errno. */
+void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, size_t *n);
+
+#endif
