@@ -125,7 +125,7 @@ void gyre__lock_reset(gyre__lock *lock);
 void gyre__lock_fork_begin(void);
 void gyre__lock_fork_end(void);
 
-/* ---- options (options.c) ----
+/* ---- options (options.c, conf.c) ----
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
@@ -159,6 +159,8 @@ struct gyre__options {
   gyre__atomic_u64 soft_limit;         /* "soft_limit": bytes, 0 none; default from the container */
   gyre__atomic_u64 cascade;            /* "cascade": thread|service, default thread */
   gyre__atomic_u64 leaks; /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
+  gyre__atomic_u64
+      stats; /* "stats": off|text|json|openmetrics (enum gyre_stats_format + 1) at exit */
   /* bug-hunting modes */
   gyre__atomic_u64
       collect_always;      /* "collect_always": collect generation n-1 at every safepoint, 0 off */
@@ -175,11 +177,13 @@ struct gyre__options {
 };
 extern struct gyre__options gyre__options;
 /* Reads an option's value (relaxed: a setting, no data hangs on it). The default until
- * gyre__options_init() has read GYRE_CONF. */
+ * gyre__options_init() has read what else there is. */
 #define gyre__option(field) gyre__load_relaxed(&gyre__options.field)
-/* Reads GYRE_CONF once; called by every attach, and by the functions of gyre/base.h. Any thread. Puts it
- * off while the C library has no environment yet. */
+/* Reads gyre_conf and the environment once; called by every attach, and by the functions of gyre/base.h.
+ * Any thread. Puts it off while the C library has no environment yet. */
 void gyre__options_init(void);
+/* A setter of its own has changed the option whose values lie there: notes that code has. */
+void gyre__option_set_directly(const gyre__atomic_u64 *values);
 
 /* What rooms above say about values; filled in by constructors, never changed afterwards. */
 struct gyre__option_hooks {

@@ -213,6 +213,7 @@ void gyre_external_bytes(const void *object, ptrdiff_t delta) {
 
 static int set_enabled(uint64_t on) {
   gyre__options_init();
+  gyre__option_set_directly(&gyre__options.gc);
   /* acq_rel: of two calls at once, one sees the other's state; pairs with itself. */
   return (int)gyre__exchange_acq_rel(&gyre__options.gc, on);
 }
@@ -229,6 +230,7 @@ int gyre_gc_set_threshold(const int *values, size_t n) {
   /* relaxed: settings. */
   for (size_t i = 0; i < n; i++)
     gyre__store_relaxed(&gyre__options.gc_threshold[i], (uint64_t)values[i]);
+  gyre__option_set_directly(gyre__options.gc_threshold);
   /* Other threads adapt when they have looked through their young objects next. */
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self != NULL) gyre__young_plan(self);

@@ -62,6 +62,7 @@ size_t gyre__heap_used_bytes(void) {
 
 void gyre_heap_set_limit(size_t bytes) {
   gyre__options_init(); /* or GYRE_CONF would overrule us later */
+  gyre__option_set_directly(&gyre__options.limit);
   /* relaxed: a setting; pairs with the load in gyre__memory_charge(). */
   gyre__store_relaxed(&gyre__options.limit, bytes);
 }
