@@ -115,7 +115,10 @@ struct __attribute__((aligned(16))) gyre__page {
   struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
   /* -- the slot's thread, as above -- */
-  uint64_t unused2_[3];
+  /* For gyre_heap_list_classes(): `counted`, with the class at GYRE__KNOWN_CLASS and kind + 1 at
+   * GYRE__KNOWN_KIND; 0 if it is no page of a pool. Written by the slot's thread, read by anyone. */
+  gyre__atomic_u64 known;
+  uint64_t unused2_[2];
   uint32_t large_owner; /* large tracked blocks: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
@@ -133,6 +136,8 @@ enum gyre__page_state {
   GYRE__PAGE_EMPTY, /* no blocks out, keeps kind and class: in heap->empty */
 };
 #define GYRE__REMOTE_TELL UINT64_C(1)
+#define GYRE__KNOWN_CLASS 32
+#define GYRE__KNOWN_KIND 40
 
 /* Blocks of one page of another slot, gathered to be sent in one go: heap.c. */
 struct gyre__batch {

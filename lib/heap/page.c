@@ -55,11 +55,21 @@
 
 /* ---- figures ---- */
 
+/* What statistics of other threads see of the page. */
+static void page_show(struct gyre__page *page) {
+  /* relaxed: a figure; whoever reads it holds the lock of the list of segments, so that the page is
+   * there. Pairs with the load in lib/heap/stats.c. */
+  gyre__store_relaxed(&page->known, (uint64_t)page->counted |
+                                        (uint64_t)page->size_class << GYRE__KNOWN_CLASS |
+                                        (uint64_t)(page->kind + 1) << GYRE__KNOWN_KIND);
+}
+
 void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
   uint32_t used = gyre__page_used(page);
   size_t change = (size_t)used - page->counted;
   if (change == 0) return;
   page->counted = used;
+  page_show(page);
   gyre__figure_add(&heap->live_blocks, change);
   gyre__figure_add(&heap->live_bytes, change * page->block_size);
 }
@@ -348,6 +358,7 @@ static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned si
   page->capacity = page->used = page->counted = 0;
   page->full = 0;
   page->state = GYRE__PAGE_USED;
+  page_show(page);
 }
 
 /* ---- empty ---- */
@@ -364,6 +375,8 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   page->capacity = 0;
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
+  /* relaxed: as in page_show(). */
+  gyre__store_relaxed(&page->known, 0);
   gyre__note_nobody(page->start, gyre__page_bytes(page));
   gyre__segment_give_page(heap, page);
 }

@@ -78,6 +78,10 @@ void gyre__segment_purge_pages(struct gyre__segment *segment, uint64_t pages);
 /* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system,
  * and unmaps segments of which nothing is left. */
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
+/* Any thread: the pages of all pools and those that are none, under a lock that keeps them there: visit
+ * takes no lock and touches only what anyone may read. */
+void gyre__segment_visit_pages(void (*visit)(struct gyre__page *page, void *arg), void *arg);
+
 void gyre__segment_fork_prepare(void);
 void gyre__segment_fork_parent(void);
 void gyre__segment_fork_child(void);

@@ -88,6 +88,14 @@ size_t gyre__segment_list(struct gyre__segment **out, size_t max) {
   return count;
 }
 
+void gyre__segment_visit_pages(void (*visit)(struct gyre__page *page, void *arg), void *arg) {
+  gyre__lock_take(&metadata_lock);
+  for (size_t i = 0; i < list_count; i++)
+    for (uint32_t p = 0; p < list[i]->page_count; p++)
+      visit(&list[i]->pages[p], arg);
+  gyre__lock_give(&metadata_lock);
+}
+
 static uint32_t page_shift_of(enum gyre__shape shape) {
   switch (shape) {
   case GYRE__SHAPE_MEDIUM:
