@@ -137,6 +137,8 @@ GYRE_INLINE void gyre__blocking_end(gyre__blocking *b) {
 /* GYRE_BLOCKING { read(...); }: parked for the length of the block, however it is left (end, break,
  * return, goto; not longjmp). */
 #define GYRE_BLOCKING GYRE__BLOCKING_ON(__LINE__)
+/* The same by another name, for those who know gyre_park(). */
+#define GYRE_PARKED GYRE_BLOCKING
 /* A name of its own for each line, so that regions nest without one hiding the other's. */
 #define GYRE__BLOCKING_ON(line) GYRE__BLOCKING_AS(line)
 #define GYRE__BLOCKING_AS(line) GYRE__BLOCKING(gyre__blocking_##line)

@@ -123,7 +123,7 @@ static size_t check_segments(struct gyre__heap *heap) {
 static void check_large(struct gyre__heap *heap) {
   struct gyre__page *prev = NULL;
   for (struct gyre__page *page = heap->large; page != NULL; page = page->large_next) {
-    HELD(page->is_large && page->kind == GYRE__TRACKED && page->large_prev == prev, page);
+    HELD(page->is_large && page->kind != GYRE__RAW && page->large_prev == prev, page);
     HELD(gyre__page_of(page->start) == page, page);
     prev = page;
   }

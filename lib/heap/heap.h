@@ -119,9 +119,9 @@ struct __attribute__((aligned(16))) gyre__page {
    * GYRE__KNOWN_KIND; 0 if it is no page of a pool. Written by the slot's thread, read by anyone. */
   gyre__atomic_u64 known;
   uint64_t unused2_[2];
-  uint32_t large_owner; /* large tracked blocks: the slot that has it on its list; constant */
+  uint32_t large_owner; /* large objects: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
-  /* Large blocks only: the backend's pointer and size, and the slot's list of large tracked blocks.
+  /* Large blocks only: the backend's pointer and size, and the slot's list of large objects.
    */
   void *large_base;
   size_t large_bytes;
@@ -222,7 +222,7 @@ struct gyre__heap {
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
   struct gyre__batch batches[GYRE__BATCHES];
-  /* Large tracked objects of this slot, and what span.c keeps. Any thread, under the lock. */
+  /* Large objects of this slot, and what span.c keeps. Any thread, under the lock. */
   gyre__lock large_lock;
   uint32_t growing; /* blocks that realloc() has moved where they can grow */
   struct gyre__page *large;

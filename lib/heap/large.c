@@ -328,7 +328,7 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
     if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
   page_init(page, self, kind, backend);
   gyre__large_set_size(page, size);
-  if (kind == GYRE__TRACKED) list_add(self, page);
+  if (kind != GYRE__RAW) list_add(self, page);
   if (!zero) gyre__watch_block_out(page->start);
   return page->start;
 }
@@ -488,7 +488,7 @@ void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *bl
     return;
   }
   GYRE_ASSERT(self->thread.base.id != 0);
-  if (page->kind == GYRE__TRACKED) list_remove(page);
+  list_remove(page);
   page->empty_ticket = gyre__heap_pin_number();
   gyre__defer(&self->thread, &page->deferred, page_give_deferred);
 }
