@@ -18,7 +18,9 @@
 
 #define FIRST_ROOM 256u /* a power of two */
 
+/* "Quiet": nothing but this thread's own objects, no program code and no safepoint since the walk began. */
 struct walk {
+  bool quiet;
   void **found; /* in order; `room` of them */
   void **set;   /* 2 * room places, NULL where there is none */
   size_t count, room;
@@ -39,7 +41,8 @@ static void **place_of(const struct walk *w, const void *object) {
 /* Has it room for so many more? False if there is no memory; it is as it was then. */
 static bool walk_reserve(struct walk *w, size_t more) {
   if (w->count + more <= w->room) return true;
-  struct walk grown = {.count = w->count, .room = w->room != 0 ? w->room : FIRST_ROOM};
+  struct walk grown = {
+      .quiet = w->quiet, .count = w->count, .room = w->room != 0 ? w->room : FIRST_ROOM};
   while (w->count + more > grown.room)
     grown.room *= 2;
   grown.found = gyre__os_map(walk_bytes(grown.room), gyre__os_page_size());
@@ -54,11 +57,35 @@ static bool walk_reserve(struct walk *w, size_t more) {
   return true;
 }
 
+static bool is_own(const void *object) {
+  /* relaxed: as in gyre_retain(). */
+  return gyre__load_relaxed(&gyre__header_of(object)->owner) == gyre__bias;
+}
+
+/* An ordinary release tells the collector of own young objects that one of them may have become garbage
+ * (lib/collect/young.c), and a question is not to bring on collections. In a quiet walk nobody can have
+ * dropped anything while we held it, so there is nothing to tell. */
+static void give_back(const struct walk *w, void *object) {
+  gyre__header *h = gyre__header_of(object);
+  if (w->quiet && is_own(object)) {
+    /* relaxed: ours alone. */
+    uint32_t local = gyre__load_relaxed(&h->local);
+    if (local > 1) {
+      /* relaxed: as above. */
+      gyre__store_relaxed(&h->local, local - 1);
+      return;
+    }
+  }
+  gyre_release(object);
+}
+
 /* There is room. Takes the caller's reference. */
 static void walk_add(struct walk *w, void *object) {
+  /* Counting somebody else's may have run program code. */
+  if (!is_own(object)) w->quiet = false;
   void **place = place_of(w, object);
   if (*place != NULL) {
-    gyre_release(object);
+    give_back(w, object);
     return;
   }
   *place = object;
@@ -97,6 +124,7 @@ static int visit_add(void *object, void *arg) {
 static bool visit_follow(struct walk *w, const gyre_type *type, void *object) {
   for (;;) {
     size_t references = 0;
+    w->quiet = false; /* it may park */
     gyre_lock(object);
     type->visit(object, visit_count, &references);
     bool has_room = w->count + references <= w->room;
@@ -135,13 +163,13 @@ static ptrdiff_t walk(struct walk *w, gyre_stop_predicate *stop, void *arg) {
 ptrdiff_t gyre_sizeof_deep(const void *object, gyre_stop_predicate *stop, void *arg) {
   if (object == NULL) return -EINVAL;
   if (gyre__thread_self() == NULL) return -EAGAIN;
-  struct walk w = {0};
+  struct walk w = {.quiet = stop == NULL};
   if (!walk_reserve(&w, 1)) return -ENOMEM;
   /* Only its count is changed. */
   walk_add(&w, gyre_retain((void *)(uintptr_t)object));
   ptrdiff_t bytes = walk(&w, stop, arg);
   for (size_t i = 0; i < w.count; i++)
-    gyre_release(w.found[i]);
+    give_back(&w, w.found[i]);
   gyre__os_unmap(w.found, walk_bytes(w.room));
   return bytes;
 }
