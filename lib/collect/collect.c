@@ -136,6 +136,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
+
 /* Held for as long as a collection takes; the holder's is_collecting is set. */
 static gyre__lock collector_lock;
 
@@ -148,9 +150,16 @@ bool gyre__is_collecting(const struct gyre__objects *self) {
 
 /* ---- steps that both modes share ---- */
 
+void gyre__collection_phase(const struct gyre__collection *c, unsigned phase, uint64_t ns) {
+  static const char *const names[GYRE__PHASES] = {"find", "prove", "condemn", "free"};
+  GYRE_PROBE3(collection_phase, c->generation, names[phase], ns);
+  (void)names, (void)c, (void)phase, (void)ns;
+}
+
 static uint64_t lap(struct gyre__collection *c, unsigned phase, uint64_t since_ns) {
   uint64_t now = gyre__clock_ns();
   c->phase_ns[phase] += now - since_ns;
+  gyre__collection_phase(c, phase, now - since_ns);
   return now;
 }
 
@@ -245,10 +254,12 @@ static bool collect_stopped(struct gyre__collection *c) {
 
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode) {
   uint64_t start = gyre__clock_ns();
+  GYRE_PROBE1(handshake_begin, mode);
   gyre__service_in_handshake(true);
   gyre__handshake(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | mode);
   gyre__service_in_handshake(false);
   uint64_t took = gyre__clock_ns() - start;
+  GYRE_PROBE2(handshake_end, mode, took);
   if (c->handshakes < GYRE__HANDSHAKES) c->handshake_ns[c->handshakes] = took;
   c->handshakes++;
   uint64_t slowest;
@@ -346,6 +357,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   c.beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
   c.started_ns = gyre__clock_ns();
   under_way = &c;
+  GYRE_PROBE3(collection_begin, generation, c.beside, reason);
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
   gyre__heap_pin();
   bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
@@ -353,6 +365,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   gyre__set_drop(&c);
   gyre__heap_unpin();
   uint64_t duration = gyre__clock_ns() - c.started_ns;
+  GYRE_PROBE5(collection_end, generation, c.dead, c.candidates, c.freed_bytes, duration);
   if (done) {
     gyre__generation_finished(&c);
     gyre__stats_collected(&c, duration);

@@ -289,6 +289,8 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
                         bool wait);
 /* In the child of a fork: the collector is gone; ends its collection. */
 void gyre__collection_abandon(void);
+/* A phase has taken so long: a probe. */
+void gyre__collection_phase(const struct gyre__collection *c, unsigned phase, uint64_t ns);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
 

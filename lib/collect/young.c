@@ -91,6 +91,7 @@
  */
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/collect/collect.h"
 
 #define LOG_MAX 8192u
@@ -648,6 +649,7 @@ static struct remains separate(struct gyre__objects *self, uint32_t n, uint32_t 
 }
 
 static void account(struct gyre__young *young, uint32_t n, const struct remains *r, uint64_t ns) {
+  GYRE_PROBE3(young, n, n - r->live, ns);
   figure_add(&young->stats.collections, 1);
   figure_add(&young->stats.candidates, n);
   figure_add(&young->stats.collected, n - r->live);

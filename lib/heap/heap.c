@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "lib/base/probe.h"
 #include "lib/heap/page.h"
 
 /* ---- allocating ---- */
@@ -34,6 +35,7 @@ static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned 
 
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  GYRE_PROBE2(alloc_page, kind, gyre__class_size(size_class));
   return pool_fill(self, kind, size_class, gyre__page_add(self, kind, size_class));
 }
 
@@ -49,6 +51,7 @@ static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind
   while (!is_ready) {
     if (pool_borrow(self, kind, size_class) || pool_grow(self, kind, size_class)) break;
     if (!gyre__memory_make_room(self, gyre__class_size(size_class), &step)) {
+      GYRE_PROBE2(alloc_failed, kind, gyre__class_size(size_class));
       errno = ENOMEM;
       return NULL;
     }

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/heap/page.h"
 
 /* jemalloc's non-standard interface, if the program is linked with it. */
@@ -325,11 +326,15 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
   struct gyre__page *page;
   unsigned step = 0;
   while ((page = page_take(self, backend, size, alignment, zero)) == NULL)
-    if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
+    if (!gyre__memory_make_room(self, size, &step)) {
+      GYRE_PROBE2(alloc_failed, kind, size);
+      return gyre__heap_alloc_fault();
+    }
   page_init(page, self, kind, backend);
   gyre__large_set_size(page, size);
   if (kind != GYRE__RAW) list_add(self, page);
   if (!zero) gyre__watch_block_out(page->start);
+  GYRE_PROBE3(alloc_large, kind, size, page->start);
   return page->start;
 }
 

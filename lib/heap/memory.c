@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/heap/page.h"
 
 struct gyre__memory gyre__memory;
@@ -25,6 +26,7 @@ void gyre__memory_uncharge(size_t bytes) {
 }
 
 void gyre__memory_purged(size_t bytes) {
+  GYRE_PROBE1(purge, bytes);
   /* relaxed: statistics. */
   gyre__fetch_add_relaxed(&gyre__memory.purged_bytes, bytes);
   gyre__memory_uncharge(bytes);

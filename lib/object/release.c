@@ -22,6 +22,8 @@
  */
 #include "lib/object/type.h"
 
+#include "lib/base/probe.h"
+
 void gyre__chain_push(struct gyre__chain *chain, gyre__header *h) {
   uint64_t link = (uint64_t)(uintptr_t)chain->first >> 4;
   GYRE_ASSERT(link >> 44 == 0);
@@ -168,7 +170,9 @@ void gyre__object_finalize(gyre__header *h) {
     return;
   gyre_type *type = gyre__header_type(h);
   int cancel = gyre__cancel_put_off();
+  GYRE_PROBE2(finalizer_begin, gyre__object_of(h), type->name);
   int result = type->finalize(gyre__object_of(h));
+  GYRE_PROBE3(finalizer_end, gyre__object_of(h), type->name, result);
   gyre__cancel_restore(cancel);
   if (result != 0)
     gyre__log("finalizer of %s at %p returned %d", type->name, gyre__object_of(h), result);

@@ -36,6 +36,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
+
 union gyre__thread_room gyre__thread_unattached;
 
 __thread gyre_thread *gyre__self = &gyre__thread_unattached.thread.base;
@@ -481,6 +483,7 @@ void gyre__stall_report(uint64_t since_ns) {
     /* relaxed: statistics; a maximum. */
     while (waited > longest && !gyre__cas_weak_relaxed(&stall.longest_ns, &longest, waited)) {
     }
+    GYRE_PROBE3(stall, (const char *)name, os_id, waited);
     gyre__log("stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; "
               "a grace period waits for it",
               name, os_id, (unsigned long long)(waited / 1000000000u),

@@ -167,6 +167,7 @@ static void questions_start_no_collection(void **state) {
   (void)state;
   assert_int_equal(gyre_option_set("gc", "1"), 0);
   node *kept = chain_new(&plain_type, 300);
+  assert_int_equal(gyre_gc_collect(2), 0); /* what is due is done */
   struct gyre_stats before = {.size = sizeof before}, after = {.size = sizeof after};
   int count_before[GYRE_GC_NGEN], count_after[GYRE_GC_NGEN];
   assert_int_equal(gyre_stats_get(&before), 0);
@@ -188,6 +189,24 @@ static void questions_start_no_collection(void **state) {
   gyre_release(kept);
 }
 
+/* Nor do questions keep one from happening (python/cpython#157377). */
+static void questions_do_not_put_off_collections(void **state) {
+  (void)state;
+  assert_int_equal(gyre_option_set("gc", "1"), 0);
+  struct gyre_stats s = {.size = sizeof s};
+  int count[GYRE_GC_NGEN];
+  assert_int_equal(gyre_stats_get(&s), 0);
+  uint64_t before = s.gc_collected[0] + s.gc_collected[1] + s.gc_collected[2];
+  for (int i = 0; i < 20000; i++) {
+    ring_drop(&plain_type, 3);
+    assert_int_equal(gyre_gc_get_count(count), 0);
+    if (i % 16 == 0) assert_int_equal(gyre_stats_get(&s), 0);
+    gyre_safepoint();
+  }
+  assert_int_equal(gyre_stats_get(&s), 0);
+  assert_true(s.gc_collected[0] + s.gc_collected[1] + s.gc_collected[2] > before);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(objects_of_all_kinds_and_sizes_are_counted),
@@ -197,6 +216,7 @@ int main(void) {
       NODE_TEST(a_finalizer_may_count),
       NODE_TEST(what_lives_throughout_is_counted_once_while_others_run),
       NODE_TEST(questions_start_no_collection),
+      NODE_TEST(questions_do_not_put_off_collections),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
