@@ -253,6 +253,9 @@ GYRE_API gyre_type *gyre_type_of(const void *object);
 /* Bytes of the object as they were asked for, elements included, without the 16 of its header. */
 GYRE_API size_t gyre_sizeof(const void *object);
 
+/* Bytes that the object takes: those of its block, with the header and what was rounded up. */
+GYRE_API size_t gyre_sizeof_block(const void *object);
+
 GYRE_API void gyre__retain_slow(void *object);
 GYRE_API void gyre__release_slow(void *object);
 GYRE_API void *gyre__slot_load_slow(gyre_slot *slot);

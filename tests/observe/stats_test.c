@@ -120,6 +120,34 @@ static void every_figure_is_described(void **state) {
   assert_int_equal(gyre_stats_list(&s, NULL, &d), -EINVAL);
 }
 
+/* ---- the document ---- */
+
+static char rows[20000];
+
+static int row(const struct gyre_figure *figure, void *arg) {
+  static const char *const units[] = {"", "bytes", "ns", "blocks", "objects", "threads", "slots"};
+  (void)arg;
+  size_t at = strlen(rows);
+  int n = snprintf(rows + at, sizeof rows - at, "| `%s` | %s | %s | %s |\n", figure->name,
+                   figure->kind == GYRE_STATS_COUNTER ? "counter" : "gauge", units[figure->unit],
+                   figure->help);
+  return n < 0 || (size_t)n >= sizeof rows - at;
+}
+
+static void the_document_has_all_figures_as_they_are(void **state) {
+  (void)state;
+  static char text[40000];
+  FILE *file = fopen("docs/statistics.md", "r");
+  assert_non_null(file);
+  text[fread(text, 1, sizeof text - 1, file)] = 0;
+  (void)fclose(file);
+  struct gyre_stats s = stats_now();
+  rows[0] = 0;
+  assert_int_equal(gyre_stats_list(&s, row, NULL), 0);
+  if (strstr(text, rows) == NULL) print_error("docs/statistics.md should have:\n%s", rows);
+  assert_non_null(strstr(text, rows));
+}
+
 /* ---- sinks ---- */
 
 struct text {
@@ -237,7 +265,11 @@ static int print(const char *format) {
                              : strcmp(format, "json") == 0 ? GYRE_STATS_JSON
                                                            : GYRE_STATS_OPENMETRICS;
   int result = 0;
-  if (strcmp(format, "nothing") != 0)
+  if (strcmp(format, "table") == 0) {
+    struct gyre_stats s = {.size = sizeof s};
+    result = gyre_stats_get(&s) != 0 || gyre_stats_list(&s, row, NULL) != 0;
+    fputs(rows, stdout);
+  } else if (strcmp(format, "nothing") != 0)
     result = heap_only ? gyre_malloc_stats_print(to_stdout, NULL, f)
                        : gyre_stats_print(to_stdout, NULL, f);
   gyre_free(block);
@@ -251,6 +283,7 @@ int main(int argc, char **argv) {
       NODE_TEST(figures_are_those_of_the_rooms),
       TEST(an_older_caller_gets_what_it_knows),
       TEST(every_figure_is_described),
+      TEST(the_document_has_all_figures_as_they_are),
       TEST(a_sink_may_stop_the_writing),
       TEST(the_heaps_own_text_has_the_heap_and_its_classes),
       NODE_TEST(figures_may_be_had_while_threads_run),
