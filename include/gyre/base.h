@@ -161,7 +161,7 @@ enum gyre_option_source {
 };
 
 /* All about an option. Strings are static, but for the two that are copied. A caller of
- * gyre_option_info() sets size = sizeof(struct gyre_option_info). */
+ * gyre_option_query() sets size = sizeof(struct gyre_option_info). */
 struct gyre_option_info {
   size_t size;
   const char *name;
@@ -180,7 +180,7 @@ struct gyre_option_info {
 
 /* Fills *out, at most out->size bytes of it. Any thread. 0, -ENOENT, or -EINVAL if out is NULL or its
  * size is 0. */
-GYRE_API int gyre_option_info(const char *name, struct gyre_option_info *out);
+GYRE_API int gyre_option_query(const char *name, struct gyre_option_info *out);
 
 /* Calls visitor(info, arg) for every option, in the order of docs/options.md, with no lock held; info is
  * valid during the call. Stops when it returns other than 0. Any thread. Returns 0, what visitor returned,

@@ -151,10 +151,9 @@ GYRE_API int gyre_malloc_stats_print(gyre_text_sink *sink, void *arg,
 GYRE_API size_t gyre_live_blocks(void);
 
 /* Objects that are alive, whoever owns them, immortal ones included, static ones not. Exact for those that
- * nobody makes or destroys meanwhile. Looks at the header of
- * every block of objects (about a nanosecond each) while the program runs. A safepoint; waits, parked, for
- * a collection that is under way, and for each thread to pass a safepoint. -EAGAIN if the thread cannot
- * attach, -ENOMEM. */
+ * nobody makes or destroys meanwhile. Looks at the header of every block of objects (some nanoseconds
+ * each) while the program runs. A safepoint; waits, parked, for a collection that is under way, and for
+ * each thread to pass a safepoint. -EAGAIN if the thread cannot attach, -ENOMEM. */
 GYRE_API ptrdiff_t gyre_live_objects(void);
 
 /* The sum of their counts (sys.gettotalrefcount(), here in every build), immortal ones left out. As
@@ -171,7 +170,7 @@ typedef int gyre_stop_predicate(const void *object, void *arg);
  * the end: others' objects count as shared by threads from then on, and giving the references back may
  * run finalizers, if the program has dropped its own meanwhile. What is changed meanwhile by others is
  * counted as it is found. Objects with a visit function are locked one at a time: the caller must have
- * none of them locked; may park. 24 to 40 bytes of memory an object. -ENOMEM, -EINVAL if object is NULL,
+ * none of them locked; may park. Up to 48 bytes of memory an object, and half as much again while it grows. -ENOMEM, -EINVAL if object is NULL,
  * -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_sizeof_deep(const void *object, gyre_stop_predicate *stop, void *arg);
 

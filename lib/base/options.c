@@ -426,7 +426,7 @@ static void option_inform(const struct gyre__option *option, struct gyre_option_
   (void)values_print(option, defaults[at], out->default_value, sizeof out->default_value);
 }
 
-int gyre_option_info(const char *name, struct gyre_option_info *out) {
+int gyre_option_query(const char *name, struct gyre_option_info *out) {
   if (out == NULL || out->size == 0) return -EINVAL;
   const struct gyre__option *option = option_named(name);
   if (option == NULL) return -ENOENT;

@@ -28,7 +28,7 @@ const char *gyre_conf = "stall_ms:77,purge_delay_ms:88,release_budget:99,colour:
 static int scene(int count, char **names) {
   for (int i = 0; i < count; i++) {
     struct gyre_option_info info = {.size = sizeof info};
-    if (gyre_option_info(names[i], &info) != 0) return 1;
+    if (gyre_option_query(names[i], &info) != 0) return 1;
     printf("%s=%s %d\n", names[i], info.value, (int)info.source);
   }
   return 0;
@@ -103,11 +103,11 @@ static void the_environment_comes_before_the_programs_string(void **state) {
 static void code_comes_before_the_environment(void **state) {
   (void)state;
   struct gyre_option_info info = {.size = sizeof info};
-  assert_int_equal(gyre_option_info("release_budget", &info), 0);
+  assert_int_equal(gyre_option_query("release_budget", &info), 0);
   assert_int_equal(info.source, GYRE_OPTION_FROM_ENVIRONMENT);
   assert_string_equal(info.value, "55");
   assert_int_equal(gyre_option_set("release_budget", "66"), 0);
-  assert_int_equal(gyre_option_info("release_budget", &info), 0);
+  assert_int_equal(gyre_option_query("release_budget", &info), 0);
   assert_int_equal(info.source, GYRE_OPTION_FROM_CODE);
   assert_string_equal(info.value, "66");
   assert_string_equal(info.default_value, "1024");

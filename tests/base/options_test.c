@@ -245,14 +245,14 @@ static void an_older_caller_gets_what_it_knows(void **state) {
     const char *unknown;
   } old = {.size = 2 * sizeof(size_t), .unknown = "same"};
   struct gyre_option_info *info = (struct gyre_option_info *)(void *)&old;
-  assert_int_equal(gyre_option_info("limit", info), 0);
+  assert_int_equal(gyre_option_query("limit", info), 0);
   assert_string_equal(old.name, "limit");
   assert_string_equal(old.unknown, "same");
   assert_int_equal(old.size, 2 * sizeof(size_t));
-  assert_int_equal(gyre_option_info("limits", info), -ENOENT);
-  assert_int_equal(gyre_option_info("limit", NULL), -EINVAL);
+  assert_int_equal(gyre_option_query("limits", info), -ENOENT);
+  assert_int_equal(gyre_option_query("limit", NULL), -EINVAL);
   old.size = 0;
-  assert_int_equal(gyre_option_info("limit", info), -EINVAL);
+  assert_int_equal(gyre_option_query("limit", info), -EINVAL);
 }
 
 static void setters_of_other_headers_count_as_code(void **state) {
@@ -264,7 +264,7 @@ static void setters_of_other_headers_count_as_code(void **state) {
   (void)gyre_gc_enable();
   static const char *const names[] = {"limit", "gc_threshold", "gc"};
   for (size_t i = 0; i < 3; i++) {
-    assert_int_equal(gyre_option_info(names[i], &info), 0);
+    assert_int_equal(gyre_option_query(names[i], &info), 0);
     assert_int_equal(info.source, GYRE_OPTION_FROM_CODE);
   }
   (void)gyre_option_set("gc_threshold", "2000");
