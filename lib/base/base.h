@@ -182,8 +182,10 @@ extern struct gyre__options gyre__options;
 /* Reads gyre_conf and the environment once; called by every attach, and by the functions of gyre/base.h.
  * Any thread. Puts it off while the C library has no environment yet. */
 void gyre__options_init(void);
-/* A setter of its own has changed the option whose values lie there: notes that code has. */
-void gyre__option_set_directly(const gyre__atomic_u64 *values);
+/* For setters that an option has of its own: gives the option whose values begin there (a field of
+ * gyre__options) its first `count` values, which fit, after the environment has had its say. Returns what
+ * the first one was. Any thread. */
+uint64_t gyre__option_store(gyre__atomic_u64 *option, const uint64_t *values, unsigned count);
 
 /* What rooms above say about values; filled in by constructors, never changed afterwards. */
 struct gyre__option_hooks {

@@ -345,18 +345,25 @@ int gyre_option_set_number(const char *name, uint64_t value) {
   return 0;
 }
 
-void gyre__option_set_directly(const gyre__atomic_u64 *values) {
+uint64_t gyre__option_store(gyre__atomic_u64 *option, const uint64_t *values, unsigned count) {
+  size_t i = 0;
+  while (i < OPTION_COUNT - 1 && table[i].values != option)
+    i++;
+  GYRE_ASSERT(table[i].values == option && count <= option_width(&table[i]));
+  gyre__options_init();
   gyre__lock_take(&options_lock);
-  for (size_t i = 0; i < OPTION_COUNT; i++)
-    if (table[i].values == values) sources[i] = GYRE_OPTION_FROM_CODE;
+  /* relaxed: written under the lock, which we hold. */
+  uint64_t before = gyre__load_relaxed(option);
+  gyre__option_apply(&table[i], values, count, GYRE_OPTION_FROM_CODE);
   gyre__lock_give(&options_lock);
+  return before;
 }
 
 /* ---- asking ---- */
 
 static void values_read(const struct gyre__option *option, uint64_t out[GYRE__OPTION_NUMBERS]) {
   for (unsigned i = 0; i < option_width(option); i++)
-    /* relaxed: written under the lock, which we hold; or, by a setter of its own, a single setting. */
+    /* relaxed: written under the lock, which we hold. */
     out[i] = gyre__load_relaxed(&option->values[i]);
 }
 

@@ -211,12 +211,7 @@ void gyre_external_bytes(const void *object, ptrdiff_t delta) {
 
 /* ---- the controls ---- */
 
-static int set_enabled(uint64_t on) {
-  gyre__options_init();
-  gyre__option_set_directly(&gyre__options.gc);
-  /* acq_rel: of two calls at once, one sees the other's state; pairs with itself. */
-  return (int)gyre__exchange_acq_rel(&gyre__options.gc, on);
-}
+static int set_enabled(uint64_t on) { return (int)gyre__option_store(&gyre__options.gc, &on, 1); }
 
 int gyre_gc_enable(void) { return set_enabled(1); }
 int gyre_gc_disable(void) { return set_enabled(0); }
@@ -226,11 +221,10 @@ int gyre_gc_set_threshold(const int *values, size_t n) {
   if (values == NULL || n < 1 || n > GYRE_GC_NGEN) return -EINVAL;
   for (size_t i = 0; i < n; i++)
     if (values[i] < 0) return -EINVAL;
-  gyre__options_init();
-  /* relaxed: settings. */
+  uint64_t wanted[GYRE_GC_NGEN];
   for (size_t i = 0; i < n; i++)
-    gyre__store_relaxed(&gyre__options.gc_threshold[i], (uint64_t)values[i]);
-  gyre__option_set_directly(gyre__options.gc_threshold);
+    wanted[i] = (uint64_t)values[i];
+  (void)gyre__option_store(gyre__options.gc_threshold, wanted, (unsigned)n);
   /* Other threads adapt when they have looked through their young objects next. */
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self != NULL) gyre__young_plan(self);

@@ -63,10 +63,8 @@ size_t gyre__heap_used_bytes(void) {
 /* ---- the limit ---- */
 
 void gyre_heap_set_limit(size_t bytes) {
-  gyre__options_init(); /* or GYRE_CONF would overrule us later */
-  gyre__option_set_directly(&gyre__options.limit);
-  /* relaxed: a setting; pairs with the load in gyre__memory_charge(). */
-  gyre__store_relaxed(&gyre__options.limit, bytes);
+  uint64_t limit = bytes;
+  (void)gyre__option_store(&gyre__options.limit, &limit, 1);
 }
 
 size_t gyre_heap_get_limit(void) {

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -270,6 +271,52 @@ static void setters_of_other_headers_count_as_code(void **state) {
   (void)gyre_option_set("gc_threshold", "2000");
 }
 
+/* ---- threads ---- */
+
+static gyre__atomic_u32 done;
+
+static bool is_done(void) {
+  /* relaxed: a flag; the threads are waited for. */
+  return gyre__load_relaxed(&done) != 0;
+}
+
+static void *set_all_three(void *arg) {
+  static const int numbers[][3] = {{10, 11, 12}, {20, 21, 22}, {30, 31, 32}};
+  size_t mine = *(const size_t *)arg;
+  while (!is_done())
+    if (mine == 2 ? gyre_option_set("gc_threshold", "30/31/32") != 0
+                  : gyre_gc_set_threshold(numbers[mine], 3) != 0)
+      abort();
+  return NULL;
+}
+
+static int visit_any(const struct gyre_option_info *info, void *arg) {
+  (void)arg;
+  return info->name == NULL;
+}
+
+static void three_numbers_stay_together_whoever_sets_them(void **state) {
+  (void)state;
+  static size_t which[] = {0, 1, 2};
+  pthread_t threads[3];
+  assert_int_equal(gyre_option_set("gc_threshold", "10/11/12"), 0);
+  /* relaxed: before they start. */
+  gyre__store_relaxed(&done, 0);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, set_all_three, &which[i]), 0);
+  for (int i = 0; i < 3000; i++) {
+    const char *now = get("gc_threshold");
+    assert_true(strcmp(now, "10/11/12") == 0 || strcmp(now, "20/21/22") == 0 ||
+                strcmp(now, "30/31/32") == 0);
+    if (i % 100 == 0) assert_int_equal(gyre_option_list(visit_any, NULL), 0);
+  }
+  /* relaxed: as in is_done(). */
+  gyre__store_relaxed(&done, 1);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pthread_join(threads[i], NULL), 0);
+  assert_int_equal(gyre_option_set("gc_threshold", "2000/10/10"), 0);
+}
+
 static void the_version_is_that_of_the_headers(void **state) {
   (void)state;
   char text[40];
@@ -294,6 +341,7 @@ int main(void) {
       cmocka_unit_test(a_visitor_of_options_may_stop),
       cmocka_unit_test(numbers_are_set_and_read_as_numbers),
       cmocka_unit_test(an_older_caller_gets_what_it_knows),
+      cmocka_unit_test(three_numbers_stay_together_whoever_sets_them),
       cmocka_unit_test(the_version_is_that_of_the_headers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,6 +37,8 @@ def built():
 def main():
     want, text = documented()
     have = built()
+    if not have:
+        print(f"no probes in {LIBRARY}: was it built without <sys/sdt.h> (systemtap-sdt-dev)?")
     failures = [f"{name} is documented, and not in {LIBRARY}" for name in want.keys() - have.keys()]
     failures += [f"{name} is in {LIBRARY}, and not documented" for name in have.keys() - want.keys()]
     for name in want.keys() & have.keys():
