@@ -143,13 +143,14 @@ static void what_the_program_wrote_wrong_is_reported_with_its_place(void **state
 
 static void an_unknown_name_is_reported_with_the_nearest_and_all(void **state) {
   (void)state;
-  RUN(LIST("GYRE_CONF=stal_ms:5,limti:1M,quarantaine:1,x:1,gc_treshold:5,"
+  RUN(LIST("GYRE_CONF=stal_ms:5,limti:1M,quarantaine:1,x:1,gc_treshold:5,cg:1,"
            "averyveryverylongnamethatnobodyhas:1"),
       "limit");
   assert_said("no option \"stal_ms\", did you mean \"stall_ms\"?; there are large, ");
   assert_said("no option \"limti\", did you mean \"limit\"?");
   assert_said("no option \"quarantaine\", did you mean \"quarantine\"?");
   assert_said("no option \"gc_treshold\", did you mean \"gc_threshold\"?");
+  assert_said("no option \"cg\", did you mean \"gc\"?");
   assert_said("no option \"x\"; there are");
   assert_said("no option \"averyveryverylongnamethatnobodyhas\"; there are");
   assert_said("slow_paths, stats");

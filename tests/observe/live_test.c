@@ -121,6 +121,29 @@ static void a_finalizer_may_count(void **state) {
   assert_int_equal(seen, 1);
 }
 
+static void count_in_destroy(node *n) {
+  (void)n;
+  seen = gyre_live_objects();
+}
+
+static void what_is_being_destroyed_is_not_alive(void **state) {
+  (void)state;
+  node_on_destroy = count_in_destroy;
+  gyre_release(node_new(&node_type, 1));
+  assert_int_equal(seen, 0);
+  node *chain = chain_new(&node_type, 5);
+  node *last_but_one = gyre_retain(chain);
+  for (int i = 0; i < 3; i++) {
+    node *next = gyre_load(&last_but_one->next);
+    gyre_release(last_but_one);
+    last_but_one = next;
+  }
+  gyre_release(chain); /* three die */
+  assert_int_equal(seen, 2);
+  gyre_release(last_but_one);
+  assert_int_equal(seen, 0);
+}
+
 /* ---- beside threads that are at it ---- */
 
 #define KEPT 5000
@@ -214,6 +237,7 @@ int main(void) {
       NODE_TEST(immortal_objects_count_and_their_references_do_not),
       NODE_TEST(objects_of_other_threads_are_counted),
       NODE_TEST(a_finalizer_may_count),
+      NODE_TEST(what_is_being_destroyed_is_not_alive),
       NODE_TEST(what_lives_throughout_is_counted_once_while_others_run),
       NODE_TEST(questions_start_no_collection),
       NODE_TEST(questions_do_not_put_off_collections),
