@@ -8,11 +8,14 @@
  * are evaluated always: they have to be at hand. At most eight bytes each, numbers or pointers.
  *
  * They are there when the C library's headers include <sys/sdt.h> (Debian: systemtap-sdt-dev), and
- * are nothing at all otherwise, or with -DGYRE_NO_PROBES. */
+ * are nothing at all otherwise, or with -DGYRE_NO_PROBES. libgyre_malloc has none: its archive makes hidden
+ * names local, and the notes need one that all files of a program share. */
 #ifndef GYRE_LIB_BASE_PROBE_H
 #define GYRE_LIB_BASE_PROBE_H
 
-#if !defined(GYRE_NO_PROBES) && defined(__has_include)
+#include "lib/base/base.h"
+
+#if !defined(GYRE_NO_PROBES) && !GYRE__IS_MALLOC && defined(__has_include)
 #if __has_include(<sys/sdt.h>)
 #define GYRE__HAS_PROBES 1
 #endif
