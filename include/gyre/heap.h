@@ -204,6 +204,7 @@ struct gyre_heap_stats {
       retained_bytes; /* mapped_bytes without committed_bytes: address space without memory, kept for
                                what comes */
   size_t metadata_bytes; /* what the heap and its threads keep about all that */
+  size_t peak_bytes;     /* the most that committed_bytes ever was */
 };
 
 /* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody,

@@ -10,12 +10,23 @@
 
 struct gyre__memory gyre__memory;
 
+static void peak_raise(size_t now) {
+  /* relaxed: a maximum for statistics; partner: itself in other threads. */
+  size_t peak = gyre__load_relaxed(&gyre__memory.peak_bytes);
+  /* relaxed: as above. */
+  while (now > peak && !gyre__cas_weak_relaxed(&gyre__memory.peak_bytes, &peak, now)) {
+  }
+}
+
 bool gyre__memory_charge(size_t bytes) {
   uint64_t limit = gyre__option(limit);
   /* relaxed: a figure; a read-modify-write loses nothing, and the limit is kept without regard to
    * order. Partners: itself in other threads, gyre__memory_uncharge(). */
   size_t before = gyre__fetch_add_relaxed(&gyre__memory.committed_bytes, bytes);
-  if (GYRE_LIKELY(limit == 0 || (before <= limit && bytes <= limit - before))) return true;
+  if (GYRE_LIKELY(limit == 0 || (before <= limit && bytes <= limit - before))) {
+    peak_raise(before + bytes);
+    return true;
+  }
   gyre__memory_uncharge(bytes);
   return false;
 }

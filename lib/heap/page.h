@@ -21,6 +21,7 @@ GYRE_INLINE void gyre__figure_add(gyre__atomic_size *figure, size_t change) {
 extern struct gyre__memory {
   gyre__atomic_size mapped_bytes;
   gyre__atomic_size committed_bytes; /* compared with the limit */
+  gyre__atomic_size peak_bytes;      /* the most that committed_bytes ever was */
   gyre__atomic_size purged_bytes;    /* since the start */
   gyre__atomic_size large_bytes;     /* huge blocks, and those from other backends */
   gyre__atomic_size large_blocks;

@@ -92,6 +92,7 @@ int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   sum.mapped_bytes = gyre__load_relaxed(&gyre__memory.mapped_bytes);
   sum.committed_bytes = gyre__load_relaxed(&gyre__memory.committed_bytes);
   sum.purged_bytes = gyre__load_relaxed(&gyre__memory.purged_bytes);
+  sum.peak_bytes = gyre__load_relaxed(&gyre__memory.peak_bytes);
   sum.active_bytes = without(sum.committed_bytes, sum.cached_bytes);
   sum.retained_bytes = without(sum.mapped_bytes, sum.committed_bytes);
   /* relaxed: statistics. */

@@ -78,6 +78,7 @@ static void heap_figures(struct gyre_stats *out) {
   out->heap_retained_bytes = h.retained_bytes;
   out->heap_metadata_bytes = h.metadata_bytes;
   out->heap_purged_bytes = h.purged_bytes;
+  out->heap_peak_bytes = h.peak_bytes;
   out->heap_limit_bytes = gyre_heap_get_limit();
 }
 

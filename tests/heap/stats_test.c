@@ -30,6 +30,7 @@ static struct gyre_heap_stats sound_stats(void) {
   assert_true(s.live_bytes <= s.active_bytes);
   assert_true(s.large_bytes <= s.active_bytes);
   assert_true(s.active_bytes <= s.resident_bytes);
+  assert_true(s.committed_bytes <= s.peak_bytes);
   assert_true(s.metadata_bytes >= gyre__thread_slot_count() * sizeof(struct gyre__heap));
   return s;
 }
@@ -171,6 +172,24 @@ static struct wanted class_of(enum gyre_heap_kind kind, size_t block_bytes) {
   return w;
 }
 
+static void the_peak_stays(void **state) {
+  (void)state;
+  size_t before = sound_stats().peak_bytes;
+  size_t more = before + 8 * MIB;
+  void *block = gyre_malloc(more);
+  size_t peak = sound_stats().peak_bytes;
+  assert_true(peak >= more && peak <= more + before + MIB);
+  gyre_free(block);
+  assert_int_equal(gyre_purge(), 0);
+  assert_true(sound_stats().committed_bytes < more);
+  assert_int_equal(sound_stats().peak_bytes, peak);
+  /* What does not come about is none. */
+  gyre_heap_set_limit(sound_stats().committed_bytes + MIB);
+  assert_null(gyre_malloc(2 * more));
+  gyre_heap_set_limit(0);
+  assert_int_equal(sound_stats().peak_bytes, peak);
+}
+
 static void classes_are_told_by_kind_and_size(void **state) {
   (void)state;
   assert_int_equal(class_of(GYRE_HEAP_RAW, 112).classes, 0);
@@ -266,6 +285,7 @@ int main(void) {
       STATS_TEST(resident_bytes_are_no_less_than_what_is_in_memory),
       STATS_TEST(figures_add_up_whatever_is_done),
       STATS_TEST(a_shorter_struct_gets_what_it_has_room_for),
+      STATS_TEST(the_peak_stays),
       STATS_TEST(classes_are_told_by_kind_and_size),
       STATS_TEST(a_visitor_of_classes_may_stop),
       STATS_TEST(classes_may_be_asked_for_while_threads_run),
