@@ -87,11 +87,10 @@ struct gyre_stats {
   GYRE_STATS_FIGURES(GYRE__STATS_ONE, GYRE__STATS_GEN)
 };
 
-/* Fills *out, at most out->size bytes of it. Any thread; attaches it if need be (and leaves out what
- * it cannot have if that is impossible); stops nobody, is no safepoint and allocates nothing, so
- * figures of running threads are approximate, and figures need not be of one moment. Looks at every
- * page of the calling thread and of parked ones, and at each slot. 0, or -EINVAL if out is NULL or its
- * size is 0. */
+/* Fills *out, at most out->size bytes of it. Any thread; stops nobody, is no safepoint and allocates
+ * nothing, so figures of running threads are approximate, and figures need not be of one moment. Looks at
+ * every page of the calling thread and of parked ones, and at each slot. 0, or -EINVAL if out is NULL or
+ * its size is 0. */
 GYRE_API int gyre_stats_get(struct gyre_stats *out);
 
 enum gyre_stats_kind { GYRE_STATS_GAUGE, GYRE_STATS_COUNTER };

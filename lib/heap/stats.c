@@ -72,7 +72,7 @@ static size_t without(size_t whole, size_t part) { return whole > part ? whole -
 
 /* Sums over all slots, and says how many there are. */
 static uint32_t all_figures(struct gyre_heap_stats *sum, struct classes *classes) {
-  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_self();
+  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_current();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++)
     heap_figures((struct gyre__heap *)gyre__thread_slot(id), self, sum, classes);

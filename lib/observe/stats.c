@@ -121,8 +121,8 @@ static void gc_figures(struct gyre_stats *out) {
 int gyre_stats_get(struct gyre_stats *out) {
   if (out == NULL || out->size == 0) return -EINVAL;
   struct gyre_stats stats = {.size = out->size};
-  heap_figures(&stats); /* first: it attaches the thread */
   thread_figures(&stats);
+  heap_figures(&stats);
   gc_figures(&stats);
   stats.weak_referents = gyre__weak_object_count();
   memcpy(out, &stats, out->size < sizeof stats ? out->size : sizeof stats);

@@ -100,6 +100,7 @@ static void an_older_caller_gets_what_it_knows(void **state) {
     size_t size;
     uint64_t attached, unknown;
   } old = {.size = 2 * sizeof(uint64_t), .unknown = 77};
+  assert_non_null(gyre_thread_attach());
   assert_int_equal(gyre_stats_get((struct gyre_stats *)(void *)&old), 0);
   assert_true(old.attached >= 1);
   assert_int_equal(old.unknown, 77);
@@ -123,6 +124,16 @@ static void every_figure_is_described(void **state) {
   assert_true(d.figures >= 44);
   assert_int_equal(gyre_stats_list(NULL, look_at, &d), -EINVAL);
   assert_int_equal(gyre_stats_list(&s, NULL, &d), -EINVAL);
+}
+
+static void asking_attaches_nobody(void **state) {
+  (void)state;
+  gyre_thread_detach();
+  size_t attached = test_thread_stats().attached;
+  struct gyre_stats s = stats_now();
+  assert_int_equal(s.threads_attached, attached);
+  (void)gyre_live_blocks();
+  assert_null(gyre_thread_current());
 }
 
 /* ---- the document ---- */
@@ -288,6 +299,7 @@ int main(int argc, char **argv) {
       NODE_TEST(figures_are_those_of_the_rooms),
       TEST(an_older_caller_gets_what_it_knows),
       TEST(every_figure_is_described),
+      TEST(asking_attaches_nobody),
       TEST(the_document_has_all_figures_as_they_are),
       TEST(a_sink_may_stop_the_writing),
       TEST(the_heaps_own_text_has_the_heap_and_its_classes),
