@@ -109,6 +109,12 @@ static const struct option options[] = {
      .values = &gyre__options.limit,
      .numbers = 1,
      .max = PTRDIFF_MAX},
+    {.name = "mem_threshold",
+     .help = "mem_threshold: bytes with suffix k, M or G, a full collection is due when so much more is "
+             "in use than after the last, 0 for off; default 0, in an arena a quarter of it",
+     .values = &gyre__options.mem_threshold,
+     .numbers = 1,
+     .max = PTRDIFF_MAX},
     {.name = "purge_delay_ms",
      .help = "purge_delay_ms: 0 to 4294967295, how long empty pages are kept; default 1000",
      .values = &gyre__options.purge_delay_ms,

@@ -34,6 +34,7 @@ static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned 
 
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  gyre__memory_threshold_look(self);
   return pool_fill(self, kind, size_class, gyre__page_add(self, kind, size_class));
 }
 
@@ -290,9 +291,11 @@ static void fork_prepare(void) {
   gyre__reserve_fork_prepare();
   gyre__memory_fork_prepare();
   gyre__segment_fork_prepare();
+  gyre__arena_fork_prepare();
 }
 
 static void fork_parent(void) {
+  gyre__arena_fork_parent();
   gyre__segment_fork_parent();
   gyre__memory_fork_parent();
   gyre__reserve_fork_parent();
@@ -302,6 +305,7 @@ static void fork_parent(void) {
 }
 
 static void fork_child(void) {
+  gyre__arena_fork_child();
   gyre__segment_fork_child();
   gyre__memory_fork_child();
   gyre__reserve_fork_child();

@@ -173,7 +173,8 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
     return block;
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
-  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
+  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS || page->is_large)
+    gyre__large_require(page, block);
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;

@@ -108,6 +108,10 @@ static void raw_give(void *block, struct gyre__heap *heap) {
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
+  if (page->is_large) {
+    gyre__raw_free_slow(block, segment, heap);
+    return;
+  }
   gyre__debug_block_check(page, block, GYRE__RAW);
   (void)gyre__note_size(block, page->block_size);
   gyre__note_open(block, page->block_size);

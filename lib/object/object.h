@@ -32,6 +32,8 @@ struct gyre__objects {
   /* 1: objects of this thread may become garbage that it cannot find by itself: it has counted
    * others' objects, or others have counted its own, or it has looked in vain. Others only set it. */
   gyre__atomic_u32 is_sharing;
+  /* Without memory for a log: objects that were promoted at birth, modulo 2^32. */
+  uint32_t unlogged;
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
