@@ -476,9 +476,11 @@ static void collect_page(struct gyre__heap *heap, struct gyre__page *page) {
 }
 
 static void collect_arena(struct gyre__heap *heap) {
-  struct gyre__page *page = NULL;
-  while ((page = gyre__arena_next_page(heap, page)) != NULL)
+  struct gyre__page *next = gyre__arena_next_page(heap, NULL);
+  for (struct gyre__page *page; (page = next) != NULL;) {
+    next = gyre__arena_next_page(heap, page); /* the page may be another heap's afterwards */
     collect_page(heap, page);
+  }
 }
 
 void gyre__page_collect_all(struct gyre__heap *heap) {

@@ -70,7 +70,7 @@ int gyre_heap_get_stats(struct gyre_heap_stats *out) {
   sum.large_bytes = gyre__load_relaxed(&gyre__memory.large_bytes);
   sum.live_blocks = gyre__load_relaxed(&gyre__memory.large_blocks);
   sum.live_bytes = sum.large_bytes;
-  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_self();
+  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_current();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++)
     heap_figures((struct gyre__heap *)gyre__thread_slot(id), self, &sum);
