@@ -162,6 +162,7 @@ void gyre__lock_fork_end(void);
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
+enum gyre__rc { GYRE__RC_ON, GYRE__RC_OFF };
 enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
 enum gyre__large_backend {
   GYRE__LARGE_SPANS,
@@ -202,6 +203,7 @@ struct gyre__options {
                                   0 off; default 64k in GYRE_DEBUG builds, 0 and off otherwise */
   gyre__atomic_u64 guard;      /* "guard": every nth raw block ends at a guard page, 0 off
                                   (GYRE_DEBUG); default 0 */
+  gyre__atomic_u64 rc;         /* "rc": on|off, do counts free; default on; GYRE_RC */
   gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
   gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */
   gyre__atomic_u64 yield_us;   /* "yield_us": naps of at most so long beside the yields, 0 off */

@@ -229,6 +229,11 @@ static const struct option options[] = {
      .values = &gyre__options.guard,
      .numbers = 1,
      .max = ONLY_IN_DEBUG(UINT32_MAX)},
+    {.name = "rc",
+     .help = "rc: on|off, whether counts free; off, what they would free waits for the next collection, "
+             "in threads that attach from now on; default on",
+     .values = &gyre__options.rc,
+     .words = {"on", "off"}},
     {.name = "fail_nth",
      .help =
          "fail_nth: a number, every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for "
@@ -384,6 +389,9 @@ void gyre__options_init(void) {
     const char *trace = secure_getenv("GYRE_GCTRACE");
     /* relaxed: as above. */
     if (trace != NULL && strcmp(trace, "1") == 0) gyre__store_relaxed(&gyre__options.gc_trace, 1);
+    const char *rc = secure_getenv("GYRE_RC");
+    /* relaxed: as above. */
+    if (rc != NULL && strcmp(rc, "off") == 0) gyre__store_relaxed(&gyre__options.rc, GYRE__RC_OFF);
     conf = secure_getenv("GYRE_CONF");
     if (conf != NULL) conf_walk(conf, false);
     /* release: the options, for those who do not take the lock; pairs with the acquire above. */

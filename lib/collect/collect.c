@@ -347,6 +347,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   c.started_ns = gyre__clock_ns();
   under_way = &c;
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
+  if (GYRE_UNLIKELY(gyre__late_count() != 0)) gyre__late_drop(self);
   gyre__heap_pin();
   bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
   bool done = c.beside ? collect_beside(&c, asked) : collect_stopped(&c);

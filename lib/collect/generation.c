@@ -131,7 +131,7 @@ static bool full_is_due(enum gyre__reason *reason) {
 
 static bool middle_is_due(void) {
   uint64_t base = threshold(0) * threshold(1);
-  uint64_t promoted = FIGURE(promoted);
+  uint64_t promoted = FIGURE(promoted) + gyre__late_count();
   if (promoted <= base) return false;
   /* However patient: half of what may wait is worth a look. */
   return promoted > base * FIGURE(patience) || promoted > gyre__waiting_objects_bound() / 2;

@@ -465,8 +465,12 @@ void gyre__heap_check_totals(void);
 /* The same without what they keep: in pages and large blocks that are in use. Sums over the slots. */
 size_t gyre__heap_active_bytes(void);
 
-/* Asks for the collector's look if more than option "mem_threshold" has come into use since it was last
- * told where that began. Any thread. */
+/* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
+ * the old one stays. Under the lock of whoever reads it. And its end. */
+void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size);
+void gyre__memory_table_drop(void *table, size_t room, size_t item_size);
+
+/* Has more than option "mem_threshold" come into use since the first was called last? Any thread. */
 void gyre__memory_threshold_from_here(void);
 bool gyre__memory_threshold_is_reached(void);
 

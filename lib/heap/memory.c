@@ -53,6 +53,11 @@ void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size) {
   return grown;
 }
 
+void gyre__memory_table_drop(void *table, size_t room, size_t item_size) {
+  gyre__os_unmap(table, room * item_size);
+  gyre__memory_metadata(-(room * item_size));
+}
+
 size_t gyre__heap_used_bytes(void) {
   /* relaxed: a figure. */
   return gyre__load_relaxed(&gyre__memory.committed_bytes);

@@ -37,9 +37,6 @@ void gyre__memory_purged(size_t bytes);
 /* Address space, or metadata, has grown, or shrunk by a negative number. */
 void gyre__memory_mapped(size_t bytes);
 void gyre__memory_metadata(size_t bytes);
-/* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
- * the old one stays. Under the lock of whoever reads it. */
-void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size);
 
 /* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call
  * again after every failure as long as it returns true. May run the program's handler: hold

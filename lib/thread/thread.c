@@ -331,7 +331,8 @@ static struct gyre__thread *thread_attach(void) {
   if (slot == NULL) return NULL;
   enter(slot, GYRE__SLOT_ORPHAN, false);
   gyre__self = &slot->base;
-  slot->slow_paths = gyre__option(slow_paths) != 0;
+  slot->counts_are_off = gyre__option(rc) == GYRE__RC_OFF;
+  slot->slow_paths = slot->counts_are_off || gyre__option(slow_paths) != 0;
   gyre__mode_adopt(slot);
   /* Now that the thread is attached: in libgyre_malloc, what this allocates comes from its slot. */
   int err = exit_arm(slot);

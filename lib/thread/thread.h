@@ -94,8 +94,9 @@ struct gyre__thread {
   /* The mode word that the thread has adopted: at its last answered handshake, or when it last
    * became running. */
   uint32_t mode;
-  /* Option slow_paths, when it attached. */
+  /* Option slow_paths, when it attached; and option rc, which implies that. */
   bool slow_paths;
+  bool counts_are_off;
   /* Set by lib/collect while the thread collects: it must not end or detach in program code that
    * the collection runs. */
   bool is_collecting;
