@@ -10,5 +10,6 @@
 #include <gyre/weak.h>
 #include <gyre/gc.h>
 #include <gyre/arena.h>
+#include <gyre/alloc.h>
 
 #endif

@@ -162,6 +162,12 @@ void gyre__lock_fork_end(void);
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
+enum gyre__choice {
+  GYRE__CHOICE_POOL,
+  GYRE__CHOICE_SYSTEM,
+  GYRE__CHOICE_POOL_DEBUG,
+  GYRE__CHOICE_SYSTEM_DEBUG
+};
 enum gyre__rc { GYRE__RC_ON, GYRE__RC_OFF };
 enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
 enum gyre__large_backend {
@@ -203,6 +209,7 @@ struct gyre__options {
                                   0 off; default 64k in GYRE_DEBUG builds, 0 and off otherwise */
   gyre__atomic_u64 guard;      /* "guard": every nth raw block ends at a guard page, 0 off
                                   (GYRE_DEBUG); default 0 */
+  gyre__atomic_u64 malloc_choice; /* "malloc": pool|system|pool_debug|system_debug, default pool */
   gyre__atomic_u64 rc;         /* "rc": on|off, do counts free; default on; GYRE_RC */
   gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
   gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */

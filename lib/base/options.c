@@ -229,6 +229,11 @@ static const struct option options[] = {
      .values = &gyre__options.guard,
      .numbers = 1,
      .max = ONLY_IN_DEBUG(UINT32_MAX)},
+    {.name = "malloc",
+     .help = "malloc: pool|system|pool_debug|system_debug, who serves gyre_malloc() from the first use on: "
+             "the library or the C library, and whether guard bytes are put around blocks; default pool",
+     .values = &gyre__options.malloc_choice,
+     .words = {"pool", "system", "pool_debug", "system_debug"}},
     {.name = "rc",
      .help = "rc: on|off, whether counts free; off, what they would free waits for the next collection, "
              "in threads that attach from now on; default on",
@@ -374,12 +379,34 @@ static void conf_walk(const char *conf, bool report) {
   }
 }
 
+/* Is the word in the list, which has commas between? */
+static bool list_has(const char *list, const char *word) {
+  size_t length = strlen(word);
+  for (; list != NULL; list = strchr(list, ','), list += list != NULL)
+    if (strncmp(list, word, length) == 0 && (list[length] == ',' || list[length] == '\0')) return true;
+  return false;
+}
+
+static bool malloc_parse(const char *choice, uint64_t *value) {
+  return parse_word(option_find("malloc", strlen("malloc")), choice, strlen(choice), value) != 0;
+}
+
+/* GYRE_MALLOC and GYRE_DEBUG=guard. Under the lock. */
+static void malloc_choose(const char *choice, const char *debug) {
+  uint64_t value = GYRE__CHOICE_POOL;
+  if (choice != NULL) (void)malloc_parse(choice, &value);
+  if (list_has(debug, "guard") && value == GYRE__CHOICE_POOL) value = GYRE__CHOICE_POOL_DEBUG;
+  if (list_has(debug, "guard") && value == GYRE__CHOICE_SYSTEM) value = GYRE__CHOICE_SYSTEM_DEBUG;
+  /* relaxed: written under the lock, published with options_ready. */
+  gyre__store_relaxed(&gyre__options.malloc_choice, value);
+}
+
 void gyre__options_init(void) {
   /* acquire: pairs with the release below. */
   if (GYRE_LIKELY(gyre__load_acquire(&options_ready) != 0)) return;
   /* The dynamic linker may allocate before the C library has begun. */
   if (GYRE__IS_MALLOC && environ == NULL) return;
-  const char *conf = NULL;
+  const char *conf = NULL, *unknown_malloc = NULL;
   gyre__lock_take(&options_lock);
   /* relaxed: written under the lock, which we hold. */
   if (gyre__load_relaxed(&options_ready) == 0) {
@@ -389,6 +416,10 @@ void gyre__options_init(void) {
     const char *trace = secure_getenv("GYRE_GCTRACE");
     /* relaxed: as above. */
     if (trace != NULL && strcmp(trace, "1") == 0) gyre__store_relaxed(&gyre__options.gc_trace, 1);
+    const char *choice = secure_getenv("GYRE_MALLOC");
+    uint64_t ignored;
+    if (choice != NULL && !malloc_parse(choice, &ignored)) unknown_malloc = choice;
+    malloc_choose(choice, secure_getenv("GYRE_DEBUG"));
     const char *rc = secure_getenv("GYRE_RC");
     /* relaxed: as above. */
     if (rc != NULL && strcmp(rc, "off") == 0) gyre__store_relaxed(&gyre__options.rc, GYRE__RC_OFF);
@@ -399,6 +430,9 @@ void gyre__options_init(void) {
   }
   gyre__lock_give(&options_lock);
   if (conf != NULL) conf_walk(conf, true);
+  if (unknown_malloc != NULL)
+    gyre__log("GYRE_MALLOC: there is no \"%s\", only pool, system, pool_debug and system_debug",
+              unknown_malloc);
 }
 
 int gyre_option_set(const char *name, const char *value) {

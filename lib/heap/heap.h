@@ -431,6 +431,10 @@ GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
     gyre__fetch_or_acq_rel(&segment->promoted_pages, bit);
 }
 
+/* Writes where a block was allocated into text and returns true, or false if it does not know: set once by a
+ * tracer, for messages about broken blocks. Called by any thread; must not allocate. NULL if not set. */
+extern bool (*gyre__heap_describe)(const void *block, char *text, size_t size);
+
 /* ---- the arena (arena.c): the heap in one buffer; lib/collect's gyre_init_in() ---- */
 
 /* Pieces of 4 MiB that a buffer may touch: for 4 GiB that begin anywhere. */

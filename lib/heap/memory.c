@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 
 struct gyre__memory gyre__memory;
@@ -153,6 +154,7 @@ bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step
   bool again = false;
   if (*step == OWN) {
     ++*step;
+    gyre__fence_flush();
     gyre__purge_heap(self);
     return true;
   }

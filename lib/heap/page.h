@@ -83,6 +83,8 @@ void gyre__segment_fork_child(void);
 
 /* The arena's segment of a 4-MiB piece, with metadata for its first pages; NULL if there is no memory. */
 struct gyre__segment *gyre__segment_make_arena(char *base, uint32_t page_count);
+/* World stopped: sets the way of frees in all segments by whether the program has an allocator of its own. */
+void gyre__segment_owners_set(void);
 void gyre__segment_unpublish(const struct gyre__segment *segment);
 /* "No news of the unmapped": calls off the news that the page waits for. False if some are under way. */
 bool gyre__page_call_off_news(struct gyre__page *page);

@@ -32,6 +32,7 @@
  * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped
  * under it.
  */
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 
 #include <errno.h>
@@ -189,6 +190,18 @@ static void segment_publish(const struct gyre__segment *segment, void *entry) {
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
+static struct gyre__heap *small_owner_of(const struct gyre__segment *segment) {
+  bool direct = !GYRE__INLINE_OFF && segment->shape == GYRE__SHAPE_SMALL && !gyre__hook_is_on();
+  return direct ? segment->owner : NULL;
+}
+
+void gyre__segment_owners_set(void) {
+  gyre__lock_take(&metadata_lock);
+  for (size_t i = 0; i < list_count; i++)
+    list[i]->small_owner = small_owner_of(list[i]);
+  gyre__lock_give(&metadata_lock);
+}
+
 struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__shape shape,
                                          char *base) {
   struct gyre__segment *segment = metadata_take(shape);
@@ -198,7 +211,7 @@ struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__sha
   segment->page_shift = page_shift_of(shape);
   segment->page_count = page_count_of(shape);
   segment->owner = heap;
-  if (!GYRE__INLINE_OFF) segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
+  segment->small_owner = small_owner_of(segment);
   segment->free_pages = all_pages(segment);
   segment_publish(segment, segment);
   return segment;

@@ -74,6 +74,9 @@ uint32_t gyre__thread_slot_count(void) {
   return gyre__load_seq_cst(&registry.count);
 }
 
+void gyre__thread_slots_hold(void) { gyre__lock_take(&registry.lock); }
+void gyre__thread_slots_let_go(void) { gyre__lock_give(&registry.lock); }
+
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits) {
   /* seq_cst: after publishing what the bit is about, before looking at the slot's state; see "No
    * request is lost". Pairs with the fetch_and in gyre__safepoint_slow() and gyre__thread_idle().

@@ -166,6 +166,9 @@ GYRE_INLINE struct gyre__thread *gyre__thread_current(void) {
 /* The slot with this id, 1 to gyre__thread_slot_count(). Slots are never unmade. */
 struct gyre__thread *gyre__thread_slot(uint32_t id);
 uint32_t gyre__thread_slot_count(void);
+/* Until the second call, no slot is made. */
+void gyre__thread_slots_hold(void);
+void gyre__thread_slots_let_go(void);
 
 /* Sets request bits of a slot. Any thread. */
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits);
