@@ -205,16 +205,16 @@ struct gyre__options {
       collect_always;      /* "collect_always": collect generation n-1 at every safepoint, 0 off */
   gyre__atomic_u64 poison; /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
                                           1 in GYRE_DEBUG builds, 0 otherwise */
-  gyre__atomic_u64 quarantine; /* "quarantine": bytes of freed raw blocks that wait in each heap,
+  gyre__atomic_u64 quarantine;    /* "quarantine": bytes of freed raw blocks that wait in each heap,
                                   0 off; default 64k in GYRE_DEBUG builds, 0 and off otherwise */
-  gyre__atomic_u64 guard;      /* "guard": every nth raw block ends at a guard page, 0 off
+  gyre__atomic_u64 guard;         /* "guard": every nth raw block ends at a guard page, 0 off
                                   (GYRE_DEBUG); default 0 */
   gyre__atomic_u64 malloc_choice; /* "malloc": pool|system|pool_debug|system_debug, default pool */
-  gyre__atomic_u64 rc;         /* "rc": on|off, do counts free; default on; GYRE_RC */
-  gyre__atomic_u64 fail_nth;   /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
-  gyre__atomic_u64 yield_seed; /* "yield_seed": seed of yields in race windows, 0 off */
-  gyre__atomic_u64 yield_us;   /* "yield_us": naps of at most so long beside the yields, 0 off */
-  gyre__atomic_u64 slow_paths; /* "slow_paths": 0|1, no thread counts inline; default 0 */
+  gyre__atomic_u64 rc;            /* "rc": on|off, do counts free; default on; GYRE_RC */
+  gyre__atomic_u64 fail_nth;      /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
+  gyre__atomic_u64 yield_seed;    /* "yield_seed": seed of yields in race windows, 0 off */
+  gyre__atomic_u64 yield_us;      /* "yield_us": naps of at most so long beside the yields, 0 off */
+  gyre__atomic_u64 slow_paths;    /* "slow_paths": 0|1, no thread counts inline; default 0 */
 };
 extern struct gyre__options gyre__options;
 /* Reads an option's value (relaxed: a setting, no data hangs on it). The default until

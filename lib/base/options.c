@@ -110,7 +110,8 @@ static const struct option options[] = {
      .numbers = 1,
      .max = PTRDIFF_MAX},
     {.name = "mem_threshold",
-     .help = "mem_threshold: bytes with suffix k, M or G, a full collection is due when so much more is "
+     .help = "mem_threshold: bytes with suffix k, M or G, a full collection is due when so much "
+             "more is "
              "in use than after the last, 0 for off; default 0, in an arena a quarter of it",
      .values = &gyre__options.mem_threshold,
      .numbers = 1,
@@ -230,12 +231,15 @@ static const struct option options[] = {
      .numbers = 1,
      .max = ONLY_IN_DEBUG(UINT32_MAX)},
     {.name = "malloc",
-     .help = "malloc: pool|system|pool_debug|system_debug, who serves gyre_malloc() from the first use on: "
-             "the library or the C library, and whether guard bytes are put around blocks; default pool",
+     .help = "malloc: pool|system|pool_debug|system_debug, who serves gyre_malloc() from the first "
+             "use on: "
+             "the library or the C library, and whether guard bytes are put around blocks; default "
+             "pool",
      .values = &gyre__options.malloc_choice,
      .words = {"pool", "system", "pool_debug", "system_debug"}},
     {.name = "rc",
-     .help = "rc: on|off, whether counts free; off, what they would free waits for the next collection, "
+     .help = "rc: on|off, whether counts free; off, what they would free waits for the next "
+             "collection, "
              "in threads that attach from now on; default on",
      .values = &gyre__options.rc,
      .words = {"on", "off"}},
@@ -383,7 +387,8 @@ static void conf_walk(const char *conf, bool report) {
 static bool list_has(const char *list, const char *word) {
   size_t length = strlen(word);
   for (; list != NULL; list = strchr(list, ','), list += list != NULL)
-    if (strncmp(list, word, length) == 0 && (list[length] == ',' || list[length] == '\0')) return true;
+    if (strncmp(list, word, length) == 0 && (list[length] == ',' || list[length] == '\0'))
+      return true;
   return false;
 }
 

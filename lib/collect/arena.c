@@ -12,9 +12,7 @@
 #define THRESHOLD_PART 4u
 
 /* What the options were before. */
-static struct {
-  uint64_t gc_mode, mem_threshold, soft_limit;
-} before;
+static struct { uint64_t gc_mode, mem_threshold, soft_limit; } before;
 
 static void options_set(size_t bytes) {
   before.gc_mode = gyre__option(gc_mode);
@@ -75,7 +73,8 @@ size_t gyre_mem_alloc(void) { return heap_stats().live_bytes; }
 
 ptrdiff_t gyre_mem_free(void) {
   struct gyre_heap_stats stats = heap_stats();
-  size_t in_pages = stats.committed_bytes > stats.live_bytes ? stats.committed_bytes - stats.live_bytes : 0;
+  size_t in_pages =
+      stats.committed_bytes > stats.live_bytes ? stats.committed_bytes - stats.live_bytes : 0;
   if (gyre__arena_on) return (ptrdiff_t)(gyre__arena_free_bytes() + in_pages);
   uint64_t limit = gyre__option(limit);
   if (limit == 0) return -ENOTSUP;
@@ -86,8 +85,7 @@ ptrdiff_t gyre_mem_threshold(ptrdiff_t bytes) {
   gyre__options_init();
   if (bytes < 0) return (ptrdiff_t)gyre__option(mem_threshold);
   /* acq_rel: of two calls at once, one sees the other's; pairs with itself. */
-  ptrdiff_t old =
-      (ptrdiff_t)gyre__exchange_acq_rel(&gyre__options.mem_threshold, (uint64_t)bytes);
+  ptrdiff_t old = (ptrdiff_t)gyre__exchange_acq_rel(&gyre__options.mem_threshold, (uint64_t)bytes);
   gyre__memory_threshold_from_here();
   return old;
 }

@@ -270,7 +270,8 @@ static bool gather_pages(struct gathering *g) {
 #define BOUNDED_LEAST 256u
 
 static size_t mark_stack_room(void) {
-  return gyre__source_share(GYRE__MARK_STACK, BOUNDED_LEAST, BOUNDED_PART, sizeof *mark_stack_memory);
+  return gyre__source_share(GYRE__MARK_STACK, BOUNDED_LEAST, BOUNDED_PART,
+                            sizeof *mark_stack_memory);
 }
 
 static bool mark_stack_reserve(void) {

@@ -53,7 +53,9 @@ static struct {
 
 /* ---- units; with the lock held ---- */
 
-static bool unit_is_used(size_t unit) { return arena.used[unit / WORD_BITS] >> unit % WORD_BITS & 1; }
+static bool unit_is_used(size_t unit) {
+  return arena.used[unit / WORD_BITS] >> unit % WORD_BITS & 1;
+}
 
 static void units_mark(size_t first, size_t count, bool used) {
   for (size_t i = first; i < first + count; i++) {
@@ -85,7 +87,8 @@ static char *unit_address(size_t unit) { return arena.base + (unit << UNIT_SHIFT
 /* The first unit at or behind this one whose address is a multiple of the alignment. */
 static size_t unit_aligned(size_t unit, size_t alignment) {
   uintptr_t address = (uintptr_t)unit_address(unit);
-  return unit + ((((address + alignment - 1) & ~(uintptr_t)(alignment - 1)) - address) >> UNIT_SHIFT);
+  return unit +
+         ((((address + alignment - 1) & ~(uintptr_t)(alignment - 1)) - address) >> UNIT_SHIFT);
 }
 
 /* The lowest run of free units; SIZE_MAX if there is none. */
@@ -358,8 +361,8 @@ void gyre__arena_check(void) {
   size_t free_units = 0;
   for (size_t i = 0; i < arena.units; i++)
     free_units += !unit_is_used(i);
-  GYRE_REQUIRE(free_units == arena.free_units, "corrupted: %zu units of the arena are free, not %zu",
-               free_units, arena.free_units);
+  GYRE_REQUIRE(free_units == arena.free_units,
+               "corrupted: %zu units of the arena are free, not %zu", free_units, arena.free_units);
   gyre__lock_give(&arena.lock);
 }
 

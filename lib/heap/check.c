@@ -96,7 +96,9 @@ static void check_ready(struct gyre__heap *heap) {
            block = gyre__link_get(block, (enum gyre__kind)kind)) {
         struct gyre__page *page = gyre__page_of(block);
         /* relaxed: nobody else changes it now. */
-        HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id && page->state == GYRE__PAGE_USED, page);
+        HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id &&
+                 page->state == GYRE__PAGE_USED,
+             page);
         HELD(page->kind == kind && page->size_class >= size_class, page);
       }
 }

@@ -59,9 +59,7 @@ bool (*gyre__heap_describe)(const void *block, char *text, size_t size);
 
 /* ---- messages ---- */
 
-static struct head *head_of(const void *block) {
-  return (struct head *)((uintptr_t)block - HEAD);
-}
+static struct head *head_of(const void *block) { return (struct head *)((uintptr_t)block - HEAD); }
 
 static uint64_t serial_of(const void *block, size_t size) {
   uint64_t serial;
@@ -85,7 +83,8 @@ _Noreturn static void found_in(const char *what, const void *block, const char *
   const struct head *head = head_of(block);
   char more[256];
   (void)snprintf(more, sizeof more, " of %zu bytes, family %s, serial %llu%s", (size_t)head->size,
-                 family_name(head->family), (unsigned long long)serial_of(block, (size_t)head->size), detail);
+                 family_name(head->family),
+                 (unsigned long long)serial_of(block, (size_t)head->size), detail);
   found(what, block, more);
 }
 
@@ -117,25 +116,27 @@ static void block_check(const void *block, const struct fence *fence) {
   const struct head *head = head_of(block);
   char detail[128];
   if (is_object(block)) found("wrong family", block, ", an object: gyre_release() gives it up");
-  if (head->family == FREED_BYTE && first_other(head->guards, FREED_BYTE, GUARDS_BEFORE) == GUARDS_BEFORE)
+  if (head->family == FREED_BYTE &&
+      first_other(head->guards, FREED_BYTE, GUARDS_BEFORE) == GUARDS_BEFORE)
     found("double free", block, ", which was freed before, or its use after that");
   size_t before = first_other(head->guards, GUARD_BYTE, GUARDS_BEFORE);
   if (before != GUARDS_BEFORE) {
-    (void)snprintf(detail, sizeof detail,
-                   ": the byte %zu before its start is 0x%02x, not 0x%02x", GUARDS_BEFORE - before,
-                   head->guards[before], GUARD_BYTE);
+    (void)snprintf(detail, sizeof detail, ": the byte %zu before its start is 0x%02x, not 0x%02x",
+                   GUARDS_BEFORE - before, head->guards[before], GUARD_BYTE);
     found(is_family(head->family) ? "underrun" : "invalid pointer or underrun", block, detail);
   }
-  if (!is_family(head->family)) found("invalid pointer", block, ", which no function of the raw or mem family gave");
+  if (!is_family(head->family))
+    found("invalid pointer", block, ", which no function of the raw or mem family gave");
   if (head->family != fence->family) {
-    (void)snprintf(detail, sizeof detail, ", given to a function of family %s", family_name(fence->family));
+    (void)snprintf(detail, sizeof detail, ", given to a function of family %s",
+                   family_name(fence->family));
     found_in("wrong family", block, detail);
   }
   const uint8_t *behind = (const uint8_t *)block + head->size;
   size_t at = first_other(behind, GUARD_BYTE, GUARDS_BEHIND);
   if (at == GUARDS_BEHIND) return;
-  (void)snprintf(detail, sizeof detail, ": the byte %zu behind its end is 0x%02x, not 0x%02x", at + 1,
-                 behind[at], GUARD_BYTE);
+  (void)snprintf(detail, sizeof detail, ": the byte %zu behind its end is 0x%02x, not 0x%02x",
+                 at + 1, behind[at], GUARD_BYTE);
   found_in("overrun", block, detail);
 }
 
@@ -216,8 +217,9 @@ static void let_go(const struct waiting *w) {
   size_t at = first_other(w->block, FREED_BYTE, w->size);
   if (at != w->size) {
     char more[128];
-    (void)snprintf(more, sizeof more, " of %zu bytes, family %s: byte %zu was written to after it was freed",
-                   w->size, family_name(w->fence->family), at);
+    (void)snprintf(more, sizeof more,
+                   " of %zu bytes, family %s: byte %zu was written to after it was freed", w->size,
+                   family_name(w->fence->family), at);
     found("use after free", w->block, more);
   }
   w->fence->inner.free(w->fence->inner.ctx, (char *)w->block - w->distance);
@@ -248,8 +250,10 @@ static void fence_free(void *ctx, void *block) {
   const struct fence *fence = ctx;
   block_check(block, fence);
   struct head *head = head_of(block);
-  struct waiting w = {
-      .fence = fence, .block = block, .size = (size_t)head->size, .distance = (size_t)1 << head->room};
+  struct waiting w = {.fence = fence,
+                      .block = block,
+                      .size = (size_t)head->size,
+                      .distance = (size_t)1 << head->room};
   memset((char *)block - w.distance, FREED_BYTE, w.distance + w.size + TAIL);
   if (w.size <= WAIT_MOST) wait_instead(&w);
   let_go(&w);

@@ -145,9 +145,9 @@ struct gyre__batch {
 enum gyre__shape {
   GYRE__SHAPE_SMALL,  /* pages of 64 KiB */
   GYRE__SHAPE_MEDIUM, /* pages of 512 KiB */
-  GYRE__SHAPE_ARENA,  /* slices of 64 KiB, each a page of some slot's or part of a large block: arena.c */
-  GYRE__SHAPE_SPANS,  /* slices of 64 KiB */
-  GYRE__SHAPE_HUGE,   /* one block */
+  GYRE__SHAPE_ARENA, /* slices of 64 KiB, each a page of some slot's or part of a large block: arena.c */
+  GYRE__SHAPE_SPANS, /* slices of 64 KiB */
+  GYRE__SHAPE_HUGE,  /* one block */
   GYRE__SHAPES
 };
 

@@ -225,7 +225,8 @@ int gyre_get_allocator(enum gyre_domain domain, struct gyre_allocator *out) {
 int gyre_set_allocator(enum gyre_domain domain, const struct gyre_allocator *allocator) {
   int fault = domain_fault(domain);
   if (fault != 0) return fault;
-  if (allocator == NULL || allocator->size < offsetof(struct gyre_allocator, aligned_alloc)) return -EINVAL;
+  if (allocator == NULL || allocator->size < offsetof(struct gyre_allocator, aligned_alloc))
+    return -EINVAL;
   struct gyre_allocator a = {0};
   memcpy(&a, allocator, allocator->size < sizeof a ? allocator->size : sizeof a);
   a.size = sizeof a;

@@ -13,7 +13,8 @@
 
 GYRE_INLINE const struct gyre_allocator *gyre__hook_now(void) { return NULL; }
 GYRE_INLINE bool gyre__hook_is_on(void) { return false; }
-GYRE_INLINE void *gyre__hook_aligned(const struct gyre_allocator *a, size_t alignment, size_t size) {
+GYRE_INLINE void *gyre__hook_aligned(const struct gyre_allocator *a, size_t alignment,
+                                     size_t size) {
   (void)a, (void)alignment, (void)size;
   return NULL;
 }

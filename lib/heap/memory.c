@@ -103,8 +103,7 @@ bool gyre__memory_threshold_is_reached(void) {
 }
 
 void gyre__memory_threshold_look(struct gyre__heap *self) {
-  if (gyre__memory_threshold_is_reached())
-    gyre__thread_request(&self->thread, GYRE__REQ_COLLECT);
+  if (gyre__memory_threshold_is_reached()) gyre__thread_request(&self->thread, GYRE__REQ_COLLECT);
 }
 
 /* ---- the limit ---- */

@@ -149,7 +149,8 @@ static struct gyre__heap *page_heap(const struct gyre__page *page) {
   /* acquire: the page has an owner as long as it has a block; pairs with slices_give() in arena.c, of
    * which nobody sees anything who has a block. */
   uint32_t id = gyre__load_acquire(&page->owner);
-  GYRE_REQUIRE(id != 0, "invalid pointer: a block of the page at %p, which is free", (void *)page->start);
+  GYRE_REQUIRE(id != 0, "invalid pointer: a block of the page at %p, which is free",
+               (void *)page->start);
   return (struct gyre__heap *)gyre__thread_slot(id);
 }
 
@@ -342,7 +343,8 @@ static bool page_extend(struct gyre__page *page) {
 }
 
 static uint32_t page_shift_of(size_t block_size) {
-  return block_size <= GYRE__SMALL_MAX || gyre__arena_on ? GYRE__SMALL_PAGE_SHIFT : GYRE__MEDIUM_PAGE_SHIFT;
+  return block_size <= GYRE__SMALL_MAX || gyre__arena_on ? GYRE__SMALL_PAGE_SHIFT
+                                                         : GYRE__MEDIUM_PAGE_SHIFT;
 }
 
 static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned size_class) {

@@ -61,8 +61,8 @@ static int type_add(gyre_type *type) {
   /* relaxed: entries are written under the lock, which we hold. */
   if (gyre__load_relaxed(&type->gyre__id) != 0) return 0;
   if (gyre__type_table == NULL) {
-    size_t entries = gyre__source_share((size_t)1 << GYRE__TYPE_ID_BITS, LEAST_TYPES + 1, TABLE_PART,
-                                        sizeof *gyre__type_table);
+    size_t entries = gyre__source_share((size_t)1 << GYRE__TYPE_ID_BITS, LEAST_TYPES + 1,
+                                        TABLE_PART, sizeof *gyre__type_table);
     gyre__type_table = gyre__os_reserve(entries * sizeof *gyre__type_table);
     if (gyre__type_table == NULL) return -ENOMEM;
     id_max = (uint32_t)(entries - 1);

@@ -86,7 +86,8 @@ void gyre__weak_bounded_remove(struct gyre__weak_control *control, const void *o
   struct cds_lfht_node **link = bucket_of(object);
   while (*link != NULL && *link != &control->node)
     link = &(*link)->next;
-  GYRE_REQUIRE(*link != NULL, "the control block of %p was not in the table of weak references", object);
+  GYRE_REQUIRE(*link != NULL, "the control block of %p was not in the table of weak references",
+               object);
   *link = control->node.next;
   table.count--;
   gyre__lock_give(&table.lock);

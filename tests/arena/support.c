@@ -74,7 +74,8 @@ void arena_work(unsigned rounds) {
     int calls = 0;
     node *ring = ring_new(&node_type, 50);
     TEST_REQUIRE(arena_has(ring, sizeof *ring));
-    gyre_weak *weak = gyre_weak_new(ring, weak_died, &calls), *plain = gyre_weak_new(ring, NULL, NULL);
+    gyre_weak *weak = gyre_weak_new(ring, weak_died, &calls),
+              *plain = gyre_weak_new(ring, NULL, NULL);
     TEST_REQUIRE(weak != NULL && plain != NULL);
     gyre_release(ring);
     gyre_release(chain_new(&finalized_type, 30));

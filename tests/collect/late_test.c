@@ -120,9 +120,7 @@ static void large_objects_wait_too(void **state) {
 
 /* ---- several threads ---- */
 
-static void *makes_one(void *arg) {
-  return node_new((gyre_type *)arg, 1);
-}
+static void *makes_one(void *arg) { return node_new((gyre_type *)arg, 1); }
 
 static void *drops_it(void *arg) {
   gyre_release(arg);
@@ -211,8 +209,10 @@ static void exactly_the_unreachable_go(void **state) {
         gyre_store(&from->next, n);
       else if (from != NULL)
         gyre_store(&from->other, n);
-      if (test_random_below(&random, 2) == 0) root_set(&roots[test_random_below(&random, ROOTS)], n);
-      if (test_random_below(&random, 8) == 0) root_set(&roots[test_random_below(&random, ROOTS)], NULL);
+      if (test_random_below(&random, 2) == 0)
+        root_set(&roots[test_random_below(&random, ROOTS)], n);
+      if (test_random_below(&random, 8) == 0)
+        root_set(&roots[test_random_below(&random, ROOTS)], NULL);
       gyre_release(n);
       gyre_safepoint();
     }
@@ -238,19 +238,20 @@ static void leaves_alone_make_a_collection_due(void **state) {
   for (; nodes_destroyed() == 0; made++) {
     gyre_release(node_new(&leaf_type, made));
     gyre_safepoint();
-    if (made % 1000 == 0) GYRE_BLOCKING { (void)sched_yield(); }
+    if (made % 1000 == 0) GYRE_BLOCKING {
+        (void)sched_yield();
+      }
   }
   assert_true(made > 1000);
 }
 
 /* Objects go from thread to thread, by slots and weak references, while collections run. */
 #define SHARED 16
-static struct holder {
-  GYRE_SLOT(node) at[SHARED];
-} *holder;
-static GYRE_TYPE_DEFINE(holder_type, struct holder, .slots = GYRE_SLOTS(struct holder, at[0], at[1], at[2],
-                        at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10], at[11], at[12],
-                        at[13], at[14], at[15]));
+static struct holder { GYRE_SLOT(node) at[SHARED]; } * holder;
+static GYRE_TYPE_DEFINE(holder_type, struct holder,
+                        .slots = GYRE_SLOTS(struct holder, at[0], at[1], at[2], at[3], at[4], at[5],
+                                            at[6], at[7], at[8], at[9], at[10], at[11], at[12],
+                                            at[13], at[14], at[15]));
 static test_flag made_count;
 
 static void *trades(void *arg) {

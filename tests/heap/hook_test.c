@@ -96,7 +96,8 @@ static void every_call_is_seen(void **state) {
   void *before = gyre_malloc(100);
   counter_set(GYRE_DOMAIN_MEM);
   gyre_thread *self = gyre_thread_current();
-  void *a = gyre_malloc(10), *b = gyre_thread_malloc(self, 24), *c = gyre_thread_malloc(self, 100000);
+  void *a = gyre_malloc(10), *b = gyre_thread_malloc(self, 24),
+       *c = gyre_thread_malloc(self, 100000);
   IS(mallocs, 3);
   void *d = gyre_calloc(3, 5), *e = gyre_thread_calloc(self, 1, 50000);
   assert_true(is_zero(d, 15) && is_zero(e, 50000));

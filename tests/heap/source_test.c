@@ -69,12 +69,14 @@ static int space_purge(void *ctx, void *address, size_t size) {
 
 static bool space_has(const void *address, size_t size) {
   size_t offset = (size_t)((const char *)address - space.base);
-  return (const char *)address >= space.base && offset + size <= SPACE && space.page_is_out[offset / PAGE] &&
+  return (const char *)address >= space.base && offset + size <= SPACE &&
+         space.page_is_out[offset / PAGE] &&
          space.page_is_out[(offset + size - (size != 0)) / PAGE];
 }
 
 static void source_set(bool with_purge) {
-  space.base = mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  space.base =
+      mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   REQUIRE(space.base != MAP_FAILED);
   space.limit = SPACE;
   struct gyre_page_source source = {.size = sizeof source,
@@ -105,7 +107,8 @@ static void *thread_works(void *arg) {
       REQUIRE(is_zero(blocks[i], sizes[i]));
       memset(blocks[i], 7, sizes[i]);
       blocks[i] = gyre_realloc(blocks[i], sizes[i] * 2);
-      REQUIRE(blocks[i] != NULL && blocks[i][sizes[i] - 1] == 7 && space_has(blocks[i], sizes[i] * 2));
+      REQUIRE(blocks[i] != NULL && blocks[i][sizes[i] - 1] == 7 &&
+              space_has(blocks[i], sizes[i] * 2));
     }
     for (unsigned i = 0; i < 300; i++) {
       pair *a = gyre_new(&pair_type), *b = gyre_new(&pair_type);
