@@ -35,7 +35,7 @@ static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned 
 
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
-  gyre__memory_threshold_look(self);
+  if (GYRE_UNLIKELY(gyre__option(mem_threshold) != 0)) gyre__memory_threshold_look(self);
   return pool_fill(self, kind, size_class, gyre__page_add(self, kind, size_class));
 }
 

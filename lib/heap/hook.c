@@ -141,20 +141,13 @@ static gyre__lock copies_lock;
 static struct gyre_allocator copies[COPIES];
 static unsigned copy_count;
 
-/* A pointer to the allocator that serves the domain; mem: NULL while it is "pool". Each is set under the
- * lock, or before there is a slot. */
-static gyre__atomic_ptr serving[2];
+gyre__atomic_ptr gyre__hook_serving[2];
 
 static const struct gyre_allocator *raw_now(void) {
   gyre__hook_start();
   /* acquire: what it points to; pairs with serve(). */
-  const struct gyre_allocator *a = gyre__load_acquire(&serving[GYRE_DOMAIN_RAW]);
+  const struct gyre_allocator *a = gyre__load_acquire(&gyre__hook_serving[GYRE_DOMAIN_RAW]);
   return a != NULL ? a : &system_allocator;
-}
-
-const struct gyre_allocator *gyre__hook_now(void) {
-  /* acquire: as above. */
-  return gyre__load_acquire(&serving[GYRE_DOMAIN_MEM]);
 }
 
 static const struct gyre_allocator *domain_now(enum gyre_domain domain) {
@@ -189,7 +182,7 @@ static void serve(enum gyre_domain domain, const struct gyre_allocator *a) {
   bool is_default = a == (domain == GYRE_DOMAIN_MEM ? &pool : &system_allocator);
   /* release: what it points to; pairs with the loads in raw_now() and gyre__hook_now(). A slot that is being
    * made sees it, or is seen, by the registry's lock. */
-  gyre__store_release(&serving[domain], is_default ? NULL : (void *)(uintptr_t)a);
+  gyre__store_release(&gyre__hook_serving[domain], is_default ? NULL : (void *)(uintptr_t)a);
 }
 
 /* ---- the fast paths' ways ---- */

@@ -29,8 +29,14 @@ GYRE_INLINE void gyre__fence_fork_child(void) {}
 
 #else
 
+/* A pointer to the allocator that serves each of the first two domains; mem: NULL while that is the heap itself,
+ * raw: NULL while it is the C library. Written by hook.c, before there is a slot or with the world stopped. */
+extern gyre__atomic_ptr gyre__hook_serving[2] GYRE__HIDDEN;
 /* The allocator that serves mem, NULL if it is the heap itself. Any thread. */
-const struct gyre_allocator *gyre__hook_now(void);
+GYRE_INLINE const struct gyre_allocator *gyre__hook_now(void) {
+  /* acquire: what it points to; pairs with serve() in hook.c. */
+  return (const struct gyre_allocator *)gyre__load_acquire(&gyre__hook_serving[GYRE_DOMAIN_MEM]);
+}
 /* Is there one? A slot or a segment that is being made asks this, and is then published, so that it begins as
  * it should, or is among those that gyre_set_allocator() goes through. */
 GYRE_INLINE bool gyre__hook_is_on(void) { return gyre__hook_now() != NULL; }

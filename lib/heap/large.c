@@ -324,7 +324,7 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
                         size_t alignment, bool zero) {
   if (GYRE_FAULT() || size > LARGE_MAX) return gyre__heap_alloc_fault();
   if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
-  gyre__memory_threshold_look(self);
+  if (GYRE_UNLIKELY(gyre__option(mem_threshold) != 0)) gyre__memory_threshold_look(self);
   size = gyre__large_size(size);
   enum gyre__large_backend backend = backend_now();
   struct gyre__page *page;

@@ -30,7 +30,7 @@ static GYRE_NOINLINE void *malloc_first(size_t size) {
   return block;
 }
 
-void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
+GYRE_NOINLINE void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
   const struct gyre_allocator *hook = gyre__hook_now();
   if (GYRE_UNLIKELY(hook != NULL)) return hook->malloc(hook->ctx, size);
   return gyre__raw_malloc_base(size, heap);
@@ -43,26 +43,20 @@ void *gyre__raw_malloc_base(size_t size, struct gyre__heap *heap) {
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
-/* Where a look at the program's allocator has been had. */
-static void *plain_malloc(struct gyre__heap *heap, size_t size) {
-  return GYRE_UNLIKELY(gyre__hook_is_on()) ? gyre__raw_malloc_base(size, heap)
-                                           : gyre__raw_malloc(heap, size);
+/* The functions below come in two: with a look at the program's allocator, and without (`base`), for that
+ * allocator itself to call. What the two share is told which it is by a constant. */
+GYRE_INLINE void *plain_malloc(struct gyre__heap *heap, size_t size, bool base) {
+  return base ? gyre__raw_malloc_base(size, heap) : gyre__raw_malloc(heap, size);
 }
 
-static void plain_free(struct gyre__heap *heap, void *block) {
-  if (GYRE_UNLIKELY(gyre__hook_is_on()))
+GYRE_INLINE void plain_free(struct gyre__heap *heap, void *block, bool base) {
+  if (base)
     gyre__raw_free_base(block, heap);
   else
     gyre__raw_free(heap, block);
 }
 
-static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
-  const struct gyre_allocator *hook = gyre__hook_now();
-  if (GYRE_UNLIKELY(hook != NULL)) return hook->calloc(hook->ctx, count, size);
-  return gyre__raw_calloc_base(heap, count, size);
-}
-
-void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size) {
+GYRE_INLINE void *plain_calloc(struct gyre__heap *heap, size_t count, size_t size, bool base) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
   if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes);
@@ -71,9 +65,19 @@ void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size) 
     if (heap == NULL) return NULL;
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void *block = plain_malloc(heap, bytes);
+  void *block = plain_malloc(heap, bytes, base);
   if (block != NULL) memset(block, 0, bytes);
   return block;
+}
+
+static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_UNLIKELY(hook != NULL)) return hook->calloc(hook->ctx, count, size);
+  return plain_calloc(heap, count, size, false);
+}
+
+void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size) {
+  return plain_calloc(heap, count, size, true);
 }
 
 /* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
@@ -85,24 +89,28 @@ unsigned gyre__aligned_class(size_t size, size_t alignment) {
   return size_class;
 }
 
-static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
-  const struct gyre_allocator *hook = gyre__hook_now();
-  if (GYRE_UNLIKELY(hook != NULL)) return gyre__hook_aligned(hook, alignment, size);
-  return gyre__raw_aligned_base(heap, alignment, size);
-}
-
-void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size) {
+GYRE_INLINE void *plain_aligned(struct gyre__heap *heap, size_t alignment, size_t size, bool base) {
   if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > GYRE__ALIGNMENT_MAX) {
     errno = EINVAL;
     return NULL;
   }
-  if (alignment <= 16) return plain_malloc(heap, size);
+  if (alignment <= 16) return plain_malloc(heap, size, base);
   if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size);
   heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__aligned_class(size, alignment));
+}
+
+static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_UNLIKELY(hook != NULL)) return gyre__hook_aligned(hook, alignment, size);
+  return plain_aligned(heap, alignment, size, false);
+}
+
+void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size) {
+  return plain_aligned(heap, alignment, size, true);
 }
 
 /* ---- freeing ---- */
@@ -140,7 +148,8 @@ static GYRE_NOINLINE void free_first(void *block, struct gyre__segment *segment)
   errno = before;
 }
 
-void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+GYRE_NOINLINE void gyre__raw_free_slow(void *block, struct gyre__segment *segment,
+                                       struct gyre__heap *heap) {
   const struct gyre_allocator *hook = gyre__hook_now();
   if (GYRE_UNLIKELY(hook != NULL)) {
     if (block != NULL) hook->free(hook->ctx, block);
@@ -176,13 +185,14 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
   return gyre__large_alloc_growing(heap, size);
 }
 
-static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
+static GYRE_NOINLINE void *block_move(struct gyre__heap *heap, void *block, size_t usable,
+                                      size_t size, bool base) {
   void *moved = gyre__raw_malloc_growing(heap, usable, size);
-  if (moved == NULL) moved = plain_malloc(heap, size);
+  if (moved == NULL) moved = plain_malloc(heap, size, base);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
-  plain_free(gyre__raw_heap(gyre__self), block);
+  plain_free(gyre__raw_heap(gyre__self), block, base);
   return moved;
 }
 
@@ -208,14 +218,8 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
-  const struct gyre_allocator *hook = gyre__hook_now();
-  if (GYRE_UNLIKELY(hook != NULL)) return hook->realloc(hook->ctx, block, size);
-  return gyre__raw_realloc_base(heap, block, size);
-}
-
-void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size) {
-  if (block == NULL) return plain_malloc(heap, size);
+GYRE_INLINE void *plain_realloc(struct gyre__heap *heap, void *block, size_t size, bool base) {
+  if (block == NULL) return plain_malloc(heap, size, base);
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL))
     require_foreign(block);
@@ -228,7 +232,17 @@ void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size) 
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
-  return block_move(heap, block, gyre__page_usable(page), size);
+  return block_move(heap, block, gyre__page_usable(page), size, base);
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_UNLIKELY(hook != NULL)) return hook->realloc(hook->ctx, block, size);
+  return plain_realloc(heap, block, size, false);
+}
+
+void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size) {
+  return plain_realloc(heap, block, size, true);
 }
 
 /* ---- the public functions ---- */
