@@ -247,7 +247,6 @@ static pthread_once_t start_once = PTHREAD_ONCE_INIT;
 /* Options "malloc" and "debug_hooks". There is no slot yet, or at most the first, which its thread is making;
  * blocks of raw there may be none either. */
 static void start(void) {
-  gyre__options_init();
   uint64_t choice = gyre__option(malloc_choice);
   bool is_system = choice == GYRE__CHOICE_SYSTEM || choice == GYRE__CHOICE_SYSTEM_DEBUG;
   if (is_system && !gyre__arena_on) serve(GYRE_DOMAIN_MEM, &system_allocator);
@@ -263,6 +262,7 @@ void gyre__hook_start(void) {
   static __thread bool is_starting; /* what start() calls comes here again */
   if (is_starting) return;
   is_starting = true;
+  gyre__options_init(); /* may write to the log, so not while others wait for it */
   (void)pthread_once(&start_once, start);
   is_starting = false;
 }

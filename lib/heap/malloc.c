@@ -30,8 +30,14 @@ static GYRE_NOINLINE void *malloc_first(size_t size) {
   return block;
 }
 
+/* The program's allocator, or NULL; also at the process's first call, when nobody has read the options yet. */
+GYRE_INLINE const struct gyre_allocator *hook_of(const struct gyre__heap *heap) {
+  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) gyre__hook_start();
+  return gyre__hook_now();
+}
+
 GYRE_NOINLINE void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
-  const struct gyre_allocator *hook = gyre__hook_now();
+  const struct gyre_allocator *hook = hook_of(heap);
   if (GYRE_UNLIKELY(hook != NULL)) return hook->malloc(hook->ctx, size);
   return gyre__raw_malloc_base(size, heap);
 }
@@ -71,7 +77,7 @@ GYRE_INLINE void *plain_calloc(struct gyre__heap *heap, size_t count, size_t siz
 }
 
 static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
-  const struct gyre_allocator *hook = gyre__hook_now();
+  const struct gyre_allocator *hook = hook_of(heap);
   if (GYRE_UNLIKELY(hook != NULL)) return hook->calloc(hook->ctx, count, size);
   return plain_calloc(heap, count, size, false);
 }
@@ -104,7 +110,7 @@ GYRE_INLINE void *plain_aligned(struct gyre__heap *heap, size_t alignment, size_
 }
 
 static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
-  const struct gyre_allocator *hook = gyre__hook_now();
+  const struct gyre_allocator *hook = hook_of(heap);
   if (GYRE_UNLIKELY(hook != NULL)) return gyre__hook_aligned(hook, alignment, size);
   return plain_aligned(heap, alignment, size, false);
 }

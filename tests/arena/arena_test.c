@@ -5,6 +5,12 @@
 
 #include "arena_test.h"
 
+static enum gyre_gc_mode mode_at_first;
+
+#ifdef GYRE_WINDOWS
+static void weak_ignored(gyre_weak *weak, void *arg) { (void)weak, (void)arg; }
+#endif
+
 /* ---- beginning and end ---- */
 
 static void buffers_that_will_not_do_are_refused(void **state) {
@@ -445,6 +451,65 @@ static void a_forked_child_has_its_own(void **state) {
   arena_end();
 }
 
+static void collections_may_run_beside_it(void **state) {
+  (void)state;
+  arena_begin(0, 48 * MIB); /* large enough for logs of young objects, too */
+  assert_int_equal(gyre_gc_set_mode(GYRE_GC_CONCURRENT), 0);
+  (void)gyre_gc_enable();
+  uint64_t before = nodes_destroyed();
+  pthread_t threads[3];
+  for (uintptr_t i = 0; i < 3; i++)
+    threads[i] = test_thread_start(thread_works, (void *)(i + 11));
+  for (int i = 0; i < 5; i++)
+    assert_true(gyre_gc_collect(i % 3) >= 0);
+  for (int i = 0; i < 3; i++)
+    (void)test_thread_join(threads[i]);
+  (void)gyre_gc_collect(2);
+  assert_true(nodes_destroyed() > before);
+  arena_end();
+  /* The mode was the arena's. */
+  assert_int_equal(gyre_gc_get_mode(), mode_at_first);
+}
+
+static void counts_may_be_off_in_it(void **state) {
+  (void)state;
+  test_option_set("rc", "off");
+  arena_begin(0, 4 * MIB);
+  uint64_t before = nodes_destroyed();
+  for (size_t i = 0; i < 5000; i++)
+    gyre_release(node_new(i % 2 ? &leaf_type : &node_type, i));
+  assert_int_equal(nodes_destroyed(), before);
+  (void)gyre_gc_collect(1);
+  assert_int_equal(nodes_destroyed(), before + 5000);
+  arena_end();
+}
+
+static void many_objects_have_weak_references(void **state) {
+  (void)state;
+  enum { COUNT = 5000 };
+  static node *nodes[COUNT];
+  static gyre_weak *weaks[COUNT];
+  arena_begin(0, 4 * MIB);
+  for (size_t i = 0; i < COUNT; i++) {
+    nodes[i] = node_new(&node_type, i);
+    weaks[i] = gyre_weak_new(nodes[i], NULL, NULL);
+    assert_non_null(weaks[i]);
+    assert_ptr_equal(gyre_weak_new(nodes[i], NULL, NULL), weaks[i]);
+    gyre_weak_free(weaks[i]);
+  }
+  for (size_t i = 0; i < COUNT; i += 2)
+    gyre_release(nodes[i]);
+  for (size_t i = 0; i < COUNT; i++) {
+    node *n = gyre_weak_get(weaks[i]);
+    assert_ptr_equal(n, i % 2 == 0 ? NULL : nodes[i]);
+    gyre_release(n);
+    if (i % 2 != 0) gyre_release(nodes[i]);
+    assert_true(gyre_weak_is_dead(weaks[i]));
+    gyre_weak_free(weaks[i]);
+  }
+  arena_end();
+}
+
 /* ---- random ---- */
 
 static void random_blocks_keep_their_contents(void **state) {
@@ -501,6 +566,47 @@ static void random_blocks_keep_their_contents(void **state) {
 
 /* ---- every allocation fails in turn ---- */
 
+#ifdef GYRE_WINDOWS
+/* A little of everything; what cannot be had is done without. Nothing is left. */
+static void work_as_far_as_it_goes(void) {
+  char *blocks[6];
+  static const size_t sizes[] = {1, 100, 5000, 60000, 100000, 900000};
+  for (size_t i = 0; i < 6; i++) {
+    blocks[i] = gyre_malloc(sizes[i]);
+    if (blocks[i] == NULL) continue;
+    memset(blocks[i], 9, sizes[i]);
+    char *larger = gyre_realloc(blocks[i], 2 * sizes[i]);
+    if (larger != NULL) blocks[i] = larger;
+    assert_int_equal(blocks[i][sizes[i] - 1], 9);
+  }
+  node *n = gyre_new(&node_type);
+  gyre_weak *weak = n != NULL ? gyre_weak_new(n, weak_ignored, NULL) : NULL;
+  if (n != NULL) gyre_store(&n->next, n);
+  gyre_release(n);
+  ptrdiff_t found = gyre_gc_collect(2);
+  assert_true(found >= 0 || found == -ENOMEM);
+  gyre_weak_free(weak);
+  for (size_t i = 0; i < 6; i++)
+    gyre_free(blocks[i]);
+}
+#endif
+
+static void every_allocation_may_fail(void **state) {
+  (void)state;
+#ifdef GYRE_WINDOWS
+  bool failed = true;
+  for (uint64_t nth = 1; failed; nth++) {
+    arena_begin(0, 6 * MIB);
+    gyre__fault_arm(nth, 0);
+    work_as_far_as_it_goes();
+    failed = gyre__fault_count() >= nth;
+    gyre__fault_arm(0, 0);
+    (void)gyre_gc_collect(2);
+    arena_end();
+  }
+#endif
+}
+
 static void a_beginning_that_fails_leaves_nothing(void **state) {
   (void)state;
 #ifdef GYRE_WINDOWS
@@ -546,6 +652,7 @@ static int options_back(void **state) {
 }
 
 int main(void) {
+  mode_at_first = gyre_gc_get_mode();
   const struct CMUnitTest tests[] = {
       PLAIN(buffers_that_will_not_do_are_refused),
       PLAIN(the_buffer_goes_back_and_another_may_be_used),
@@ -564,7 +671,11 @@ int main(void) {
       PLAIN(blocks_that_others_free_come_home),
       PLAIN(fini_waits_until_others_have_detached),
       PLAIN(a_forked_child_has_its_own),
+      PLAIN(collections_may_run_beside_it),
+      PLAIN(counts_may_be_off_in_it),
+      PLAIN(many_objects_have_weak_references),
       PLAIN(random_blocks_keep_their_contents),
+      PLAIN(every_allocation_may_fail),
       PLAIN(a_beginning_that_fails_leaves_nothing),
       PLAIN(afterwards_the_library_works_without_one),
   };
