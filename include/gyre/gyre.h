@@ -10,5 +10,7 @@
 #include <gyre/weak.h>
 #include <gyre/gc.h>
 #include <gyre/stats.h>
+#include <gyre/arena.h>
+#include <gyre/alloc.h>
 
 #endif

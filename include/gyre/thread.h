@@ -45,7 +45,7 @@ typedef struct gyre_thread {
   /* Atomic. Why this thread should take the slow path of its next safepoint: a set of bits, 0 when
    * nothing is pending. Anyone sets bits, the thread clears them. */
   gyre__atomic_u32 request;
-  /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table. Constant. */
+  /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table, which is constant. */
   uint64_t gyre__link_key;
   gyre__atomic_ptr *gyre__segments;
   /* The log of what was allocated since the thread last looked through its young objects (struct
@@ -54,9 +54,11 @@ typedef struct gyre_thread {
   void *gyre__young_limit;
   /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, or 0. */
   uint64_t gyre__birth_bits;
-  /* For each 16 bytes of a raw block's size, where in this struct its pool is. Constant; all 0 in the
-   * stand-in, which leads to its id, an empty pool. */
+  /* For each 16 bytes of a raw block's size, where in this struct its pool is, or gyre__nothing if the program
+   * has set an allocator; all 0 in the stand-in, which leads to its id, an empty pool. Like the key, changed
+   * only while the world is stopped. */
   uint16_t gyre__pool_at[GYRE__CLASS_TABLE_MAX / 16 + 1];
+  void *gyre__nothing; /* NULL */
   /* The thread's own, or its slot's taker's. */
   gyre__pool gyre__pools[GYRE__KINDS][GYRE__SIZE_CLASSES];
 } gyre_thread;

@@ -2,7 +2,7 @@
 /* Where options come from before the program sets any.
  *
  *     gyre_conf        a string the program defines, for those who build it     weakest
- *     short forms      GYRE_MALLOC, GYRE_DEBUG, GYRE_GCTRACE, GYRE_STATS
+ *     short forms      GYRE_MALLOC, GYRE_RC, GYRE_DEBUG, GYRE_GCTRACE, GYRE_STATS
  *     GYRE_CONF        the same as the string, for those who run it
  *     code             gyre_option_set() and the setters of the other headers   strongest
  *
@@ -113,40 +113,43 @@ static void conf_walk(const char *source, const char *conf, enum gyre_option_sou
 struct meaning {
   const char *word;
   const char *conf;
-  bool in_debug; /* only builds with GYRE_DEBUG can do it */
+  bool in_debug;           /* only builds with GYRE_DEBUG can do it */
+  const char *system_conf; /* instead, if the C library serves gyre_malloc(); or NULL */
 };
 
 struct short_form {
   const char *variable;
   bool is_list; /* several words with commas between them */
-  struct meaning meanings[8];
+  struct meaning meanings[9];
 };
 
 #define HOOKS "poison:1,quarantine:64k"
 static const struct short_form short_forms[] = {
     {"GYRE_MALLOC",
      false,
-     {{"pool", "large:spans", false},
-      {"system", "large:system", false},
-      {"pool_debug", "large:spans," HOOKS, true},
-      {"system_debug", "large:system," HOOKS, true}}},
+     {{"pool", "malloc:pool", false, NULL},
+      {"system", "malloc:system", false, NULL},
+      {"pool_debug", "malloc:pool_debug", false, NULL},
+      {"system_debug", "malloc:system_debug", false, NULL}}},
+    {"GYRE_RC", false, {{"on", "rc:on", false, NULL}, {"off", "rc:off", false, NULL}}},
     {"GYRE_DEBUG",
      true,
-     {{"0", "", false},
-      {"1", HOOKS ",leaks:1", true},
-      {"guard", HOOKS ",guard:1", true},
-      {"poison", "poison:1", true},
-      {"quarantine", "quarantine:64k", true},
-      {"leaks", "leaks:1", false},
-      {"collect", "collect_always:3", false}}},
-    {"GYRE_GCTRACE", false, {{"0", "gc_trace:0", false}, {"1", "gc_trace:1", false}}},
+     {{"0", "", false, NULL},
+      {"1", HOOKS ",leaks:1", true, NULL},
+      {"guard", "malloc:pool_debug", false, "malloc:system_debug"},
+      {"pages", "guard:1", true, NULL},
+      {"poison", "poison:1", true, NULL},
+      {"quarantine", "quarantine:64k", true, NULL},
+      {"leaks", "leaks:1", false, NULL},
+      {"collect", "collect_always:3", false, NULL}}},
+    {"GYRE_GCTRACE", false, {{"0", "gc_trace:0", false, NULL}, {"1", "gc_trace:1", false, NULL}}},
     {"GYRE_STATS",
      false,
-     {{"0", "stats:off", false},
-      {"1", "stats:text", false},
-      {"text", "stats:text", false},
-      {"json", "stats:json", false},
-      {"openmetrics", "stats:openmetrics", false}}},
+     {{"0", "stats:off", false, NULL},
+      {"1", "stats:text", false, NULL},
+      {"text", "stats:text", false, NULL},
+      {"json", "stats:json", false, NULL},
+      {"openmetrics", "stats:openmetrics", false, NULL}}},
 };
 
 static const struct meaning *meaning_of(const struct short_form *form, const char *word,
@@ -154,6 +157,12 @@ static const struct meaning *meaning_of(const struct short_form *form, const cha
   for (const struct meaning *m = form->meanings; m->word != NULL; m++)
     if (strlen(m->word) == length && memcmp(m->word, word, length) == 0) return m;
   return NULL;
+}
+
+static const char *conf_of(const struct meaning *m) {
+  uint64_t choice = gyre__option(malloc_choice);
+  bool is_system = choice == GYRE__CHOICE_SYSTEM || choice == GYRE__CHOICE_SYSTEM_DEBUG;
+  return is_system && m->system_conf != NULL ? m->system_conf : m->conf;
 }
 
 static void report_word(const struct short_form *form, const char *word, size_t length) {
@@ -180,7 +189,7 @@ static void short_form_walk(const struct short_form *form, const char *text, boo
         gyre__log("%s: \"%s\" needs a library that was built with GYRE_DEBUG, and is left out",
                   form->variable, m->word);
     } else if (m != NULL) {
-      conf_walk(form->variable, m->conf, GYRE_OPTION_FROM_ENVIRONMENT, report);
+      conf_walk(form->variable, conf_of(m), GYRE_OPTION_FROM_ENVIRONMENT, report);
     } else if (report && length != 0) {
       report_word(form, text, length);
     }

@@ -96,6 +96,10 @@ static const struct gyre__option table[] = {
     {TEXT("limit", "bytes with suffix k, M or G",
           "the most the heap takes from the system, 0 for no limit", "0"),
      .values = &gyre__options.limit, .numbers = 1, .max = PTRDIFF_MAX, .is_bytes = true},
+    {TEXT("mem_threshold", "bytes with suffix k, M or G",
+          "a full collection is due when so much more is in use than after the last, 0 for off",
+          "0 (in an arena: a quarter of it)"),
+     .values = &gyre__options.mem_threshold, .numbers = 1, .max = PTRDIFF_MAX, .is_bytes = true},
     {TEXT("purge_delay_ms", "0 to 4294967295", "how long empty pages are kept", "1000"),
      .values = &gyre__options.purge_delay_ms, .numbers = 1, .max = UINT32_MAX},
     {TEXT("alloc_is_safepoint", "0|1", "may an allocation that finds no memory collect", "0"),
@@ -160,6 +164,19 @@ static const struct gyre__option table[] = {
           "builds with GYRE_DEBUG)",
           "0"),
      .values = &gyre__options.guard, .numbers = 1, .max = ONLY_IN_DEBUG(UINT32_MAX)},
+    {TEXT("malloc", "pool|system|pool_debug|system_debug",
+          "who serves gyre_malloc() from the first use on, the library or the C library, and "
+          "whether "
+          "guard bytes are put around blocks",
+          "pool"),
+     .values = &gyre__options.malloc_choice,
+     .words = {"pool", "system", "pool_debug", "system_debug"}},
+    {TEXT(
+         "rc", "on|off",
+         "whether counts free; off: what they would free waits for the next collection, in threads "
+         "that attach from now on",
+         "on"),
+     .values = &gyre__options.rc, .words = {"on", "off"}},
     {TEXT("fail_nth", "0 to 18446744073709551615",
           "every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for off", "0"),
      .values = &gyre__options.fail_nth, .numbers = 1, .max = UINT64_MAX},

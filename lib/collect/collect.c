@@ -359,6 +359,7 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
   under_way = &c;
   GYRE_PROBE3(collection_begin, generation, c.beside, reason);
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
+  if (GYRE_UNLIKELY(gyre__late_count() != 0)) gyre__late_drop(self);
   gyre__heap_pin();
   bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
   bool done = c.beside ? collect_beside(&c, asked) : collect_stopped(&c);
@@ -399,12 +400,17 @@ ptrdiff_t gyre_gc_collect(int generation) {
 
 /* ---- out of memory, fork ---- */
 
+#define RECLAIM_PATIENCE_NS UINT64_C(100000000)
+
 /* The heap has no memory, and the program allows a collection inside an allocation. */
 static bool reclaim(struct gyre__heap *heap) {
   struct gyre__objects *self = (struct gyre__objects *)heap;
   if (!gyre__option(alloc_is_safepoint) || gyre__is_collecting(self) || self->in_cascade)
     return false;
-  return gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) > 0;
+  if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) <= 0) return false;
+  /* In an arena what was freed may be wanted for something else, which needs a grace period. */
+  if (gyre__arena_on) (void)gyre__grace_wait(gyre__grace_ticket(), RECLAIM_PATIENCE_NS);
+  return true;
 }
 
 /* fork() waits a moment for a collection that is under way in another thread. A collection may wait for

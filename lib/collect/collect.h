@@ -28,6 +28,7 @@ GYRE_INLINE bool gyre__side_is_suspect(uint32_t side) {
 #define GYRE__COMPONENT_LIVE (GYRE__COMPONENT_ROOT | 1u)    /* not garbage, or not known to be */
 #define GYRE__COMPONENT_SPECIAL (GYRE__COMPONENT_ROOT | 2u) /* finalizers, weak references, clear */
 
+/* Entries of the stack to mark from. */
 #define GYRE__MARK_STACK 65536
 
 /* A live object whose references are still to be followed, and its page. */
@@ -46,7 +47,7 @@ struct gyre__set {
   /* Objects to be marked from. When it is full, PENDING in the side words stands for what does not
    * fit. */
   struct gyre__marked *stack;
-  size_t stack_count;
+  size_t stack_count, stack_room;
   bool overflow;
 };
 
@@ -160,6 +161,9 @@ GYRE_INLINE bool gyre__is_destroyed(gyre__header *h) {
   /* relaxed: set before the last handshake or stop, or by a thread that touches it. */
   return gyre__load_relaxed(&h->gc) & GYRE__GC_DEAD;
 }
+/* For an arena: has the memory that a collection in a stopped world may need at most, and keeps it. False if
+ * there is none. */
+bool gyre__set_reserve(size_t arena_bytes);
 /* Takes the pages out of the set and gives its memory back. */
 void gyre__set_drop(struct gyre__collection *c);
 
@@ -293,6 +297,13 @@ void gyre__collection_abandon(void);
 void gyre__collection_phase(const struct gyre__collection *c, unsigned phase, uint64_t ns);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
+
+/* ---- arena.c ---- */
+
+/* Is a thread parked whose slot is in the arena? */
+bool gyre__arena_is_in_use(struct gyre__objects *self);
+/* Gives the buffer back. No thread is attached. */
+void gyre__arena_leave(void);
 
 void gyre__callbacks_fork_prepare(void);
 void gyre__callbacks_fork_parent(void);

@@ -120,8 +120,9 @@ uint64_t gyre__waiting_objects_bound(void) {
 static bool full_is_due(enum gyre__reason *reason) {
   uint64_t bytes, objects;
   gyre__generation_waiting(&bytes, &objects);
-  if (objects == 0 && bytes == 0) return false;
   *reason = GYRE__REASON_BYTES;
+  if (gyre__memory_threshold_is_reached()) return true;
+  if (objects == 0 && bytes == 0) return false;
   if (bytes > gyre__waiting_bytes_bound()) return true;
   *reason = GYRE__REASON_OBJECTS;
   if (objects > gyre__waiting_objects_bound()) return true;
@@ -130,7 +131,7 @@ static bool full_is_due(enum gyre__reason *reason) {
 
 static bool middle_is_due(void) {
   uint64_t base = threshold(0) * threshold(1);
-  uint64_t promoted = FIGURE(promoted);
+  uint64_t promoted = FIGURE(promoted) + gyre__late_count();
   if (promoted <= base) return false;
   /* However patient: half of what may wait is worth a look. */
   return promoted > base * FIGURE(patience) || promoted > gyre__waiting_objects_bound() / 2;
@@ -162,6 +163,7 @@ void gyre__generation_collected(struct gyre__collection *c) {
 }
 
 void gyre__generation_finished(const struct gyre__collection *c) {
+  if (c->generation == GYRE_GC_NGEN - 1) gyre__memory_threshold_from_here();
   if (c->generation != GYRE_GC_NGEN - 2 || c->candidates == 0) return;
   uint64_t patience = FIGURE(patience);
   if (c->dead < c->candidates / 8)

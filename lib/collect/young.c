@@ -190,7 +190,12 @@ static void limit_set(struct gyre__objects *self) {
   self->heap.thread.base.gyre__young_limit = self->young_base + (limit < LOG_MAX ? limit : LOG_MAX);
 }
 
+/* Where memory is bounded, what a thread keeps may be this part of it. */
+#define BOUNDED_PART 32u
+
 static bool log_make(struct gyre__objects *self) {
+  if (gyre__source_bound() != 0 && sizeof(struct gyre__young) > gyre__source_bound() / BOUNDED_PART)
+    return false;
   struct gyre__young *young = gyre__os_reserve(sizeof *young);
   if (young == NULL) return false;
   young->step = STEP_MIN;
@@ -325,6 +330,9 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (young_of(self) == NULL && !log_make(self)) {
     promote(self, h, &p);
     gyre__promoted(p.objects, p.bytes, false);
+    /* Nobody is asked to look through a log, so the thread is asked to look whether a collection is due. */
+    if (++self->unlogged % STEP_MIN == 0)
+      gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
     return;
   }
   if (log_length(self) >= LOG_MAX) {

@@ -56,6 +56,9 @@ static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
   bool taken = heap != self && gyre__thread_try_take(&heap->thread);
   if (taken || heap == self) {
     ready_figures(heap, sum, classes);
+    struct gyre__page *page = NULL;
+    while (gyre__arena_on && (page = gyre__arena_next_page(heap, page)) != NULL)
+      gyre__page_account(heap, page);
     for (struct gyre__segment *segment = heap->segments; segment != NULL; segment = segment->next)
       for (uint32_t i = 0; i < segment->page_count; i++)
         gyre__page_account(heap, &segment->pages[i]);

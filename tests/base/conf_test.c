@@ -36,8 +36,8 @@ static int scene(int count, char **names) {
 
 static char output[16000]; /* of the last scene, what it logged included */
 
-static const char *const variables[] = {"GYRE_CONF", "GYRE_MALLOC", "GYRE_DEBUG", "GYRE_GCTRACE",
-                                        "GYRE_STATS"};
+static const char *const variables[] = {"GYRE_CONF",    "GYRE_MALLOC", "GYRE_DEBUG",
+                                        "GYRE_GCTRACE", "GYRE_STATS",  "GYRE_RC"};
 
 /* Runs the program at `path` with these variables set, "NAME=value", and asks it for the options. */
 static void run(const char *path, const char *const *set, const char *const *names) {
@@ -115,8 +115,8 @@ static void code_comes_before_the_environment(void **state) {
 
 static void gyre_conf_has_the_last_word_over_short_forms(void **state) {
   (void)state;
-  RUN(LIST("GYRE_CONF=large:mmap", "GYRE_MALLOC=system", "GYRE_GCTRACE=1"), "large", "gc_trace");
-  assert_said("large=mmap 2\n");
+  RUN(LIST("GYRE_CONF=malloc:pool", "GYRE_MALLOC=system", "GYRE_GCTRACE=1"), "malloc", "gc_trace");
+  assert_said("malloc=pool 2\n");
   assert_said("gc_trace=1 2\n");
 }
 
@@ -192,26 +192,32 @@ static void numbers_take_suffixes(void **state) {
 
 static void short_forms_stand_for_options(void **state) {
   (void)state;
-  RUN(LIST("GYRE_MALLOC=system", "GYRE_GCTRACE=1", "GYRE_DEBUG=leaks,collect"), "large", "gc_trace",
-      "leaks", "collect_always");
-  assert_said("large=system 2\n");
+  RUN(LIST("GYRE_MALLOC=system", "GYRE_GCTRACE=1", "GYRE_DEBUG=leaks,collect", "GYRE_RC=off"),
+      "malloc", "gc_trace", "leaks", "collect_always", "rc");
+  assert_said("malloc=system 2\n");
   assert_said("gc_trace=1 2\n");
   assert_said("leaks=1 2\n");
   assert_said("collect_always=3 2\n");
+  assert_said("rc=off 2\n");
+}
+
+static void guards_are_put_around_blocks_of_whoever_serves_them(void **state) {
+  (void)state;
+  RUN(LIST("GYRE_DEBUG=guard"), "malloc");
+  assert_said("malloc=pool_debug 2\n");
+  RUN(LIST("GYRE_DEBUG=guard", "GYRE_MALLOC=system"), "malloc");
+  assert_said("malloc=system_debug 2\n");
 }
 
 static void debug_forms_need_a_debug_build(void **state) {
   (void)state;
-  RUN(LIST("GYRE_MALLOC=system_debug", "GYRE_DEBUG=guard"), "large", "poison", "quarantine",
-      "guard");
+  RUN(LIST("GYRE_DEBUG=pages,poison"), "poison", "guard");
 #ifdef GYRE_DEBUG
-  assert_said("large=system 2\n");
   assert_said("poison=1 2\n");
-  assert_said("quarantine=65536 2\n");
   assert_said("guard=1 2\n");
 #else
-  assert_said("GYRE_MALLOC: \"system_debug\" needs a library that was built with GYRE_DEBUG");
-  assert_said("GYRE_DEBUG: \"guard\" needs a library that was built with GYRE_DEBUG");
+  assert_said("GYRE_DEBUG: \"pages\" needs a library that was built with GYRE_DEBUG");
+  assert_said("GYRE_DEBUG: \"poison\" needs a library that was built with GYRE_DEBUG");
   assert_said("poison=0 0\n");
 #endif
 }
@@ -314,6 +320,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(nothing_in_the_environment_ends_the_process),
       cmocka_unit_test(numbers_take_suffixes),
       cmocka_unit_test(short_forms_stand_for_options),
+      cmocka_unit_test(guards_are_put_around_blocks_of_whoever_serves_them),
       cmocka_unit_test(debug_forms_need_a_debug_build),
       cmocka_unit_test(a_word_that_a_short_form_does_not_know_is_reported),
       cmocka_unit_test(the_environment_does_not_count_with_raised_privileges),
