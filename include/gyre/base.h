@@ -5,11 +5,18 @@
  * Errors, library-wide: a call that makes something returns NULL and sets errno; every other call
  * returns 0 (or a count) or a negative errno value. Out-parameters are untouched on failure.
  *
- * Options: each has a name, a default and a parser. They come from the environment variable
- * GYRE_CONF ("key:value,key:value", read once, at first use of the library; ignored in programs
- * with raised privileges) and from gyre_option_set(). A value that does not fit is reported on
- * stderr and the default used (environment), or refused with -EINVAL (call). docs: README.md lists
- * them all.
+ * Options: each has a name, a type, a default and a range; docs/options.md lists them all. They are
+ * set, the later ones winning, by
+ *
+ *   gyre_conf        a string of the program's, "key:value,key:value"
+ *   short forms      environment variables such as GYRE_GCTRACE=1
+ *   GYRE_CONF        an environment variable like the string
+ *   code             gyre_option_set() and the setters in the other headers
+ *
+ * The first three are read once, at first use of the library, and the environment not at all in
+ * programs with raised privileges. A value there that does not fit, or an option that does not exist,
+ * is reported to the log and left out; it never ends the process. From code it is refused with
+ * -EINVAL or -ENOENT. Numbers may end in k, M or G (1,024 and its powers).
  */
 #ifndef GYRE_BASE_H
 #define GYRE_BASE_H
@@ -108,19 +115,78 @@ GYRE_BEGIN_DECLS
 /* The version this library was built as, e.g. "0.3.0". Any thread. The string is static. */
 GYRE_API const char *gyre_version(void);
 
+/* Options as the program wants them to begin with. A program that defines it in place of the library's
+ * own, which is NULL, has it read before the environment:
+ *
+ *     const char *gyre_conf = "limit:2G,stall_ms:500";      // at file scope, not static
+ */
+extern GYRE_API const char *gyre_conf;
+
 /* Sets the option `name` from text, as GYRE_CONF would ("limit", "512M"). Any thread; not a
  * safepoint; takes effect for later operations. Returns 0, -ENOENT if no option has that name, or
  * -EINVAL if the value does not fit (accepted values: gyre_option_describe). Nothing is changed on
  * failure. */
 GYRE_API int gyre_option_set(const char *name, const char *value);
 
+/* The same for an option that is one number or a switch. Likewise; -EINVAL for options of words or of
+ * several numbers, too. */
+GYRE_API int gyre_option_set_number(const char *name, uint64_t value);
+
 /* Writes the present value of option `name` as text into buffer[0..size), always ending it with 0.
  * Any thread. Returns the length needed without the 0 (as snprintf does), or -ENOENT. */
 GYRE_API int gyre_option_get(const char *name, char *buffer, size_t size);
 
-/* The accepted values of option `name` and its default in one line, or NULL with errno ENOENT. Any
+/* The present value of an option that is one number or a switch. Any thread. 0, -ENOENT, or -EINVAL
+ * for other options and out NULL. */
+GYRE_API int gyre_option_get_number(const char *name, uint64_t *out);
+
+/* What option `name` accepts, what it does and its default in one line, or NULL with errno ENOENT. Any
  * thread. The string is static. */
 GYRE_API const char *gyre_option_describe(const char *name);
+
+enum gyre_option_kind {
+  GYRE_OPTION_SWITCH,  /* 0 or 1 */
+  GYRE_OPTION_NUMBER,  /* min to max */
+  GYRE_OPTION_BYTES,   /* the same, of bytes */
+  GYRE_OPTION_NUMBERS, /* up to `numbers` of them with / in between */
+  GYRE_OPTION_WORD,    /* one of words */
+};
+
+/* Who set an option last. */
+enum gyre_option_source {
+  GYRE_OPTION_IS_DEFAULT,
+  GYRE_OPTION_FROM_PROGRAM, /* gyre_conf */
+  GYRE_OPTION_FROM_ENVIRONMENT,
+  GYRE_OPTION_FROM_CODE,
+};
+
+/* All about an option. Strings are static, but for the two that are copied. A caller of
+ * gyre_option_query() sets size = sizeof(struct gyre_option_info). */
+struct gyre_option_info {
+  size_t size;
+  const char *name;
+  const char *accepts;     /* "0 to 4294967295" */
+  const char *description; /* what it does, in one line */
+  const char
+      *default_text; /* its default, with what depends on the build or the machine in words */
+  enum gyre_option_kind kind;
+  enum gyre_option_source source;
+  uint64_t min, max; /* of each number; 0 to 0: this build cannot do it */
+  size_t numbers;
+  const char *const *words; /* up to a NULL; NULL if it is no word */
+  char value[64];           /* at present */
+  char default_value[64];   /* here */
+};
+
+/* Fills *out, at most out->size bytes of it. Any thread. 0, -ENOENT, or -EINVAL if out is NULL or its
+ * size is 0. */
+GYRE_API int gyre_option_query(const char *name, struct gyre_option_info *out);
+
+/* Calls visitor(info, arg) for every option, in the order of docs/options.md, with no lock held; info is
+ * valid during the call. Stops when it returns other than 0. Any thread. Returns 0, what visitor returned,
+ * or -EINVAL if that is NULL. */
+typedef int gyre_option_visitor(const struct gyre_option_info *info, void *arg);
+GYRE_API int gyre_option_list(gyre_option_visitor *visitor, void *arg);
 
 /* Where the library's messages go: stall reports, ignored options, leak reports. `sink` is called
  * with one whole line without the newline, from any thread, never with a library lock held; NULL

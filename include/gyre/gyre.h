@@ -12,5 +12,8 @@
 #include <gyre/gc.h>
 #include <gyre/inspect.h>
 #include <gyre/value.h>
+#include <gyre/stats.h>
+#include <gyre/arena.h>
+#include <gyre/alloc.h>
 
 #endif

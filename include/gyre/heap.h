@@ -205,11 +205,39 @@ struct gyre_heap_stats {
       retained_bytes; /* mapped_bytes without committed_bytes: address space without memory, kept for
                                what comes */
   size_t metadata_bytes; /* what the heap and its threads keep about all that */
+  size_t peak_bytes;     /* the most that committed_bytes ever was */
 };
 
 /* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody,
  * so figures of running threads are approximate. 0, or -EINVAL. */
 GYRE_API int gyre_heap_get_stats(struct gyre_heap_stats *out);
+
+/* What the blocks of a pool are. */
+enum gyre_heap_kind {
+  GYRE_HEAP_RAW,     /* of gyre_malloc() */
+  GYRE_HEAP_LEAF,    /* objects without references */
+  GYRE_HEAP_TRACKED, /* objects that the collector looks at */
+};
+
+/* The pages of one kind and one size of blocks, of all threads together. Blocks beyond 64 KiB are in none. */
+struct gyre_heap_class {
+  size_t size;
+  enum gyre_heap_kind kind;
+  size_t block_bytes;
+  uint64_t pages; /* in use, and object pages that are empty and kept */
+  size_t page_bytes;
+  uint64_t blocks; /* that have room in the pages */
+  uint64_t
+      used_blocks; /* handed out; blocks that another thread freed and the owner has not found yet
+                           count, those in quarantine too, and what a running thread has ready */
+};
+
+/* Calls visitor(figures, arg) for each class that has pages, by kind and then by size, with no lock held;
+ * the figures are valid during the call. Stops when it returns other than 0. Any thread; stops nobody,
+ * so figures of running threads are approximate. Looks at every page once, with the lock held under which
+ * threads get new segments (some ns a page). Returns 0, what visitor returned, or -EINVAL if that is NULL. */
+typedef int gyre_heap_class_visitor(const struct gyre_heap_class *figures, void *arg);
+GYRE_API int gyre_heap_list_classes(gyre_heap_class_visitor *visitor, void *arg);
 
 /* ---- the header of objects --------------------------------------------------------------------
  */

@@ -274,6 +274,9 @@ GYRE_API gyre_type *gyre_type_of(const void *object);
 /* Bytes of the object as they were asked for, elements included, without the 16 of its header. */
 GYRE_API size_t gyre_sizeof(const void *object);
 
+/* Bytes that the object takes: those of its block, with the header and what was rounded up. */
+GYRE_API size_t gyre_sizeof_block(const void *object);
+
 GYRE_API void gyre__retain_slow(void *object);
 GYRE_API void gyre__release_slow(void *object);
 GYRE_API void *gyre__slot_load_slow(gyre_slot *slot);
@@ -618,9 +621,37 @@ GYRE_API int gyre_try_lock(void *object);
 /* Unlocks; only the thread that locked. */
 GYRE_API void gyre_unlock(void *object);
 
-/* Locks two objects, in the order of their addresses; they may be the same. */
+/* Locks two objects, in the order of their addresses, so that threads that lock the same two in either
+ * order do not wait for each other for ever; they may be the same. */
 GYRE_API void gyre_lock2(void *a, void *b);
 GYRE_API void gyre_unlock2(void *a, void *b);
+
+typedef struct gyre__locked {
+  void *a, *b;
+  int on;
+} gyre__locked;
+GYRE_INLINE gyre__locked gyre__locked_begin(void *a, void *b) {
+  gyre__locked l = {a, b, 1};
+  gyre_lock2(a, b);
+  return l;
+}
+GYRE_INLINE gyre__locked gyre__locked_begin_one(void *object) {
+  gyre__locked l = {object, object, 1};
+  gyre_lock(object);
+  return l;
+}
+GYRE_INLINE void gyre__locked_end(gyre__locked *l) { gyre_unlock2(l->a, l->b); }
+
+/* GYRE_LOCKED(object) { ... }, GYRE_LOCKED2(a, b) { ... }: locked for the length of the block, however it is
+ * left (end, break, return, goto; not longjmp). The lock stays where it is when the thread parks or calls
+ * anything else: unlike Python's critical sections, what holds when the block begins holds until its end,
+ * and in return the rules of gyre_lock() apply. The arguments are evaluated once. */
+#define GYRE_LOCKED2(a, b)                                                                         \
+  GYRE__LOCKED(GYRE__CAT(gyre__locked_, __LINE__), gyre__locked_begin((a), (b)))
+#define GYRE_LOCKED(object)                                                                        \
+  GYRE__LOCKED(GYRE__CAT(gyre__locked_, __LINE__), gyre__locked_begin_one((object)))
+#define GYRE__LOCKED(l, begin)                                                                     \
+  for (gyre__locked l __attribute__((cleanup(gyre__locked_end))) = begin; l.on; l.on = 0)
 
 GYRE_END_DECLS
 

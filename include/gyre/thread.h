@@ -45,7 +45,7 @@ typedef struct gyre_thread {
   /* Atomic. Why this thread should take the slow path of its next safepoint: a set of bits, 0 when
    * nothing is pending. Anyone sets bits, the thread clears them. */
   gyre__atomic_u32 request;
-  /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table. Constant. */
+  /* What links of free blocks are exclusive-or'ed with, and gyre__segment_table, which is constant. */
   uint64_t gyre__link_key;
   gyre__atomic_ptr *gyre__segments;
   /* The log of what was allocated since the thread last looked through its young objects (struct
@@ -54,9 +54,11 @@ typedef struct gyre_thread {
   void *gyre__young_limit;
   /* To be set in the first word of new tracked objects' headers: GYRE__GC_ARMED, GYRE__GC_BESIDE. */
   uint64_t gyre__birth_bits;
-  /* For each 16 bytes of a raw block's size, where in this struct its pool is. Constant; all 0 in the
-   * stand-in, which leads to its id, an empty pool. */
+  /* For each 16 bytes of a raw block's size, where in this struct its pool is, or gyre__nothing if the program
+   * has set an allocator; all 0 in the stand-in, which leads to its id, an empty pool. Like the key, changed
+   * only while the world is stopped. */
   uint16_t gyre__pool_at[GYRE__CLASS_TABLE_MAX / 16 + 1];
+  void *gyre__nothing; /* NULL */
   /* The thread's own, or its slot's taker's. */
   gyre__pool gyre__pools[GYRE__KINDS][GYRE__SIZE_CLASSES];
 } gyre_thread;
@@ -137,6 +139,8 @@ GYRE_INLINE void gyre__blocking_end(gyre__blocking *b) {
 /* GYRE_BLOCKING { read(...); }: parked for the length of the block, however it is left (end, break,
  * return, goto; not longjmp). */
 #define GYRE_BLOCKING GYRE__BLOCKING_ON(__LINE__)
+/* The same by another name, for those who know gyre_park(). */
+#define GYRE_PARKED GYRE_BLOCKING
 /* A name of its own for each line, so that regions nest without one hiding the other's. */
 #define GYRE__BLOCKING_ON(line) GYRE__BLOCKING_AS(line)
 #define GYRE__BLOCKING_AS(line) GYRE__BLOCKING(gyre__blocking_##line)

@@ -81,6 +81,39 @@ size_t gyre__os_move(void *from, size_t size, size_t piece, void *to);
  * mapping then stays. */
 void *gyre__os_remap(void *address, size_t old_size, size_t new_size);
 
+/* ---- where memory comes from instead (source.c) ----
+ *
+ * The functions above that map, unmap and purge ask the program's page source, or lib/heap's arena, if
+ * there is one. It is set before the first memory is taken, and put away when nothing of it is in use, by
+ * a thread that is alone; so it is read plainly. */
+struct gyre__source {
+  void *ctx;
+  void *(*map)(void *ctx, size_t size, size_t alignment);
+  void (*unmap)(void *ctx, void *address, size_t size);
+  int (*purge)(void *ctx, void *address, size_t size); /* NULL: memory stays */
+  /* All there is, in bytes, if that is known and little: what is as large as address space allows
+   * elsewhere has to be smaller then. 0: unknown. */
+  size_t bound;
+};
+extern struct gyre__source gyre__source;
+GYRE_INLINE bool gyre__source_is_set(void) { return gyre__source.map != NULL; }
+/* All there is, 0 if there is no bound. */
+GYRE_INLINE size_t gyre__source_bound(void) { return gyre__source.bound; }
+/* `whole`, or where memory is bounded, what the bound divided by `part` has room for, at least `least`: for
+ * tables of `item` bytes an entry. */
+size_t gyre__source_share(size_t whole, size_t least, size_t part, size_t item);
+/* Sizes are of whole OS pages. */
+void *gyre__source_map(size_t size, size_t alignment);
+void gyre__source_unmap(void *address, size_t size);
+bool gyre__source_purge(void *address, size_t size);
+void *gyre__source_remap(void *address, size_t old_size, size_t new_size);
+/* What a room has to do when all memory of the arena is about to go back to the program: forget every
+ * pointer into it, so that the library is as it was before its first use. For constructors, at most
+ * GYRE__FORGETTERS of them. No thread is attached when they are called. */
+#define GYRE__FORGETTERS 32
+void gyre__forget_add(void (*forget)(void));
+void gyre__forget_all(void);
+
 /* Sleeps while *word == expected, at most timeout_ns (UINT64_MAX: for ever). Returns false on
  * timeout, true otherwise; wakes without cause are possible, so callers loop. */
 bool gyre__futex_wait(gyre__atomic_u32 *word, uint32_t expected, uint64_t timeout_ns);
@@ -125,11 +158,18 @@ void gyre__lock_reset(gyre__lock *lock);
 void gyre__lock_fork_begin(void);
 void gyre__lock_fork_end(void);
 
-/* ---- options (options.c) ----
+/* ---- options (options.c, conf.c) ----
  *
  * One table: name, type, default, range, help. The values live in this struct, so that readers need
  * no look-up. Each is atomic: options may be set while threads run. */
 enum gyre__finalizers { GYRE__FINALIZERS_SERVICE, GYRE__FINALIZERS_PROGRAM };
+enum gyre__choice {
+  GYRE__CHOICE_POOL,
+  GYRE__CHOICE_SYSTEM,
+  GYRE__CHOICE_POOL_DEBUG,
+  GYRE__CHOICE_SYSTEM_DEBUG
+};
+enum gyre__rc { GYRE__RC_ON, GYRE__RC_OFF };
 enum gyre__cascade { GYRE__CASCADE_THREAD, GYRE__CASCADE_SERVICE };
 enum gyre__large_backend {
   GYRE__LARGE_SPANS,
@@ -145,6 +185,7 @@ struct gyre__options {
   gyre__atomic_u64 thp;                /* "thp": default|always|never, default default */
   gyre__atomic_u64 purge;              /* "purge": dontneed|free, default dontneed */
   gyre__atomic_u64 limit;              /* "limit": bytes, k M G suffixes, 0 none (default 0) */
+  gyre__atomic_u64 mem_threshold;      /* "mem_threshold": bytes, 0 none (default 0) */
   gyre__atomic_u64 purge_delay_ms;     /* "purge_delay_ms": default 1000; 0 at once */
   gyre__atomic_u64 alloc_is_safepoint; /* "alloc_is_safepoint": 0|1, default 0 */
   gyre__atomic_u64 stall_ms;           /* "stall_ms": default 1000, at least 1 */
@@ -161,28 +202,36 @@ struct gyre__options {
   gyre__atomic_u64 cascade;            /* "cascade": thread|service, default thread */
   gyre__atomic_u64 finalizers;         /* "finalizers": service|program, default service */
   gyre__atomic_u64 leaks; /* "leaks": 0|1 report at gyre_fini; default 1 in GYRE_DEBUG */
+  gyre__atomic_u64
+      stats; /* "stats": off|text|json|openmetrics (enum gyre_stats_format + 1) at exit */
   /* bug-hunting modes */
   gyre__atomic_u64
       collect_always;      /* "collect_always": collect generation n-1 at every safepoint, 0 off */
   gyre__atomic_u64 poison; /* "poison": 0|1 fill fresh (0xCD) and freed (0xDD) blocks; default
                                           1 in GYRE_DEBUG builds, 0 otherwise */
-  gyre__atomic_u64 quarantine;   /* "quarantine": bytes of freed raw blocks that wait in each heap,
+  gyre__atomic_u64 quarantine;    /* "quarantine": bytes of freed raw blocks that wait in each heap,
                                   0 off; default 64k in GYRE_DEBUG builds, 0 and off otherwise */
-  gyre__atomic_u64 guard;        /* "guard": every nth raw block ends at a guard page, 0 off
+  gyre__atomic_u64 guard;         /* "guard": every nth raw block ends at a guard page, 0 off
                                   (GYRE_DEBUG); default 0 */
-  gyre__atomic_u64 fail_nth;     /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
-  gyre__atomic_u64 yield_seed;   /* "yield_seed": seed of yields in race windows, 0 off */
-  gyre__atomic_u64 yield_us;     /* "yield_us": naps of at most so long beside the yields, 0 off */
-  gyre__atomic_u64 slow_paths;   /* "slow_paths": 0|1, no thread counts inline; default 0 */
-  gyre__atomic_u64 check_visits; /* "check_visits": 0|1 try all visit functions; default 0 */
+  gyre__atomic_u64 malloc_choice; /* "malloc": pool|system|pool_debug|system_debug, default pool */
+  gyre__atomic_u64 rc;            /* "rc": on|off, do counts free; default on; GYRE_RC */
+  gyre__atomic_u64 fail_nth;      /* "fail_nth": every nth allocation fails, 0 off (GYRE_WINDOWS) */
+  gyre__atomic_u64 yield_seed;    /* "yield_seed": seed of yields in race windows, 0 off */
+  gyre__atomic_u64 yield_us;      /* "yield_us": naps of at most so long beside the yields, 0 off */
+  gyre__atomic_u64 slow_paths;    /* "slow_paths": 0|1, no thread counts inline; default 0 */
+  gyre__atomic_u64 check_visits;  /* "check_visits": 0|1 try all visit functions; default 0 */
 };
 extern struct gyre__options gyre__options;
 /* Reads an option's value (relaxed: a setting, no data hangs on it). The default until
- * gyre__options_init() has read GYRE_CONF. */
+ * gyre__options_init() has read what else there is. */
 #define gyre__option(field) gyre__load_relaxed(&gyre__options.field)
-/* Reads GYRE_CONF once; called by every attach, and by the functions of gyre/base.h. Any thread. Puts it
- * off while the C library has no environment yet. */
+/* Reads gyre_conf and the environment once; called by every attach, and by the functions of gyre/base.h.
+ * Any thread. Puts it off while the C library has no environment yet. */
 void gyre__options_init(void);
+/* For setters that an option has of its own: gives the option whose values begin there (a field of
+ * gyre__options) its first `count` values, which fit, after the environment has had its say. Returns what
+ * the first one was. Any thread. */
+uint64_t gyre__option_store(gyre__atomic_u64 *option, const uint64_t *values, unsigned count);
 
 /* What rooms above say about values; filled in by constructors, never changed afterwards. */
 struct gyre__option_hooks {

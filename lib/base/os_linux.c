@@ -69,6 +69,7 @@ void *gyre__os_map(size_t size, size_t alignment) {
     errno = ENOMEM;
     return NULL;
   }
+  if (gyre__source_is_set()) return gyre__source_map(gyre__os_whole_pages(size), alignment);
   size_t page_size = gyre__os_page_size();
   size = gyre__os_whole_pages(size);
   if (alignment <= page_size) return map_anywhere(size, 0);
@@ -92,12 +93,19 @@ void *gyre__os_reserve(size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  return map_anywhere(gyre__os_whole_pages(size), MAP_NORESERVE);
+  size = gyre__os_whole_pages(size);
+  if (gyre__source_is_set()) return gyre__source_map(size, gyre__os_page_size());
+  return map_anywhere(size, MAP_NORESERVE);
 }
 
-void *gyre__os_map_aside(size_t size) { return map_anywhere(gyre__os_whole_pages(size), 0); }
+void *gyre__os_map_aside(size_t size) {
+  size = gyre__os_whole_pages(size);
+  if (gyre__source_is_set()) return gyre__source_map(size, gyre__os_page_size());
+  return map_anywhere(size, 0);
+}
 
 bool gyre__os_forbid(void *address, size_t size) {
+  if (gyre__source_is_set()) return false;
   int before = errno;
   int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
   bool done = mmap(address, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
@@ -106,6 +114,10 @@ bool gyre__os_forbid(void *address, size_t size) {
 }
 
 void gyre__os_unmap(void *address, size_t size) {
+  if (gyre__source_is_set()) {
+    gyre__source_unmap(address, gyre__os_whole_pages(size));
+    return;
+  }
   int before = errno;
   int result = munmap(address, gyre__os_whole_pages(size));
   /* The kernel may be unable to split a mapping (too many of them): the memory at least can go. */
@@ -115,6 +127,7 @@ void gyre__os_unmap(void *address, size_t size) {
 
 void gyre__os_populate(void *address, size_t size) {
 #ifdef MADV_POPULATE_WRITE
+  if (gyre__source_is_set()) return;
   int before = errno;
   (void)madvise(address, gyre__os_whole_pages(size), MADV_POPULATE_WRITE); /* Linux 5.14 */
   errno = before;
@@ -125,7 +138,7 @@ void gyre__os_populate(void *address, size_t size) {
 
 void gyre__os_huge_pages(void *address, size_t size) {
   uint64_t thp = gyre__option(thp);
-  if (thp == GYRE__THP_DEFAULT) return;
+  if (thp == GYRE__THP_DEFAULT || gyre__source_is_set()) return;
   int before = errno;
   /* A kernel without huge pages has nothing to be told. */
   (void)madvise(address, size, thp == GYRE__THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -133,6 +146,7 @@ void gyre__os_huge_pages(void *address, size_t size) {
 }
 
 bool gyre__os_purge(void *address, size_t size) {
+  if (gyre__source_is_set()) return gyre__source_purge(address, size);
   int before = errno;
   if (gyre__option(purge) == GYRE__PURGE_FREE && madvise(address, size, MADV_FREE) == 0)
     return false;
@@ -157,6 +171,7 @@ size_t gyre__os_move(void *from, size_t size, size_t piece, void *to) {
 #ifdef MREMAP_DONTUNMAP
   int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP; /* Linux 5.7 */
   int before = errno;
+  if (gyre__source_is_set()) return 0;
   for (; done < size; done += piece) {
     if (GYRE_FAULT()) break;
     if (mremap((char *)from + done, piece, piece, flags, (char *)to + done) == MAP_FAILED) {
@@ -176,8 +191,10 @@ void *gyre__os_remap(void *address, size_t old_size, size_t new_size) {
     errno = ENOMEM;
     return NULL;
   }
-  void *moved = mremap(address, gyre__os_whole_pages(old_size), gyre__os_whole_pages(new_size),
-                       MREMAP_MAYMOVE);
+  old_size = gyre__os_whole_pages(old_size);
+  new_size = gyre__os_whole_pages(new_size);
+  if (gyre__source_is_set()) return gyre__source_remap(address, old_size, new_size);
+  void *moved = mremap(address, old_size, new_size, MREMAP_MAYMOVE);
   return moved == MAP_FAILED ? NULL : moved;
 }
 

@@ -152,6 +152,12 @@ void gyre__callbacks_run(const struct gyre__collection *c, enum gyre_gc_phase ph
   free_all(gone);
 }
 
+/* ---- the end of an arena ---- */
+
+static void forget(void) { callbacks.first = NULL; }
+
+static void __attribute__((constructor)) callback_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__callbacks_fork_prepare(void) { gyre__lock_take(&callbacks.lock); }

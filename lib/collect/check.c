@@ -149,7 +149,7 @@ ptrdiff_t gyre_fini(void) {
   if (self == NULL) return -errno;
   gyre__service_close(true);
   gyre_service_stop();
-  if (another_runs(&self->heap.thread)) {
+  if (another_runs(&self->heap.thread) || (gyre__arena_on && gyre__arena_is_in_use(self))) {
     gyre__service_close(false);
     return -EBUSY;
   }
@@ -169,6 +169,7 @@ ptrdiff_t gyre_fini(void) {
   ptrdiff_t alive = report_leaks(self);
   gyre_purge();
   gyre_thread_detach();
+  if (gyre__arena_on) gyre__arena_leave();
   gyre__service_close(false);
   return alive;
 }

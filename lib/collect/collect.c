@@ -139,6 +139,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
+
 /* Held for as long as a collection takes; the holder's is_collecting is set. */
 static gyre__lock collector_lock;
 
@@ -153,9 +155,16 @@ bool gyre__is_collecting(const struct gyre__objects *self) {
 
 /* ---- steps that both modes share ---- */
 
+void gyre__collection_phase(const struct gyre__collection *c, unsigned phase, uint64_t ns) {
+  static const char *const names[GYRE__PHASES] = {"find", "prove", "condemn", "free"};
+  GYRE_PROBE3(collection_phase, c->generation, names[phase], ns);
+  (void)names, (void)c, (void)phase, (void)ns;
+}
+
 static uint64_t lap(struct gyre__collection *c, unsigned phase, uint64_t since_ns) {
   uint64_t now = gyre__clock_ns();
   c->phase_ns[phase] += now - since_ns;
+  gyre__collection_phase(c, phase, now - since_ns);
   return now;
 }
 
@@ -252,10 +261,12 @@ static bool collect_stopped(struct gyre__collection *c) {
 
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode) {
   uint64_t start = gyre__clock_ns();
+  GYRE_PROBE1(handshake_begin, mode);
   gyre__service_in_handshake(true);
   gyre__handshake(&c->self->heap.thread, c->epoch << GYRE__MODE_EPOCH_SHIFT | mode);
   gyre__service_in_handshake(false);
   uint64_t took = gyre__clock_ns() - start;
+  GYRE_PROBE2(handshake_end, mode, took);
   if (c->handshakes < GYRE__HANDSHAKES) c->handshake_ns[c->handshakes] = took;
   c->handshakes++;
   uint64_t slowest;
@@ -396,13 +407,16 @@ static ptrdiff_t collect(struct gyre__objects *self, int generation, enum gyre__
   if (reason == GYRE__REASON_SHUTDOWN) c.debug &= ~(unsigned)GYRE_GC_DEBUG_SAVEALL;
   c.started_ns = gyre__clock_ns();
   under_way = &c;
+  GYRE_PROBE3(collection_begin, generation, c.beside, reason);
   gyre__callbacks_run(&c, GYRE_GC_START, 0);
+  if (GYRE_UNLIKELY(gyre__late_count() != 0)) gyre__late_drop(self);
   gyre__heap_pin();
   bool asked = reason != GYRE__REASON_OBJECTS && reason != GYRE__REASON_BYTES;
   bool done = c.beside ? collect_beside(&c, asked) : collect_stopped(&c);
   gyre__set_drop(&c);
   gyre__heap_unpin();
   uint64_t duration = gyre__clock_ns() - c.started_ns;
+  GYRE_PROBE5(collection_end, generation, c.dead, c.candidates, c.freed_bytes, duration);
   if (done) {
     gyre__generation_finished(&c);
     gyre__stats_collected(&c, duration);
@@ -469,12 +483,17 @@ int gyre_gc_collect_ex(int generation, unsigned flags, struct gyre_gc_result *ou
 
 /* ---- out of memory, fork ---- */
 
+#define RECLAIM_PATIENCE_NS UINT64_C(100000000)
+
 /* The heap has no memory, and the program allows a collection inside an allocation. */
 static bool reclaim(struct gyre__heap *heap) {
   struct gyre__objects *self = (struct gyre__objects *)heap;
   if (!gyre__option(alloc_is_safepoint) || gyre__is_collecting(self) || self->in_cascade)
     return false;
-  return gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) > 0;
+  if (gyre__collect(self, GYRE_GC_NGEN - 1, GYRE__REASON_MEMORY, true) <= 0) return false;
+  /* In an arena what was freed may be wanted for something else, which needs a grace period. */
+  if (gyre__arena_on) (void)gyre__grace_wait(gyre__grace_ticket(), RECLAIM_PATIENCE_NS);
+  return true;
 }
 
 /* fork() waits a moment for a collection that is under way in another thread. A collection may wait for

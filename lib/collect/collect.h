@@ -30,6 +30,7 @@ GYRE_INLINE bool gyre__side_is_suspect(uint32_t side) {
 #define GYRE__COMPONENT_LIVE (GYRE__COMPONENT_ROOT | 1u)    /* not garbage, or not known to be */
 #define GYRE__COMPONENT_SPECIAL (GYRE__COMPONENT_ROOT | 2u) /* finalizers, weak references, clear */
 
+/* Entries of the stack to mark from. */
 #define GYRE__MARK_STACK 65536
 
 /* A live object whose references are still to be followed, and its page. */
@@ -52,7 +53,7 @@ struct gyre__set {
   /* Objects to be marked from. When it is full, PENDING in the side words stands for what does not
    * fit. */
   struct gyre__marked *stack;
-  size_t stack_count;
+  size_t stack_count, stack_room;
   bool overflow;
 };
 
@@ -179,6 +180,9 @@ GYRE_INLINE bool gyre__is_manual(const gyre__header *h) {
 void gyre__set_mark_manual_one(struct gyre__collection *c, gyre__header *h, uint32_t *side);
 /* The same for all suspects that can be reached from those. */
 void gyre__set_mark_manual_rest(struct gyre__collection *c);
+/* For an arena: has the memory that a collection in a stopped world may need at most, and keeps it. False if
+ * there is none. */
+bool gyre__set_reserve(size_t arena_bytes);
 /* Takes the pages out of the set and gives its memory back. */
 void gyre__set_drop(struct gyre__collection *c);
 
@@ -317,8 +321,17 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
 void gyre__collection_abandon(void);
 /* lib/observe: tries all visit functions (option check_visits). NULL: nobody does. */
 extern ptrdiff_t (*gyre__visits_check)(void);
+/* A phase has taken so long: a probe. */
+void gyre__collection_phase(const struct gyre__collection *c, unsigned phase, uint64_t ns);
 /* A handshake of the collection's, with its time taken. */
 void gyre__collection_handshake(struct gyre__collection *c, uint32_t mode);
+
+/* ---- arena.c ---- */
+
+/* Is a thread parked whose slot is in the arena? */
+bool gyre__arena_is_in_use(struct gyre__objects *self);
+/* Gives the buffer back. No thread is attached. */
+void gyre__arena_leave(void);
 
 void gyre__callbacks_fork_prepare(void);
 void gyre__callbacks_fork_parent(void);

@@ -131,8 +131,9 @@ uint64_t gyre__waiting_objects_bound(void) {
 static bool full_is_due(enum gyre__reason *reason) {
   uint64_t bytes, objects;
   gyre__generation_waiting(&bytes, &objects);
-  if (objects == 0 && bytes == 0) return false;
   *reason = GYRE__REASON_BYTES;
+  if (gyre__memory_threshold_is_reached()) return true;
+  if (objects == 0 && bytes == 0) return false;
   if (bytes > gyre__waiting_bytes_bound()) return true;
   *reason = GYRE__REASON_OBJECTS;
   if (objects > gyre__waiting_objects_bound()) return true;
@@ -141,7 +142,7 @@ static bool full_is_due(enum gyre__reason *reason) {
 
 static bool middle_is_due(void) {
   uint64_t base = threshold(0) * threshold(1);
-  uint64_t promoted = FIGURE(promoted);
+  uint64_t promoted = FIGURE(promoted) + gyre__late_count();
   if (promoted <= base) return false;
   /* However patient: half of what may wait is worth a look. */
   return promoted > base * FIGURE(patience) || promoted > gyre__waiting_objects_bound() / 2;
@@ -173,6 +174,7 @@ void gyre__generation_collected(struct gyre__collection *c) {
 }
 
 void gyre__generation_finished(const struct gyre__collection *c) {
+  if (c->generation == GYRE_GC_NGEN - 1) gyre__memory_threshold_from_here();
   if (c->generation != GYRE_GC_NGEN - 2 || c->candidates == 0) return;
   uint64_t patience = FIGURE(patience);
   if (c->dead < c->candidates / 8)
@@ -222,11 +224,7 @@ void gyre_external_bytes(const void *object, ptrdiff_t delta) {
 
 /* ---- the controls ---- */
 
-static int set_enabled(uint64_t on) {
-  gyre__options_init();
-  /* acq_rel: of two calls at once, one sees the other's state; pairs with itself. */
-  return (int)gyre__exchange_acq_rel(&gyre__options.gc, on);
-}
+static int set_enabled(uint64_t on) { return (int)gyre__option_store(&gyre__options.gc, &on, 1); }
 
 int gyre_gc_enable(void) { return set_enabled(1); }
 int gyre_gc_disable(void) { return set_enabled(0); }
@@ -236,10 +234,10 @@ int gyre_gc_set_threshold(const int *values, size_t n) {
   if (values == NULL || n < 1 || n > GYRE_GC_NGEN) return -EINVAL;
   for (size_t i = 0; i < n; i++)
     if (values[i] < 0) return -EINVAL;
-  gyre__options_init();
-  /* relaxed: settings. */
+  uint64_t wanted[GYRE_GC_NGEN];
   for (size_t i = 0; i < n; i++)
-    gyre__store_relaxed(&gyre__options.gc_threshold[i], (uint64_t)values[i]);
+    wanted[i] = (uint64_t)values[i];
+  (void)gyre__option_store(gyre__options.gc_threshold, wanted, (unsigned)n);
   /* Other threads adapt when they have looked through their young objects next. */
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self != NULL) gyre__young_plan(self);

@@ -248,7 +248,9 @@ void gyre__service_close(bool closed) {
 /* ---- cascades ---- */
 
 static bool cascade_cut(struct gyre__objects *self, struct gyre__chain *chain) {
-  if (gyre__option(cascade) != GYRE__CASCADE_SERVICE || is_service(self)) return false;
+  if (gyre__option(cascade) != GYRE__CASCADE_SERVICE || is_service(self) ||
+      gyre__is_collecting(self))
+    return false;
   if (!gyre__service_ask()) return false;
   gyre__lock_take(&service.lock);
   /* What is there while it runs, it takes before it ends. */

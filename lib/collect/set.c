@@ -235,8 +235,12 @@ static void gather_segment(struct gathering *g, struct gyre__segment *segment) {
                         : gyre__exchange_acq_rel(&segment->promoted_pages, 0);
   if (g->c->generation == GYRE_GC_NGEN - 1)
     pages = segment->page_count == 64 ? UINT64_MAX : (UINT64_C(1) << segment->page_count) - 1;
-  for (; pages != 0; pages &= pages - 1)
-    gather_page(g, &segment->pages[__builtin_ctzll(pages)]);
+  for (; pages != 0; pages &= pages - 1) {
+    struct gyre__page *page = &segment->pages[__builtin_ctzll(pages)];
+    /* acquire: what kind of page it is; pairs with the stores in lib/heap/page.c and large.c. Large blocks
+     * in an arena's segments are gathered from the slots' lists, like all others. */
+    if (gyre__load_acquire(&page->objects_end) != 0 && !page->is_large) gather_page(g, page);
+  }
 }
 
 static void gather_large(struct gathering *g) {
@@ -284,7 +288,7 @@ static struct gyre__marked *mark_stack_memory;
 static bool buffer_reserve(struct buffer *buffer, size_t bytes) {
   if (bytes <= buffer->bytes) return true;
   if (buffer->memory != NULL) gyre__os_unmap(buffer->memory, buffer->bytes);
-  size_t rounded = bytes < KEPT_BYTES ? KEPT_BYTES : bytes;
+  size_t rounded = bytes < KEPT_BYTES && gyre__source_bound() == 0 ? KEPT_BYTES : bytes;
   buffer->memory = gyre__os_map(rounded, gyre__os_page_size());
   buffer->bytes = buffer->memory != NULL ? rounded : 0;
   return buffer->memory != NULL;
@@ -302,7 +306,9 @@ static bool buffer_zero(struct buffer *buffer, size_t bytes) {
 
 /* Large ones are given back. */
 static void buffer_trim(struct buffer *buffer) {
-  if (buffer->bytes <= KEPT_BYTES) return;
+  /* In an arena, what a collection in a stopped world needs is kept (gyre__set_reserve()). */
+  bool kept = gyre__source_bound() != 0 ? buffer != &component_buffer : buffer->bytes <= KEPT_BYTES;
+  if (kept || buffer->memory == NULL) return;
   gyre__os_unmap(buffer->memory, buffer->bytes);
   *buffer = (struct buffer){0};
 }
@@ -324,16 +330,49 @@ static bool gather_pages(struct gathering *g) {
   return true;
 }
 
+/* Where memory is bounded: a part of it, and at least so many entries. */
+#define BOUNDED_PART 128u
+#define BOUNDED_LEAST 256u
+
+static size_t mark_stack_room(void) {
+  return gyre__source_share(GYRE__MARK_STACK, BOUNDED_LEAST, BOUNDED_PART,
+                            sizeof *mark_stack_memory);
+}
+
+static bool mark_stack_reserve(void) {
+  if (mark_stack_memory == NULL)
+    mark_stack_memory =
+        gyre__os_map(mark_stack_room() * sizeof *mark_stack_memory, gyre__os_page_size());
+  return mark_stack_memory != NULL;
+}
+
+bool gyre__set_reserve(size_t arena_bytes) {
+  /* A tracked block is of 32 bytes at least, and its side word of 4: a ninth of what the two have
+   * together. Each slice may be a page, and each piece is asked for all of its pages; a large block is one
+   * page more at most for a slice. */
+  size_t pieces = (arena_bytes >> GYRE__SEGMENT_SHIFT) + 2;
+  size_t slices = arena_bytes >> GYRE__SMALL_PAGE_SHIFT;
+  size_t side = (arena_bytes / 9 & ~(sizeof(uint32_t) - 1)) + sizeof(uint32_t);
+  return mark_stack_reserve() && buffer_reserve(&segment_buffer, pieces * sizeof(void *)) &&
+         buffer_reserve(&page_buffer, (slices + pieces * 64 + 1) * sizeof(void *)) &&
+         buffer_reserve(&side_buffer, side);
+}
+
+/* The end of an arena. */
+static void forget(void) {
+  segment_buffer = page_buffer = side_buffer = component_buffer = (struct buffer){0};
+  mark_stack_memory = NULL;
+}
+
+static void __attribute__((constructor)) set_init(void) { gyre__forget_add(forget); }
+
 bool gyre__set_gather(struct gyre__collection *c) {
   struct gyre__set *set = &c->set;
   memset(set, 0, sizeof *set);
   c->ephemerons = gyre__weak_has_ephemerons();
   struct gathering g = {.c = c};
   candidates_define(c);
-  if (mark_stack_memory == NULL)
-    mark_stack_memory =
-        gyre__os_map(GYRE__MARK_STACK * sizeof *mark_stack_memory, gyre__os_page_size());
-  if (mark_stack_memory == NULL || !gather_pages(&g)) return false;
+  if (!mark_stack_reserve() || !gather_pages(&g)) return false;
   size_t bytes = (g.blocks + 1) * sizeof(uint32_t);
   bool join = c->beside && !c->everything;
   bool too_many = join && g.blocks >= GYRE__COMPONENT_ROOT - 1;
@@ -344,6 +383,7 @@ bool gyre__set_gather(struct gyre__collection *c) {
   }
   set->component = join ? component_buffer.memory : NULL;
   set->stack = mark_stack_memory;
+  set->stack_room = mark_stack_room();
   set->pages = g.pages;
   set->page_count = g.count;
   set->blocks = g.blocks;
@@ -501,7 +541,7 @@ void gyre__set_join_suspects(struct gyre__collection *c) {
 /* ---- marking ---- */
 
 static inline void stack_push(struct gyre__collection *c, struct gyre__marked m) {
-  if (GYRE_UNLIKELY(c->set.stack_count == GYRE__MARK_STACK)) {
+  if (GYRE_UNLIKELY(c->set.stack_count == c->set.stack_room)) {
     m.page->side[gyre__page_index(m.page, m.h)] |= GYRE__SIDE_PENDING;
     c->set.overflow = true;
     return;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/collect/collect.h"
 
 #define OCTAVE 8
@@ -43,6 +44,7 @@ static uint64_t quantile(const struct figures *f, uint64_t percent) {
 }
 
 void gyre__stats_pause(int generation, uint64_t ns) {
+  GYRE_PROBE2(pause, generation, ns);
   gyre__lock_take(&figures.lock);
   struct figures *f = &figures.generation[generation];
   if (f->stats.pauses == 0 || ns < f->stats.pause_min_ns) f->stats.pause_min_ns = ns;

@@ -203,6 +203,11 @@ static uint64_t lap(uint64_t *since_ns) {
   return ns;
 }
 
+static void phase_over(struct gyre__collection *c, unsigned phase, uint64_t ns) {
+  c->phase_ns[phase] += ns;
+  gyre__collection_phase(c, phase, ns);
+}
+
 void gyre__suspects_prove(struct gyre__collection *c) {
   uint64_t since_ns = gyre__clock_ns();
   /* B0. The first time, the survey has done it. */
@@ -226,10 +231,10 @@ void gyre__suspects_prove(struct gyre__collection *c) {
   }
   GYRE_WINDOW("prove/logged");
   gyre__collection_handshake(c, GYRE__MODE_PINNED | GYRE__MODE_CLOSED);
-  c->phase_ns[GYRE__PHASE_PROVE] += lap(&since_ns);
+  phase_over(c, GYRE__PHASE_PROVE, lap(&since_ns));
   GYRE_WINDOW("prove/condemning");
   c->suspects = 0;
   size_t special = condemn_plain(c, !agree);
   if (special > 0) condemn_specials(c, special);
-  c->phase_ns[GYRE__PHASE_CONDEMN] += lap(&since_ns);
+  phase_over(c, GYRE__PHASE_CONDEMN, lap(&since_ns));
 }

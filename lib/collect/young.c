@@ -96,6 +96,7 @@
  */
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/collect/collect.h"
 
 #define LOG_MAX 8192u
@@ -194,7 +195,12 @@ static void limit_set(struct gyre__objects *self) {
   self->heap.thread.base.gyre__young_limit = self->young_base + (limit < LOG_MAX ? limit : LOG_MAX);
 }
 
+/* Where memory is bounded, what a thread keeps may be this part of it. */
+#define BOUNDED_PART 32u
+
 static bool log_make(struct gyre__objects *self) {
+  if (gyre__source_bound() != 0 && sizeof(struct gyre__young) > gyre__source_bound() / BOUNDED_PART)
+    return false;
   struct gyre__young *young = gyre__os_reserve(sizeof *young);
   if (young == NULL) return false;
   young->step = STEP_MIN;
@@ -362,6 +368,9 @@ static void young_full(struct gyre__objects *self, gyre__header *h) {
   if (young_of(self) == NULL && !log_make(self)) {
     promote(self, h, &p);
     gyre__promoted(p.objects, p.bytes, false);
+    /* Nobody is asked to look through a log, so the thread is asked to look whether a collection is due. */
+    if (++self->unlogged % STEP_MIN == 0)
+      gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
     return;
   }
   if (log_length(self) >= LOG_MAX) {
@@ -690,6 +699,7 @@ static struct remains separate(struct gyre__objects *self, uint32_t n, uint32_t 
 }
 
 static void account(struct gyre__young *young, uint32_t n, const struct remains *r, uint64_t ns) {
+  GYRE_PROBE3(young, n, n - r->live, ns);
   figure_add(&young->stats.collections, 1);
   figure_add(&young->stats.candidates, n);
   figure_add(&young->stats.collected, n - r->live);

@@ -95,7 +95,10 @@ static void check_ready(struct gyre__heap *heap) {
       for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
            block = gyre__link_get(block, (enum gyre__kind)kind)) {
         struct gyre__page *page = gyre__page_of(block);
-        HELD(page->segment->owner == heap && page->state == GYRE__PAGE_USED, page);
+        /* relaxed: nobody else changes it now. */
+        HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id &&
+                 page->state == GYRE__PAGE_USED,
+             page);
         HELD(page->kind == kind && page->size_class >= size_class, page);
       }
 }
@@ -117,6 +120,21 @@ static size_t check_segments(struct gyre__heap *heap) {
     prev = segment;
   }
   HELD(heap->segments_last == prev, prev);
+  return committed;
+}
+
+/* Pages of an arena, whose segments are nobody's. */
+static size_t check_arena(struct gyre__heap *heap) {
+  size_t committed = 0;
+  struct gyre__page *page = NULL;
+  while (gyre__arena_on && (page = gyre__arena_next_page(heap, page)) != NULL) {
+    HELD(!page->is_large && gyre__page_of(page->start) == page, page);
+    if (page->state == GYRE__PAGE_FREE)
+      HELD(page->used == 0 && !page->in_pool && page->awaits_news, page);
+    else
+      check_page_in_use(heap, page);
+    committed += gyre__page_bytes(page);
+  }
   return committed;
 }
 
@@ -215,7 +233,7 @@ static void check_spans(struct gyre__heap *heap) {
 /* ---- one slot ---- */
 
 void gyre__heap_check_slot(struct gyre__heap *heap) {
-  size_t committed = check_segments(heap);
+  size_t committed = check_segments(heap) + check_arena(heap);
   /* relaxed: nobody else changes it now. */
   HELD(committed == gyre__load_relaxed(&heap->committed_bytes), NULL);
   HELD(gyre__load_relaxed(&heap->cached_bytes) <= committed, NULL);
@@ -246,6 +264,7 @@ void gyre__heap_check_totals(void) {
   size_t has_mapped = gyre__load_relaxed(&gyre__memory.mapped_bytes);
   GYRE_REQUIRE(committed == has_committed, "corrupted: %zu bytes committed, %zu in heaps",
                has_committed, committed);
+  gyre__arena_check();
   /* Huge blocks have more address space than memory. */
   GYRE_REQUIRE(mapped <= has_mapped, "corrupted: %zu bytes mapped, %zu in heaps", has_mapped,
                mapped);

@@ -24,7 +24,9 @@
 
 bool gyre__guard_wants(struct gyre__heap *heap, size_t size, size_t alignment) {
   uint64_t every = gyre__option(guard);
-  if (every == 0 || size > GYRE__SPAN_MAX || alignment > gyre__os_page_size()) return false;
+  if (every == 0 || gyre__source_is_set() || size > GYRE__SPAN_MAX ||
+      alignment > gyre__os_page_size())
+    return false;
   return ++heap->quarantine.guard_count % every == 0;
 }
 

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#include "lib/base/probe.h"
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 
 /* ---- allocating ---- */
@@ -34,6 +36,8 @@ static bool pool_borrow(struct gyre__heap *self, enum gyre__kind kind, unsigned 
 
 /* The same with another page. */
 static bool pool_grow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  GYRE_PROBE2(alloc_page, kind, gyre__class_size(size_class));
+  if (GYRE_UNLIKELY(gyre__option(mem_threshold) != 0)) gyre__memory_threshold_look(self);
   return pool_fill(self, kind, size_class, gyre__page_add(self, kind, size_class));
 }
 
@@ -49,6 +53,7 @@ static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind
   while (!is_ready) {
     if (pool_borrow(self, kind, size_class) || pool_grow(self, kind, size_class)) break;
     if (!gyre__memory_make_room(self, gyre__class_size(size_class), &step)) {
+      GYRE_PROBE2(alloc_failed, kind, gyre__class_size(size_class));
       errno = ENOMEM;
       return NULL;
     }
@@ -259,18 +264,28 @@ bool gyre__heap_is_pinned(void) { return !gyre__heap_pin_is_over(gyre__heap_pin_
 
 uint64_t gyre__link_key;
 
+/* If the inline paths are off, no link looks right to those of the public headers: they call us for every
+ * block. The pool that a hook leads to is a pointer that is always NULL. */
+void gyre__hook_slot(struct gyre__thread *slot) {
+  gyre_thread *self = &slot->base;
+  bool off = gyre__hook_is_on();
+  bool inline_off = GYRE__INLINE_OFF || off;
+  self->gyre__link_key = inline_off ? gyre__link_key ^ GYRE__LINK_BIT : gyre__link_key;
+  for (size_t i = 0; i <= GYRE__CLASS_TABLE_MAX / 16; i++) {
+    gyre__pool *way = &self->gyre__pools[GYRE__RAW][gyre__size_class(16 * i)];
+    self->gyre__pool_at[i] =
+        (uint16_t)(off ? (char *)&self->gyre__nothing - (char *)self : (char *)way - (char *)self);
+  }
+}
+
 /* A slot's memory is zero, which is how an empty heap begins. The first slot is made before there is any
  * block, under a lock that every later one takes. */
 static void heap_init(struct gyre__thread *slot) {
   gyre_thread *self = &slot->base;
   if (gyre__link_key == 0) gyre__link_key = GYRE__LINK_BIT | gyre__os_random();
-  /* If they are off, no link looks right to the inline paths of the public headers: they call us for
-   * every block. */
-  self->gyre__link_key = GYRE__INLINE_OFF ? gyre__link_key ^ GYRE__LINK_BIT : gyre__link_key;
+  gyre__hook_start();
   self->gyre__segments = gyre__segment_table;
-  for (size_t i = 0; i <= GYRE__CLASS_TABLE_MAX / 16; i++)
-    self->gyre__pool_at[i] =
-        (uint16_t)((char *)&self->gyre__pools[GYRE__RAW][gyre__size_class(16 * i)] - (char *)self);
+  gyre__hook_slot(slot);
 }
 
 static void heap_idling(struct gyre__thread *self) { gyre__heap_send((struct gyre__heap *)self); }
@@ -283,6 +298,8 @@ static struct gyre__heap *heap_of(uint32_t id) {
 }
 
 static void fork_prepare(void) {
+  gyre__hook_fork_prepare();
+  gyre__fence_fork_prepare();
   fork_slots = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= fork_slots; id++)
     gyre__lock_take(&heap_of(id)->large_lock);
@@ -290,9 +307,13 @@ static void fork_prepare(void) {
   gyre__reserve_fork_prepare();
   gyre__memory_fork_prepare();
   gyre__segment_fork_prepare();
+  gyre__arena_fork_prepare();
 }
 
 static void fork_parent(void) {
+  gyre__fence_fork_parent();
+  gyre__hook_fork_parent();
+  gyre__arena_fork_parent();
   gyre__segment_fork_parent();
   gyre__memory_fork_parent();
   gyre__reserve_fork_parent();
@@ -302,6 +323,9 @@ static void fork_parent(void) {
 }
 
 static void fork_child(void) {
+  gyre__fence_fork_child();
+  gyre__hook_fork_child();
+  gyre__arena_fork_child();
   gyre__segment_fork_child();
   gyre__memory_fork_child();
   gyre__reserve_fork_child();

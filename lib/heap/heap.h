@@ -118,7 +118,10 @@ struct __attribute__((aligned(16))) gyre__page {
   /* Object pages: for each block, what has been counted of a frozen object whose count is stopped; NULL if
    * there is none (lib/collect/apart.c). Changed in a stopped world. */
   gyre__atomic_u32 *frozen_counts;
-  uint64_t unused2_[2];
+  /* For gyre_heap_list_classes(): `counted`, with the class at GYRE__KNOWN_CLASS and kind + 1 at
+   * GYRE__KNOWN_KIND; 0 if it is no page of a pool. Written by the slot's thread, read by anyone. */
+  gyre__atomic_u64 known;
+  uint64_t unused2_[1];
   uint32_t large_owner; /* large object blocks: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large object blocks.
@@ -136,6 +139,8 @@ enum gyre__page_state {
   GYRE__PAGE_EMPTY, /* no blocks out, keeps kind and class: in heap->empty */
 };
 #define GYRE__REMOTE_TELL UINT64_C(1)
+#define GYRE__KNOWN_CLASS 32
+#define GYRE__KNOWN_KIND 40
 
 /* Blocks of one page of another slot, gathered to be sent in one go: heap.c. */
 struct gyre__batch {
@@ -148,8 +153,9 @@ struct gyre__batch {
 enum gyre__shape {
   GYRE__SHAPE_SMALL,  /* pages of 64 KiB */
   GYRE__SHAPE_MEDIUM, /* pages of 512 KiB */
-  GYRE__SHAPE_SPANS,  /* slices of 64 KiB */
-  GYRE__SHAPE_HUGE,   /* one block */
+  GYRE__SHAPE_ARENA, /* slices of 64 KiB, each a page of some slot's or part of a large block: arena.c */
+  GYRE__SHAPE_SPANS, /* slices of 64 KiB */
+  GYRE__SHAPE_HUGE,  /* one block */
   GYRE__SHAPES
 };
 
@@ -158,7 +164,7 @@ enum gyre__shape {
 enum { GYRE__SPAN_BIN_LONG = 32, GYRE__SPAN_BINS };
 
 struct gyre__segment {
-  /* -- constant while the segment is mapped -- */
+  /* -- constant while the segment is mapped; the owner NULL in an arena's -- */
   char *base;
   uint32_t shape; /* enum gyre__shape */
   uint32_t page_shift;
@@ -242,6 +248,7 @@ struct gyre__heap {
       purge_asked; /* the last purge of all that wants this heap: written by any thread */
   gyre__atomic_u32 purge_seen; /* the last that it took part in */
   bool grace_armed;            /* grace_node is under way; slot's thread */
+  struct gyre__page *held;     /* arena: free pages of which news is under way; slot's thread */
   /* -- atomic, written by other threads: on a line of their own -- */
   char unused_[64];
   gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
@@ -432,6 +439,25 @@ GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
     gyre__fetch_or_acq_rel(&segment->promoted_pages, bit);
 }
 
+/* Writes where a block was allocated into text and returns true, or false if it does not know: set once by a
+ * tracer, for messages about broken blocks. Called by any thread; must not allocate. NULL if not set. */
+extern bool (*gyre__heap_describe)(const void *block, char *text, size_t size);
+
+/* ---- the arena (arena.c): the heap in one buffer; lib/collect's gyre_init_in() ---- */
+
+/* Pieces of 4 MiB that a buffer may touch: for 4 GiB that begin anywhere. */
+#define GYRE__ARENA_PIECES_MAX 1025
+/* Is there one? Changes only while no thread is attached. */
+extern bool gyre__arena_on GYRE__HIDDEN;
+/* Has all memory come from the buffer from now on. False if it is too small; gyre__arena_end() is to be
+ * called then, too. Nothing has been allocated before, and one thread uses the library. */
+bool gyre__arena_begin(void *buffer, size_t size);
+/* Nothing refers to the buffer any more, once all rooms have forgotten what is in it. */
+void gyre__arena_end(void);
+/* Bytes of the buffer, and those in none of its pages, large blocks and tables. Any thread. */
+size_t gyre__arena_bytes(void);
+size_t gyre__arena_free_bytes(void);
+
 /* Bytes that all heaps together have from the system and use or keep. Any thread. */
 size_t gyre__heap_used_bytes(void);
 
@@ -447,6 +473,18 @@ void gyre__heap_check_slot(struct gyre__heap *heap);
 /* The same for what all heaps have together: their figures and the reserve. No other thread, attached or
  * not, uses the library. */
 void gyre__heap_check_totals(void);
+
+/* The same without what they keep: in pages and large blocks that are in use. Sums over the slots. */
+size_t gyre__heap_active_bytes(void);
+
+/* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
+ * the old one stays. Under the lock of whoever reads it. And its end. */
+void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size);
+void gyre__memory_table_drop(void *table, size_t room, size_t item_size);
+
+/* Has more than option "mem_threshold" come into use since the first was called last? Any thread. */
+void gyre__memory_threshold_from_here(void);
+bool gyre__memory_threshold_is_reached(void);
 
 /* Lets the rooms above free memory when the system has none: lib/collect's forced collection.
  * Returns true if it is worth trying again. NULL if not set. */

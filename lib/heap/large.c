@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
 #include "lib/heap/page.h"
 
 /* jemalloc's non-standard interface, if the program is linked with it. */
@@ -52,6 +53,8 @@ bool gyre__large_backend_is_available(uint64_t backend) {
 
 static enum gyre__large_backend backend_now(void) {
   uint64_t backend = gyre__option(large);
+  /* What the system's malloc has is not the program's page source's. */
+  if (gyre__source_is_set()) return GYRE__LARGE_SPANS;
   return gyre__large_backend_is_available(backend) ? (enum gyre__large_backend)backend
                                                    : GYRE__LARGE_SPANS;
 }
@@ -163,8 +166,9 @@ static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyr
   page->state = GYRE__PAGE_USED;
   page->used = page->capacity = page->reserved = 1;
   page->large_owner = self->thread.base.id;
-  /* relaxed: before the page is on the list, whose lock orders it. */
-  if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
+  /* release: what is above, for a collection that comes by in an arena; elsewhere the lock of the list
+   * that the page is put on orders it. Pairs with gather_page() in lib/collect/set.c. */
+  if (kind != GYRE__RAW) gyre__store_release(&page->objects_end, 1);
 }
 
 /* ---- huge blocks ---- */
@@ -303,7 +307,8 @@ static struct gyre__page *foreign_take(enum gyre__large_backend backend, size_t 
 static struct gyre__page *page_take(struct gyre__heap *self, enum gyre__large_backend backend,
                                     size_t size, size_t alignment, bool zero) {
   if (backend != GYRE__LARGE_SPANS) return foreign_take(backend, size, alignment, zero);
-  struct gyre__page *page = size <= GYRE__SPAN_MAX && alignment <= GYRE__SPAN_MAX
+  struct gyre__page *page = gyre__arena_on ? gyre__arena_take_large(size, alignment)
+                            : size <= GYRE__SPAN_MAX && alignment <= GYRE__SPAN_MAX
                                 ? gyre__span_take(self, size, alignment, false)
                                 : huge_take(self, size, alignment);
   if (page != NULL) gyre__note_open(page->start, size);
@@ -320,21 +325,27 @@ void *gyre__large_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t si
                         size_t alignment, bool zero) {
   if (GYRE_FAULT() || size > LARGE_MAX) return gyre__heap_alloc_fault();
   if (++self->slow_count % 64 == 0) gyre__purge_tick(self);
+  if (GYRE_UNLIKELY(gyre__option(mem_threshold) != 0)) gyre__memory_threshold_look(self);
   size = gyre__large_size(size);
   enum gyre__large_backend backend = backend_now();
   struct gyre__page *page;
   unsigned step = 0;
   while ((page = page_take(self, backend, size, alignment, zero)) == NULL)
-    if (!gyre__memory_make_room(self, size, &step)) return gyre__heap_alloc_fault();
-  page_init(page, self, kind, backend);
+    if (!gyre__memory_make_room(self, size, &step)) {
+      GYRE_PROBE2(alloc_failed, kind, size);
+      return gyre__heap_alloc_fault();
+    }
+  if (gyre__page_is_in_arena(page)) count_in(page->large_bytes);
   gyre__large_set_size(page, size);
+  page_init(page, self, kind, backend);
   if (kind != GYRE__RAW) list_add(self, page);
   if (!zero) gyre__watch_block_out(page->start);
+  GYRE_PROBE3(alloc_large, kind, size, page->start);
   return page->start;
 }
 
 void *gyre__large_alloc_growing(struct gyre__heap *self, size_t size) {
-  if (backend_now() != GYRE__LARGE_SPANS || GYRE_FAULT()) return NULL;
+  if (gyre__arena_on || backend_now() != GYRE__LARGE_SPANS || GYRE_FAULT()) return NULL;
   size = gyre__large_size(size);
   struct gyre__page *page = gyre__span_take(self, size, 16, true);
   if (page == NULL) return NULL;
@@ -394,6 +405,10 @@ void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_
   if (page->segment == NULL) {
     page = foreign_resize(page, size);
     if (page == NULL) return NULL;
+  } else if (gyre__page_is_in_arena(page)) {
+    size_t old = page->large_bytes;
+    if (size <= GYRE__CLASS_MAX || GYRE_FAULT() || !gyre__arena_resize(page, size)) return NULL;
+    count_change(page->large_bytes - old);
   } else if (is_huge(page)) {
     /* What is not huge any more has its place among the spans. */
     if (size <= GYRE__SPAN_MAX) return NULL;
@@ -412,7 +427,11 @@ void *gyre__large_resize(struct gyre__heap *self, struct gyre__page *page, size_
 
 static void page_give(struct gyre__page *page) {
   page->is_large = GYRE__LARGE_FREED;
-  if (is_huge(page)) {
+  if (gyre__page_is_in_arena(page)) {
+    gyre__note_nobody(page->start, page->large_usable);
+    count_out(page->large_bytes);
+    gyre__arena_give_large(page);
+  } else if (is_huge(page)) {
     gyre__note_nobody(page->start, page->large_usable);
     huge_give(page);
   } else if (page->segment != NULL) {
@@ -470,6 +489,9 @@ void gyre__large_pin_is_over(void) {
     page_give(page);
   }
 }
+
+static void forget(void) { waiting = NULL; }
+static void __attribute__((constructor)) large_init(void) { gyre__forget_add(forget); }
 
 void gyre__large_fork_prepare(void) { gyre__lock_take(&waiting_lock); }
 void gyre__large_fork_parent(void) { gyre__lock_give(&waiting_lock); }

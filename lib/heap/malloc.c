@@ -3,10 +3,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 #include "lib/heap/raw.h"
-
-#define ALIGNMENT_MAX ((size_t)1 << 30)
 
 static struct gyre__heap *heap_given(gyre_thread *self) {
   GYRE_ASSERT(self == gyre__self && self->id != 0);
@@ -26,18 +25,44 @@ struct gyre__heap *gyre__heap_attached(struct gyre__heap *heap) {
  * this library knows; then it is detached again, because nobody else would do it. */
 static GYRE_NOINLINE void *malloc_first(size_t size) {
   struct gyre__heap *heap = gyre__heap_attached(gyre__raw_heap(gyre__self));
-  void *block = heap != NULL ? gyre__raw_malloc_slow(size, heap) : NULL;
+  void *block = heap != NULL ? gyre__raw_malloc_base(size, heap) : NULL;
   if (GYRE__IS_MALLOC && gyre__thread_has_ended()) gyre_thread_detach();
   return block;
 }
 
-void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
+/* The program's allocator, or NULL; also at the process's first call, when nobody has read the options yet. */
+GYRE_INLINE const struct gyre_allocator *hook_of(const struct gyre__heap *heap) {
+  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) gyre__hook_start();
+  return gyre__hook_now();
+}
+
+GYRE_NOINLINE void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return hook->malloc(hook->ctx, size);
+  return gyre__raw_malloc_base(size, heap);
+}
+
+void *gyre__raw_malloc_base(size_t size, struct gyre__heap *heap) {
+  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap);
   if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size);
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
-static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
+/* The functions below come in two: with a look at the program's allocator, and without (`base`), for that
+ * allocator itself to call. What the two share is told which it is by a constant. */
+GYRE_INLINE void *plain_malloc(struct gyre__heap *heap, size_t size, bool base) {
+  return base ? gyre__raw_malloc_base(size, heap) : gyre__raw_malloc(heap, size);
+}
+
+GYRE_INLINE void plain_free(struct gyre__heap *heap, void *block, bool base) {
+  if (base)
+    gyre__raw_free_base(block, heap);
+  else
+    gyre__raw_free(heap, block);
+}
+
+GYRE_INLINE void *plain_calloc(struct gyre__heap *heap, size_t count, size_t size, bool base) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
   if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes);
@@ -46,9 +71,19 @@ static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
     if (heap == NULL) return NULL;
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void *block = gyre__raw_malloc(heap, bytes);
+  void *block = plain_malloc(heap, bytes, base);
   if (block != NULL) memset(block, 0, bytes);
   return block;
+}
+
+static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return hook->calloc(hook->ctx, count, size);
+  return plain_calloc(heap, count, size, false);
+}
+
+void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size) {
+  return plain_calloc(heap, count, size, true);
 }
 
 /* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
@@ -60,18 +95,28 @@ unsigned gyre__aligned_class(size_t size, size_t alignment) {
   return size_class;
 }
 
-static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
-  if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > ALIGNMENT_MAX) {
+GYRE_INLINE void *plain_aligned(struct gyre__heap *heap, size_t alignment, size_t size, bool base) {
+  if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > GYRE__ALIGNMENT_MAX) {
     errno = EINVAL;
     return NULL;
   }
-  if (alignment <= 16) return gyre__raw_malloc(heap, size);
+  if (alignment <= 16) return plain_malloc(heap, size, base);
   if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size);
   heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__aligned_class(size, alignment));
+}
+
+static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return gyre__hook_aligned(hook, alignment, size);
+  return plain_aligned(heap, alignment, size, false);
+}
+
+void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size) {
+  return plain_aligned(heap, alignment, size, true);
 }
 
 /* ---- freeing ---- */
@@ -82,7 +127,7 @@ static void require_foreign(const void *block) {
                "invalid pointer: %p is not a block of this library, or was freed", block);
 }
 
-static void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
   if (segment == NULL) {
     if (block == NULL) return;
     require_foreign(block);
@@ -105,15 +150,29 @@ static void free_slow(void *block, struct gyre__segment *segment, struct gyre__h
 static GYRE_NOINLINE void free_first(void *block, struct gyre__segment *segment) {
   int before = errno;
   if (block != NULL && !gyre__thread_has_ended()) (void)gyre_thread_attach();
-  free_slow(block, segment, gyre__raw_heap(gyre__self));
+  gyre__raw_free_found(block, segment, gyre__raw_heap(gyre__self));
   errno = before;
 }
 
-void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
-  if (GYRE__IS_MALLOC && GYRE_UNLIKELY(heap->thread.base.id == 0))
+GYRE_NOINLINE void gyre__raw_free_slow(void *block, struct gyre__segment *segment,
+                                       struct gyre__heap *heap) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_UNLIKELY(hook != NULL)) {
+    if (block != NULL) hook->free(hook->ctx, block);
+  } else if (GYRE__WATCHED) {
+    gyre__watched_free(block, heap);
+  } else if (GYRE__IS_MALLOC && GYRE_UNLIKELY(heap->thread.base.id == 0)) {
     free_first(block, segment);
-  else
-    free_slow(block, segment, heap);
+  } else {
+    gyre__raw_free_found(block, segment, heap);
+  }
+}
+
+void gyre__raw_free_base(void *block, struct gyre__heap *heap) {
+  if (GYRE__WATCHED)
+    gyre__watched_free(block, heap);
+  else if (block != NULL)
+    gyre__raw_free_found(block, gyre__segment_of(block), heap);
 }
 
 /* ---- changing sizes ---- */
@@ -132,13 +191,14 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
   return gyre__large_alloc_growing(heap, size);
 }
 
-static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
+static GYRE_NOINLINE void *block_move(struct gyre__heap *heap, void *block, size_t usable,
+                                      size_t size, bool base) {
   void *moved = gyre__raw_malloc_growing(heap, usable, size);
-  if (moved == NULL) moved = gyre__raw_malloc(heap, size);
+  if (moved == NULL) moved = plain_malloc(heap, size, base);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
-  gyre__raw_free(gyre__raw_heap(gyre__self), block);
+  plain_free(gyre__raw_heap(gyre__self), block, base);
   return moved;
 }
 
@@ -164,8 +224,8 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
-  if (block == NULL) return gyre__raw_malloc(heap, size);
+GYRE_INLINE void *plain_realloc(struct gyre__heap *heap, void *block, size_t size, bool base) {
+  if (block == NULL) return plain_malloc(heap, size, base);
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL))
     require_foreign(block);
@@ -173,11 +233,22 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
     return block;
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
-  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
+  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS || page->is_large)
+    gyre__large_require(page, block);
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
-  return block_move(heap, block, gyre__page_usable(page), size);
+  return block_move(heap, block, gyre__page_usable(page), size, base);
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_UNLIKELY(hook != NULL)) return hook->realloc(hook->ctx, block, size);
+  return plain_realloc(heap, block, size, false);
+}
+
+void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size) {
+  return plain_realloc(heap, block, size, true);
 }
 
 /* ---- the public functions ---- */
@@ -199,14 +270,20 @@ void *gyre_aligned_alloc(size_t alignment, size_t size) {
 }
 
 void gyre_free_sized(void *block, size_t size) {
-  GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
+  GYRE_ASSERT(block == NULL || gyre__hook_is_on() || size <= gyre_usable_size(block));
   (void)size;
   gyre__raw_free(gyre__raw_heap(gyre__self), block);
 }
 
-size_t gyre_usable_size(const void *block) {
+size_t gyre__raw_usable_base(const void *block) {
   if (GYRE__WATCHED && block != NULL) return gyre__watched_usable(block);
   return block != NULL ? gyre__page_usable(gyre__page_of(block)) : 0;
+}
+
+size_t gyre_usable_size(const void *block) {
+  const struct gyre_allocator *hook = gyre__hook_now();
+  if (GYRE_LIKELY(hook == NULL)) return gyre__raw_usable_base(block);
+  return block != NULL && hook->usable_size != NULL ? hook->usable_size(hook->ctx, block) : 0;
 }
 
 void *gyre__thread_malloc(gyre_thread *self, size_t size) {
@@ -228,7 +305,7 @@ void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size
 void gyre__thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }
 
 void gyre_thread_free_sized(gyre_thread *self, void *block, size_t size) {
-  GYRE_ASSERT(block == NULL || size <= gyre_usable_size(block));
+  GYRE_ASSERT(block == NULL || gyre__hook_is_on() || size <= gyre_usable_size(block));
   (void)size;
   gyre__raw_free(heap_given(self), block);
 }

@@ -55,11 +55,21 @@
 
 /* ---- figures ---- */
 
+/* What statistics of other threads see of the page. */
+static void page_show(struct gyre__page *page) {
+  /* relaxed: a figure; whoever reads it holds the lock of the list of segments, so that the page is
+   * there. Pairs with the load in lib/heap/stats.c. */
+  gyre__store_relaxed(&page->known, (uint64_t)page->counted |
+                                        (uint64_t)page->size_class << GYRE__KNOWN_CLASS |
+                                        (uint64_t)(page->kind + 1) << GYRE__KNOWN_KIND);
+}
+
 void gyre__page_account(struct gyre__heap *heap, struct gyre__page *page) {
   uint32_t used = gyre__page_used(page);
   size_t change = (size_t)used - page->counted;
   if (change == 0) return;
   page->counted = used;
+  page_show(page);
   gyre__figure_add(&heap->live_blocks, change);
   gyre__figure_add(&heap->live_bytes, change * page->block_size);
 }
@@ -143,8 +153,19 @@ static void *remote_first(const struct gyre__page *page, uint64_t remote) {
   return gyre__page_block(page, (uint32_t)remote >> REMOTE_FIRST_SHIFT);
 }
 
+/* The heap that a block's page belongs to. */
+static struct gyre__heap *page_heap(const struct gyre__page *page) {
+  if (GYRE_LIKELY(page->segment->owner != NULL)) return page->segment->owner;
+  /* acquire: the page has an owner as long as it has a block; pairs with slices_give() in arena.c, of
+   * which nobody sees anything who has a block. */
+  uint32_t id = gyre__load_acquire(&page->owner);
+  GYRE_REQUIRE(id != 0, "invalid pointer: a block of the page at %p, which is free",
+               (void *)page->start);
+  return (struct gyre__heap *)gyre__thread_slot(id);
+}
+
 void gyre__page_free_remote(struct gyre__page *page, void *first, void *last, uint32_t count) {
-  struct gyre__heap *owner = page->segment->owner;
+  struct gyre__heap *owner = page_heap(page);
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   uint32_t index = gyre__page_index(page, first);
   /* relaxed: the compare-exchange decides. */
@@ -332,7 +353,8 @@ static bool page_extend(struct gyre__page *page) {
 }
 
 static uint32_t page_shift_of(size_t block_size) {
-  return block_size <= GYRE__SMALL_MAX ? GYRE__SMALL_PAGE_SHIFT : GYRE__MEDIUM_PAGE_SHIFT;
+  return block_size <= GYRE__SMALL_MAX || gyre__arena_on ? GYRE__SMALL_PAGE_SHIFT
+                                                         : GYRE__MEDIUM_PAGE_SHIFT;
 }
 
 static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned size_class) {
@@ -348,6 +370,7 @@ static void page_init(struct gyre__page *page, enum gyre__kind kind, unsigned si
   page->capacity = page->used = page->counted = 0;
   page->full = 0;
   page->state = GYRE__PAGE_USED;
+  page_show(page);
 }
 
 /* ---- empty ---- */
@@ -364,6 +387,8 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   page->capacity = 0;
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
+  /* relaxed: as in page_show(). */
+  gyre__store_relaxed(&page->known, 0);
   gyre__note_nobody(page->start, gyre__page_bytes(page));
   gyre__segment_give_page(heap, page);
 }
@@ -459,17 +484,28 @@ uint64_t gyre__page_reap(struct gyre__heap *heap, uint64_t cutoff_ns) {
   return waits;
 }
 
+static void collect_page(struct gyre__heap *heap, struct gyre__page *page) {
+  if (page->state != GYRE__PAGE_USED) return;
+  page_look(heap, page);
+  if (page->used == 0) page_put_away(heap, page);
+}
+
+static void collect_arena(struct gyre__heap *heap) {
+  struct gyre__page *next = gyre__arena_next_page(heap, NULL);
+  for (struct gyre__page *page; (page = next) != NULL;) {
+    next = gyre__arena_next_page(heap, page); /* the page may be another heap's afterwards */
+    collect_page(heap, page);
+  }
+}
+
 void gyre__page_collect_all(struct gyre__heap *heap) {
   gyre__page_put_back(heap);
   gyre__page_hear_news(heap);
+  if (gyre__arena_on) collect_arena(heap);
   for (struct gyre__segment *segment = heap->segments, *next; segment != NULL; segment = next) {
     next = segment->next; /* giving a page back moves its segment to the front */
-    for (uint32_t i = 0; i < segment->page_count; i++) {
-      struct gyre__page *page = &segment->pages[i];
-      if (page->state != GYRE__PAGE_USED) continue;
-      page_look(heap, page);
-      if (page->used == 0) page_put_away(heap, page);
-    }
+    for (uint32_t i = 0; i < segment->page_count; i++)
+      collect_page(heap, &segment->pages[i]);
   }
 }
 

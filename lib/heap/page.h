@@ -21,6 +21,7 @@ GYRE_INLINE void gyre__figure_add(gyre__atomic_size *figure, size_t change) {
 extern struct gyre__memory {
   gyre__atomic_size mapped_bytes;
   gyre__atomic_size committed_bytes; /* compared with the limit */
+  gyre__atomic_size peak_bytes;      /* the most that committed_bytes ever was */
   gyre__atomic_size purged_bytes;    /* since the start */
   gyre__atomic_size large_bytes;     /* huge blocks, and those from other backends */
   gyre__atomic_size large_blocks;
@@ -37,14 +38,13 @@ void gyre__memory_purged(size_t bytes);
 /* Address space, or metadata, has grown, or shrunk by a negative number. */
 void gyre__memory_mapped(size_t bytes);
 void gyre__memory_metadata(size_t bytes);
-/* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
- * the old one stays. Under the lock of whoever reads it. */
-void *gyre__memory_table_grow(void *table, size_t *room, size_t item_size);
 
 /* Does the next thing that may make room for an allocation that failed. `step` is 0 at first; call
  * again after every failure as long as it returns true. May run the program's handler: hold
  * nothing. */
 bool gyre__memory_make_room(struct gyre__heap *self, size_t size, unsigned *step);
+/* More memory is about to come into use: asks for a collection if option "mem_threshold" says so. */
+void gyre__memory_threshold_look(struct gyre__heap *self);
 void gyre__memory_fork_prepare(void);
 void gyre__memory_fork_parent(void);
 void gyre__memory_fork_child(void);
@@ -78,9 +78,44 @@ void gyre__segment_purge_pages(struct gyre__segment *segment, uint64_t pages);
 /* Gives the memory of free pages that have been so since `cutoff_ns` or longer back to the system,
  * and unmaps segments of which nothing is left. */
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns);
+/* Any thread: the pages of all pools and those that are none, under a lock that keeps them there: visit
+ * takes no lock and touches only what anyone may read. */
+void gyre__segment_visit_pages(void (*visit)(struct gyre__page *page, void *arg), void *arg);
+
 void gyre__segment_fork_prepare(void);
 void gyre__segment_fork_parent(void);
 void gyre__segment_fork_child(void);
+
+/* The arena's segment of a 4-MiB piece, with metadata for its first pages; NULL if there is no memory. */
+struct gyre__segment *gyre__segment_make_arena(char *base, uint32_t page_count);
+/* World stopped: sets the way of frees in all segments by whether the program has an allocator of its own. */
+void gyre__segment_owners_set(void);
+void gyre__segment_unpublish(const struct gyre__segment *segment);
+/* "No news of the unmapped": calls off the news that the page waits for. False if some are under way. */
+bool gyre__page_call_off_news(struct gyre__page *page);
+
+/* ---- arena.c: all of it only if there is one ---- */
+
+/* As the functions of segment.c, for the slot's thread: a page, its return, and pages that had to wait. */
+struct gyre__page *gyre__arena_take_page(struct gyre__heap *heap, bool *over_limit);
+void gyre__arena_give_page(struct gyre__heap *heap, struct gyre__page *page);
+void gyre__arena_purge(struct gyre__heap *heap);
+/* The heap's pages, one after the other: NULL for the first; NULL after the last. */
+struct gyre__page *gyre__arena_next_page(const struct gyre__heap *heap, struct gyre__page *page);
+/* Any thread: the page of a large block, counted as committed, its memory dirty; NULL if there is no
+ * memory. */
+struct gyre__page *gyre__arena_take_large(size_t size, size_t alignment);
+void gyre__arena_give_large(struct gyre__page *page);
+/* In place; false if the neighbours are in the way. */
+bool gyre__arena_resize(struct gyre__page *page, size_t size);
+/* Verifies the map of what is in use. */
+void gyre__arena_check(void);
+void gyre__arena_fork_prepare(void);
+void gyre__arena_fork_parent(void);
+void gyre__arena_fork_child(void);
+GYRE_INLINE bool gyre__page_is_in_arena(const struct gyre__page *page) {
+  return page->segment != NULL && page->segment->shape == GYRE__SHAPE_ARENA;
+}
 
 /* ---- page.c ---- */
 

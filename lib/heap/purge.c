@@ -25,6 +25,7 @@
  */
 #include <errno.h>
 
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -197,6 +198,7 @@ void gyre__purge_others(struct gyre__heap *self) {
 int gyre_purge(void) {
   struct gyre__heap *self = gyre__heap_self();
   if (self == NULL) return -EAGAIN;
+  gyre__fence_flush();
   if (GYRE__IS_MALLOC) {
     gyre__purge_heap(self);
     gyre__purge_others(self);

@@ -4,18 +4,32 @@
 #define GYRE_LIB_HEAP_RAW_H
 
 #include "lib/heap/heap.h"
+#include "lib/heap/hook.h"
 
 /* The heap of a thread's handle; that of the stand-in with id 0 is empty and owns nothing. */
 GYRE_INLINE struct gyre__heap *gyre__raw_heap(gyre_thread *self) {
   return (struct gyre__heap *)(void *)self;
 }
 
-/* The slow halves, with arguments where a caller has them already. */
+/* The slow halves, with arguments where a caller has them already. They ask the program's allocator, if it has
+ * set one. */
 
 /* Attaches the thread if need be. */
 void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap);
 /* What is not the thread's own, or not in a small page; NULL. */
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
+
+/* The same without a look at that, for a block other than NULL. */
+void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
+
+/* The functions of gyre/heap.h without a look at the program's allocator; NULL with errno ENOMEM or EINVAL.
+ * Alignments are powers of two. */
+void *gyre__raw_malloc_base(size_t size, struct gyre__heap *heap);
+void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size);
+void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size);
+void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size);
+void gyre__raw_free_base(void *block, struct gyre__heap *heap);
+size_t gyre__raw_usable_base(const void *block);
 
 /* What stands for all of this in builds that look at every block (watch.c). */
 void *gyre__watched_malloc(size_t size, struct gyre__heap *heap);
@@ -23,7 +37,7 @@ void gyre__watched_free(void *block, struct gyre__heap *heap);
 
 /* A block of at least `size` bytes; NULL with errno ENOMEM. */
 GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
-  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap);
+  if (GYRE__WATCHED) return gyre__raw_malloc_slow(size, heap);
   if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
     return gyre__raw_malloc_slow(size, heap);
   size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
@@ -35,7 +49,7 @@ GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
 /* A thread that is not attached frees like a stranger: its heap owns no segment. */
 GYRE_INLINE void gyre__raw_free(struct gyre__heap *heap, void *block) {
   if (GYRE__WATCHED) {
-    gyre__watched_free(block, heap);
+    gyre__raw_free_slow(block, NULL, heap);
     return;
   }
   struct gyre__segment *segment = gyre__segment_of(block);

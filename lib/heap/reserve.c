@@ -219,6 +219,15 @@ size_t gyre__reserve_check(void) {
   return bytes;
 }
 
+/* ---- the end of an arena ---- */
+
+static void forget(void) {
+  runs = NULL;
+  run_count = run_room = 0;
+}
+
+static void __attribute__((constructor)) reserve_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__reserve_fork_prepare(void) { gyre__lock_take(&reserve_lock); }

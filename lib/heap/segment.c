@@ -32,6 +32,7 @@
  * metadata_lock protects the chunk and the lists of used pieces. It is innermost; a chunk is mapped
  * under it.
  */
+#include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 
 #include <errno.h>
@@ -86,6 +87,14 @@ size_t gyre__segment_list(struct gyre__segment **out, size_t max) {
   if (count != 0 && max != 0) memcpy(out, list, (count < max ? count : max) * sizeof *out);
   gyre__lock_give(&metadata_lock);
   return count;
+}
+
+void gyre__segment_visit_pages(void (*visit)(struct gyre__page *page, void *arg), void *arg) {
+  gyre__lock_take(&metadata_lock);
+  for (size_t i = 0; i < list_count; i++)
+    for (uint32_t p = 0; p < list[i]->page_count; p++)
+      visit(&list[i]->pages[p], arg);
+  gyre__lock_give(&metadata_lock);
 }
 
 static uint32_t page_shift_of(enum gyre__shape shape) {
@@ -189,6 +198,18 @@ static void segment_publish(const struct gyre__segment *segment, void *entry) {
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
+static struct gyre__heap *small_owner_of(const struct gyre__segment *segment) {
+  bool direct = !GYRE__INLINE_OFF && segment->shape == GYRE__SHAPE_SMALL && !gyre__hook_is_on();
+  return direct ? segment->owner : NULL;
+}
+
+void gyre__segment_owners_set(void) {
+  gyre__lock_take(&metadata_lock);
+  for (size_t i = 0; i < list_count; i++)
+    list[i]->small_owner = small_owner_of(list[i]);
+  gyre__lock_give(&metadata_lock);
+}
+
 struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__shape shape,
                                          char *base) {
   struct gyre__segment *segment = metadata_take(shape);
@@ -198,7 +219,7 @@ struct gyre__segment *gyre__segment_make(struct gyre__heap *heap, enum gyre__sha
   segment->page_shift = page_shift_of(shape);
   segment->page_count = page_count_of(shape);
   segment->owner = heap;
-  if (!GYRE__INLINE_OFF) segment->small_owner = shape == GYRE__SHAPE_SMALL ? heap : NULL;
+  segment->small_owner = small_owner_of(segment);
   segment->free_pages = all_pages(segment);
   segment_publish(segment, segment);
   return segment;
@@ -209,7 +230,26 @@ void gyre__segment_unmake(struct gyre__segment *segment) {
   metadata_give(segment);
 }
 
+struct gyre__segment *gyre__segment_make_arena(char *base, uint32_t page_count) {
+  size_t bytes = sizeof(struct gyre__segment) + page_count * sizeof(struct gyre__page);
+  struct gyre__segment *segment = gyre__os_map(bytes, gyre__os_page_size());
+  if (segment == NULL) return NULL;
+  gyre__memory_metadata(bytes);
+  segment->base = base;
+  segment->shape = GYRE__SHAPE_ARENA;
+  segment->page_shift = GYRE__SMALL_PAGE_SHIFT;
+  segment->page_count = page_count;
+  if (!list_add(segment)) return NULL;
+  segment_publish(segment, segment);
+  return segment;
+}
+
+void gyre__segment_unpublish(const struct gyre__segment *segment) {
+  segment_publish(segment, NULL);
+}
+
 bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
+  if (gyre__arena_on) return false;
   char *base = gyre__os_map(GYRE__SEGMENT_SIZE, GYRE__SEGMENT_SIZE);
   if (base == NULL) return false;
   gyre__os_huge_pages(base, GYRE__SEGMENT_SIZE);
@@ -230,18 +270,20 @@ bool gyre__segment_new(struct gyre__heap *heap, uint32_t page_shift) {
   return true;
 }
 
-/* "No news of the unmapped": calls off the news that pages wait for. False if some are under way.
- */
+bool gyre__page_call_off_news(struct gyre__page *page) {
+  if (!page->awaits_news) return true;
+  uint64_t expected = GYRE__REMOTE_TELL;
+  /* acquire: of nothing in particular; whoever frees a block here now would be misusing it. Pairs
+   * with the compare-exchange in gyre__page_free_remote(). */
+  if (!gyre__cas_strong_acquire(&page->remote, &expected, 0)) return false;
+  page->awaits_news = 0;
+  return true;
+}
+
+/* The same for all pages. */
 static bool segment_call_off_news(struct gyre__segment *segment) {
-  for (uint32_t i = 0; i < segment->page_count; i++) {
-    struct gyre__page *page = &segment->pages[i];
-    if (!page->awaits_news) continue;
-    uint64_t expected = GYRE__REMOTE_TELL;
-    /* acquire: of nothing in particular; whoever frees a block here now would be misusing it. Pairs
-     * with the compare-exchange in gyre__page_free_remote(). */
-    if (!gyre__cas_strong_acquire(&page->remote, &expected, 0)) return false;
-    page->awaits_news = 0;
-  }
+  for (uint32_t i = 0; i < segment->page_count; i++)
+    if (!gyre__page_call_off_news(&segment->pages[i])) return false;
   return true;
 }
 
@@ -273,6 +315,7 @@ static struct gyre__page *page_init_in_segment(struct gyre__heap *heap,
 
 struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t page_shift,
                                            bool *over_limit) {
+  if (gyre__arena_on) return gyre__arena_take_page(heap, over_limit);
   size_t bytes = (size_t)1 << page_shift;
   for (struct gyre__segment *segment = heap->segments; segment != NULL && segment->free_pages != 0;
        segment = segment->next) {
@@ -303,6 +346,10 @@ struct gyre__page *gyre__segment_take_page(struct gyre__heap *heap, uint32_t pag
 
 void gyre__segment_give_page(struct gyre__heap *heap, struct gyre__page *page) {
   struct gyre__segment *segment = page->segment;
+  if (segment->shape == GYRE__SHAPE_ARENA) {
+    gyre__arena_give_page(heap, page);
+    return;
+  }
   uint64_t bit = UINT64_C(1) << (page - segment->pages);
   GYRE_ASSERT(!(segment->free_pages & bit));
   if (segment->free_pages == 0) {
@@ -343,6 +390,7 @@ void gyre__segment_purge_pages(struct gyre__segment *segment, uint64_t pages) {
 }
 
 void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
+  if (GYRE_UNLIKELY(heap->held != NULL)) gyre__arena_purge(heap);
   struct gyre__segment *next;
   for (struct gyre__segment *segment = heap->segments; segment != NULL && segment->free_pages != 0;
        segment = next) {
@@ -358,6 +406,19 @@ void gyre__segment_purge(struct gyre__heap *heap, uint64_t cutoff_ns) {
     gyre__memory_purged(bytes);
   }
 }
+
+/* ---- the end of an arena ---- */
+
+/* Segments' entries in the table are cleared with the arena. */
+static void forget(void) {
+  chunk = NULL;
+  chunk_left = 0;
+  memset(pieces, 0, sizeof pieces);
+  list = NULL;
+  list_count = list_size = 0;
+}
+
+static void __attribute__((constructor)) segment_init(void) { gyre__forget_add(forget); }
 
 /* ---- fork ---- */
 

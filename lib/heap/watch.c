@@ -102,12 +102,17 @@ void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, siz
 }
 
 static void raw_give(void *block, struct gyre__heap *heap) {
+  if (block == NULL) return;
   struct gyre__segment *segment = gyre__segment_of(block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) {
-    gyre__raw_free_slow(block, segment, heap);
+    gyre__raw_free_found(block, segment, heap);
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
+  if (page->is_large) {
+    gyre__raw_free_found(block, segment, heap);
+    return;
+  }
   gyre__debug_block_check(page, block, GYRE__RAW);
   (void)gyre__note_size(block, page->block_size);
   gyre__note_open(block, page->block_size);

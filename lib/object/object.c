@@ -157,3 +157,10 @@ size_t gyre_sizeof(const void *object) {
   const gyre_type *type = gyre_type_of(object);
   return type->size + gyre_array_length(object) * type->element_size;
 }
+
+size_t gyre_sizeof_block(const void *object) {
+  const gyre__header *h = gyre__header_of(object);
+  /* relaxed: as in gyre_array_length(). */
+  if (gyre__load_relaxed(&h->gc) == 0) return GYRE_HEADER_SIZE + gyre_sizeof(object);
+  return gyre__page_usable(gyre__page_of(h));
+}

@@ -15,6 +15,12 @@ struct gyre__chain {
   gyre__header *first, *last;
 };
 
+/* Objects whose last count this thread has kept (late.c). */
+struct gyre__late {
+  gyre__header **items; /* NULL until there is one */
+  size_t count, room;
+};
+
 struct gyre__objects {
   struct gyre__heap heap;
   /* Objects whose count is 0 and whose references are still to be dropped, last one first
@@ -32,6 +38,9 @@ struct gyre__objects {
   /* 1: objects of this thread may become garbage that it cannot find by itself: it has counted
    * others' objects, or others have counted its own, or it has looked in vain. Others only set it. */
   gyre__atomic_u32 is_sharing;
+  struct gyre__late late;
+  /* Without memory for a log: objects that were promoted at birth, modulo 2^32. */
+  uint32_t unlogged;
   /* Promoted objects that this thread has destroyed, since it last told lib/collect. */
   uint64_t gone_objects, gone_bytes;
   /* -- lib/collect/young.c -- */
@@ -239,6 +248,20 @@ GYRE_INLINE void gyre__young_unlog(struct gyre__objects *self, const gyre__heade
   /* relaxed: as above. */
   if (end[-1] == h) gyre__store_relaxed(&self->heap.thread.base.gyre__young_end, (void *)(end - 1));
 }
+
+/* ---- without counts (late.c): option "rc" ---- */
+
+/* The caller gives up what may be the last count of an object: true if the thread keeps it for the next
+ * collection. */
+bool gyre__late_keep(struct gyre__objects *self, gyre__header *h);
+GYRE_INLINE bool gyre__keeps_late(struct gyre__objects *self, gyre__header *h) {
+  return GYRE_UNLIKELY(self->heap.thread.counts_are_off) && gyre__late_keep(self, h);
+}
+/* How many counts are kept. Any thread. */
+uint64_t gyre__late_count(void);
+/* By the collecting thread, before it collects: gives up all that threads keep. Stops the world for a
+ * moment, and runs program code. */
+void gyre__late_drop(struct gyre__objects *self);
 
 /* ---- what threads share ---- */
 

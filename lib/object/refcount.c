@@ -232,6 +232,7 @@ static void release_owned(struct gyre__objects *self, gyre__header *h) {
   /* relaxed: ours alone. */
   GYRE_REQUIRE(gyre__load_relaxed(&h->local) != 0, "double release of the object at %p",
                gyre__object_of(h));
+  if (gyre__keeps_late(self, h)) return;
   /* relaxed: ours alone; a loader looks at the shared word only. */
   gyre__store_relaxed(&h->local, 0);
   GYRE_WINDOW("refcount/local_zero");
@@ -269,6 +270,7 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h) {
       return;
     case GYRE__MERGED:
       GYRE_REQUIRE(count > 0, "double release of the object at %p", gyre__object_of(h));
+      if (count == 1 && gyre__keeps_late(self, h)) return;
       /* acquire: as in release_owned(). */
       if (count == 1 && gyre__load_acquire(&h->bits) & GYRE__BIT_FINALIZE) {
         if (gyre__pending_take(h)) return;

@@ -22,6 +22,8 @@
  */
 #include "lib/object/type.h"
 
+#include "lib/base/probe.h"
+
 void gyre__chain_push(struct gyre__chain *chain, gyre__header *h) {
   uint64_t link = (uint64_t)(uintptr_t)chain->first >> 4;
   GYRE_ASSERT(link >> 44 == 0);
@@ -171,7 +173,9 @@ void gyre__object_finalize(gyre__header *h) {
   if (!(gyre__fetch_and_acq_rel(&h->bits, (uint8_t)~GYRE__BIT_FINALIZE) & GYRE__BIT_FINALIZE))
     return;
   int cancel = gyre__cancel_put_off();
+  GYRE_PROBE2(finalizer_begin, gyre__object_of(h), gyre__header_type(h)->name);
   int result = gyre__header_type(h)->finalize(gyre__object_of(h));
+  GYRE_PROBE3(finalizer_end, gyre__object_of(h), gyre__header_type(h)->name, result);
   if (result != 0) gyre__finalizer_failed(gyre__object_of(h), result);
   gyre__cancel_restore(cancel);
 }

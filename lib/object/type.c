@@ -11,6 +11,12 @@ static struct {
 } types;
 
 gyre__atomic_ptr *gyre__type_table;
+/* Ids that the table has room for. Under the lock. */
+static uint32_t id_max;
+
+/* Where memory is bounded, a sixty-fourth of it may be the table. */
+#define LEAST_TYPES 511u
+#define TABLE_PART 64u
 
 static const char *slots_fault(const gyre_slots *slots, size_t size) {
   if (slots->count != 0 && slots->at == NULL) return "slots have a count but no array";
@@ -60,10 +66,13 @@ static int type_add(gyre_type *type) {
   /* relaxed: entries are written under the lock, which we hold. */
   if (gyre__load_relaxed(&type->gyre__id) != 0) return 0;
   if (gyre__type_table == NULL) {
-    gyre__type_table = gyre__os_reserve(sizeof *gyre__type_table << GYRE__TYPE_ID_BITS);
+    size_t entries = gyre__source_share((size_t)1 << GYRE__TYPE_ID_BITS, LEAST_TYPES + 1,
+                                        TABLE_PART, sizeof *gyre__type_table);
+    gyre__type_table = gyre__os_reserve(entries * sizeof *gyre__type_table);
     if (gyre__type_table == NULL) return -ENOMEM;
+    id_max = (uint32_t)(entries - 1);
   }
-  if (types.count == GYRE__TYPE_ID_MASK) return -ENOMEM;
+  if (types.count == id_max) return -ENOMEM;
   uint32_t id = ++types.count;
   type_prepare(type);
   /* relaxed: published by the id. */
@@ -100,6 +109,20 @@ uint32_t gyre__type_count(void) {
   gyre__lock_give(&types.lock);
   return count;
 }
+
+/* The end of an arena: types are the program's, and registered anew when they are used again. */
+static void forget(void) {
+  for (uint32_t id = 1; id <= types.count; id++) {
+    gyre_type *type = gyre__type(id);
+    /* relaxed: no thread is attached. */
+    gyre__store_relaxed(&type->gyre__birth, 0);
+    gyre__store_relaxed(&type->gyre__id, 0);
+  }
+  types.count = 0;
+  gyre__type_table = NULL;
+}
+
+static void __attribute__((constructor)) type_init(void) { gyre__forget_add(forget); }
 
 void gyre__type_fork_prepare(void) { gyre__lock_take(&types.lock); }
 void gyre__type_fork_parent(void) { gyre__lock_give(&types.lock); }

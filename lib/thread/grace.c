@@ -318,6 +318,18 @@ void gyre__grace_serve(struct gyre__thread *self) {
   handed_run(self);
 }
 
+/* ---- the end of an arena ---- */
+
+/* What was deferred has been run, or was in memory that is gone. */
+static void forget(void) {
+  /* relaxed: no thread is attached. A grace period that nobody has to answer is over. */
+  gyre__store_relaxed(&grace.completed, gyre__load_relaxed(&grace.started));
+  gyre__store_relaxed(&grace.remaining, 0);
+  gyre__store_relaxed(&grace.idle_ready, 0);
+}
+
+static void __attribute__((constructor)) grace_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__grace_fork_prepare(void) { gyre__lock_take(&grace.lock); }

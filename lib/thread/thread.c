@@ -36,6 +36,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "lib/base/probe.h"
+
 union gyre__thread_room gyre__thread_unattached;
 
 __thread gyre_thread *gyre__self = &gyre__thread_unattached.thread.base;
@@ -43,7 +45,7 @@ __thread uint32_t gyre__bias = GYRE__BIAS_NONE;
 
 struct gyre__thread_hooks gyre__thread_hooks;
 
-/* Slots are carved from pieces of this many. */
+/* Slots are carved from pieces of this many; where memory is bounded, they come one by one. */
 #define SLOTS_A_PIECE 8
 
 static struct {
@@ -73,6 +75,9 @@ uint32_t gyre__thread_slot_count(void) {
    * either sees a new slot or is seen by it when it enters; pairs with the store in slot_make(). */
   return gyre__load_seq_cst(&registry.count);
 }
+
+void gyre__thread_slots_hold(void) { gyre__lock_take(&registry.lock); }
+void gyre__thread_slots_let_go(void) { gyre__lock_give(&registry.lock); }
 
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits) {
   /* seq_cst: after publishing what the bit is about, before looking at the slot's state; see "No
@@ -244,13 +249,13 @@ static struct gyre__thread *slot_make(void) {
     return NULL;
   }
   if (registry.piece_left == 0) {
-    size_t size = (size_t)GYRE__SLOT_BYTES * SLOTS_A_PIECE;
-    registry.piece = gyre__os_map(size, gyre__os_page_size());
+    uint32_t slots = gyre__source_bound() != 0 ? 1 : SLOTS_A_PIECE;
+    registry.piece = gyre__os_map((size_t)GYRE__SLOT_BYTES * slots, gyre__os_page_size());
     if (registry.piece == NULL) {
       errno = ENOMEM;
       return NULL;
     }
-    registry.piece_left = SLOTS_A_PIECE;
+    registry.piece_left = slots;
   }
   struct gyre__thread *slot = (struct gyre__thread *)(void *)registry.piece;
   registry.piece += GYRE__SLOT_BYTES;
@@ -333,7 +338,8 @@ static struct gyre__thread *thread_attach(void) {
   if (slot == NULL) return NULL;
   enter(slot, GYRE__SLOT_ORPHAN, false);
   gyre__self = &slot->base;
-  slot->slow_paths = gyre__option(slow_paths) != 0;
+  slot->counts_are_off = gyre__option(rc) == GYRE__RC_OFF;
+  slot->slow_paths = slot->counts_are_off || gyre__option(slow_paths) != 0;
   gyre__mode_adopt(slot);
   /* Now that the thread is attached: in libgyre_malloc, what this allocates comes from its slot. */
   int err = exit_arm(slot);
@@ -483,6 +489,7 @@ void gyre__stall_report(uint64_t since_ns) {
     /* relaxed: statistics; a maximum. */
     while (waited > longest && !gyre__cas_weak_relaxed(&stall.longest_ns, &longest, waited)) {
     }
+    GYRE_PROBE3(stall, (const char *)name, os_id, waited);
     gyre__log("stall: thread \"%s\" (%u) has passed no safepoint for %llu.%03llu s; "
               "a grace period waits for it",
               name, os_id, (unsigned long long)(waited / 1000000000u),
@@ -527,6 +534,21 @@ int gyre_thread_get_stats(struct gyre_thread_stats *out) {
   memcpy(out, &s, bytes);
   return 0;
 }
+
+/* ---- the end of an arena ---- */
+
+static void forget(void) {
+  uint32_t count = gyre__thread_slot_count();
+  /* relaxed: no thread is attached. */
+  for (uint32_t id = 1; id <= count; id++)
+    gyre__store_relaxed(&registry.table[id], NULL);
+  gyre__store_relaxed(&registry.count, 0);
+  registry.orphans = NULL;
+  registry.piece = NULL;
+  registry.piece_left = 0;
+}
+
+static void __attribute__((constructor)) registry_init(void) { gyre__forget_add(forget); }
 
 /* ---- fork ---- */
 

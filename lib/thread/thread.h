@@ -98,8 +98,9 @@ struct gyre__thread {
   /* The mode word that the thread has adopted: at its last answered handshake, or when it last
    * became running. */
   uint32_t mode;
-  /* Option slow_paths, when it attached. */
+  /* Option slow_paths, when it attached; and option rc, which implies that. */
   bool slow_paths;
+  bool counts_are_off;
   /* Set by lib/collect while the thread collects: it must not end or detach in program code that
    * the collection runs. */
   bool is_collecting;
@@ -170,6 +171,9 @@ GYRE_INLINE struct gyre__thread *gyre__thread_current(void) {
 /* The slot with this id, 1 to gyre__thread_slot_count(). Slots are never unmade. */
 struct gyre__thread *gyre__thread_slot(uint32_t id);
 uint32_t gyre__thread_slot_count(void);
+/* Until the second call, no slot is made. */
+void gyre__thread_slots_hold(void);
+void gyre__thread_slots_let_go(void);
 
 /* Sets request bits of a slot. Any thread. */
 void gyre__thread_request(struct gyre__thread *slot, uint32_t bits);

@@ -21,6 +21,8 @@
 
 #include <limits.h>
 
+#include "lib/base/probe.h"
+
 /* How long a first attempt keeps the others waiting. */
 #define PATIENCE_NS 10000000u
 
@@ -100,7 +102,7 @@ static void stop_begin(void) {
 bool gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns) {
   gyre__lock_parked(self, &world.lock);
   stop_begin();
-  uint64_t deadline = gyre__clock_ns() + timeout_ns;
+  uint64_t began_ns = gyre__clock_ns(), deadline = began_ns + timeout_ns;
   /* seq_cst: before the looks at the slots' states; pairs with gyre__world_is_stopped(). */
   gyre__store_seq_cst(&world.stopped, 1);
   GYRE_WINDOW("world/stopping");
@@ -118,6 +120,7 @@ bool gyre__world_stop_for(struct gyre__thread *self, uint64_t timeout_ns) {
     struct gyre__thread *slot = gyre__thread_slot(id);
     if (slot != self) all &= await_idle(slot, deadline);
   }
+  GYRE_PROBE2(world_stopped, all, gyre__clock_ns() - began_ns);
   /* relaxed: statistics. */
   if (all) gyre__fetch_add_relaxed(&world.stops, 1);
   return all;
@@ -136,6 +139,7 @@ void gyre__world_resume(struct gyre__thread *self) {
   /* seq_cst: releases what was done in the stopped world to those who enter; pairs with
    * gyre__world_is_stopped(). */
   gyre__store_seq_cst(&world.stopped, 0);
+  GYRE_PROBE0(world_resumed);
   gyre__futex_wake(&world.stopped, INT_MAX);
   gyre__lock_give(&world.lock);
 }

@@ -192,6 +192,7 @@ void gyre__weak_callback_free(struct gyre__objects *self, struct gyre__weak_call
 
 /* The callbacks that the forking thread is in go on in the child; those of others do not. */
 static void fork_child(void) {
+  gyre__weak_table_fork_child();
   /* relaxed: no other thread exists. */
   gyre__fetch_add_relaxed(&forks, 1);
   for (struct frame *frame = frames; frame != NULL; frame = frame->outer)

@@ -163,6 +163,15 @@ struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *contr
 void gyre__weak_table_remove(struct gyre__weak_control *control, void *object);
 /* Makes the table larger if it has become too small near this object. Not with a lock held. */
 void gyre__weak_table_grow(void *object);
+void gyre__weak_table_fork_child(void);
+
+/* ---- the table of an arena (bounded.c): the same without liburcu's ---- */
+
+struct gyre__weak_control *gyre__weak_bounded_find(const void *object);
+struct gyre__weak_control *gyre__weak_bounded_add(struct gyre__weak_control *control);
+void gyre__weak_bounded_remove(struct gyre__weak_control *control, const void *object);
+size_t gyre__weak_bounded_count(void);
+void gyre__weak_bounded_fork_child(void);
 
 /* ---- callbacks (callback.c) ---- */
 

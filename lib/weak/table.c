@@ -22,6 +22,9 @@
  * variables of its own that are not atomic, so one is made under pthread_once(), and the shards are
  * made as they are needed, without a lock.
  *
+ * In an arena there is no malloc(), and the 0.13 of liburcu takes its memory from nowhere else: there
+ * bounded.c stands for all of this.
+ *
  * fork(). Nothing here holds a lock, but for the shard's `growing` and liburcu's mutex inside it.
  * In the child a thread that is lost (lib/thread/fork.c) may have been inside any of these
  * operations. Insertion and removal are lock-free, so they are then either done or not, and others
@@ -174,6 +177,7 @@ static int matches(struct cds_lfht_node *node, const void *object) {
 }
 
 struct gyre__weak_control *gyre__weak_table_find(void *object) {
+  if (gyre__arena_on) return gyre__weak_bounded_find(object);
   unsigned long hash = hash_of(object);
   struct cds_lfht *table = shard_table(shard_of(hash));
   if (table == NULL) return NULL;
@@ -183,6 +187,7 @@ struct gyre__weak_control *gyre__weak_table_find(void *object) {
 }
 
 struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *control) {
+  if (gyre__arena_on) return gyre__weak_bounded_add(control);
   /* relaxed: our own block still. */
   void *object = gyre__load_relaxed(&control->object);
   unsigned long hash = hash_of(object);
@@ -198,6 +203,10 @@ struct gyre__weak_control *gyre__weak_table_add(struct gyre__weak_control *contr
 }
 
 void gyre__weak_table_remove(struct gyre__weak_control *control, void *object) {
+  if (gyre__arena_on) {
+    gyre__weak_bounded_remove(control, object);
+    return;
+  }
   struct shard *shard = shard_of(hash_of(object));
   int result = cds_lfht_del(shard_table(shard), &control->node);
   GYRE_REQUIRE(result == 0, "the control block of %p was not in the table of weak references",
@@ -207,6 +216,7 @@ void gyre__weak_table_remove(struct gyre__weak_control *control, void *object) {
 }
 
 void gyre__weak_table_grow(void *object) {
+  if (gyre__arena_on) return;
   struct shard *shard = shard_of(hash_of(object));
   /* relaxed: figures; whoever inserts next looks again. */
   uint32_t buckets = gyre__load_relaxed(&shard->buckets);
@@ -227,8 +237,10 @@ void gyre__weak_table_grow(void *object) {
   gyre__store_release(&shard->growing, 0);
 }
 
+void gyre__weak_table_fork_child(void) { gyre__weak_bounded_fork_child(); }
+
 size_t gyre__weak_object_count(void) {
-  size_t count = 0;
+  size_t count = gyre__weak_bounded_count();
   /* relaxed: a figure. */
   for (int i = 0; i < SHARDS; i++)
     count += gyre__load_relaxed(&shards[i].count);

@@ -7,10 +7,11 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <gyre/base.h>
+#include <gyre/gc.h>
 
 #include "lib/base/base.h"
 
@@ -126,29 +127,194 @@ static void a_short_buffer_is_ended_and_the_length_told(void **state) {
   assert_int_equal(gyre_option_set("limit", "0"), 0);
 }
 
-static void every_option_describes_itself(void **state) {
-  (void)state;
-  static const char *const names[] = {"large",
-                                      "limit",
-                                      "purge_delay_ms",
-                                      "alloc_is_safepoint",
-                                      "stall_ms",
-                                      "release_budget",
-                                      "gc",
-                                      "gc_threshold",
-                                      "leaks",
-                                      "collect_always",
-                                      "poison",
-                                      "fail_nth",
-                                      "yield_seed",
-                                      "slow_paths"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    const char *text = gyre_option_describe(names[i]);
-    assert_non_null(text);
-    assert_ptr_equal(strstr(text, names[i]), text);
-    assert_non_null(strstr(text, "default"));
-    assert_null(strchr(text, '\n'));
+/* ---- what the table says of itself ---- */
+
+/* Sets the option to what it begins with, which must fit, and back. */
+static void assert_takes(const struct gyre_option_info *info, const char *value, int expected) {
+  if (gyre_option_set(info->name, value) != expected)
+    print_error("option \"%s\", value \"%s\"\n", info->name, value);
+  assert_int_equal(gyre_option_set(info->name, value), expected);
+  assert_int_equal(gyre_option_set(info->name, info->value), 0);
+}
+
+static int look_at_words(const struct gyre_option_info *info) {
+  char accepts[200] = "";
+  bool has_default = false;
+  for (size_t i = 0; info->words[i] != NULL; i++) {
+    (void)snprintf(accepts + strlen(accepts), sizeof accepts - strlen(accepts), "%s%s",
+                   i == 0 ? "" : "|", info->words[i]);
+    has_default |= strcmp(info->default_value, info->words[i]) == 0;
   }
+  assert_string_equal(info->accepts, accepts);
+  assert_true(has_default);
+  assert_takes(info, "no such word", -EINVAL);
+  assert_int_equal(gyre_option_set_number(info->name, 0), -EINVAL);
+  uint64_t number;
+  assert_int_equal(gyre_option_get_number(info->name, &number), -EINVAL);
+  return 0;
+}
+
+static int look_at_numbers(const struct gyre_option_info *info) {
+  char min[40], max[40], beyond[40];
+  (void)snprintf(min, sizeof min, "%llu", (unsigned long long)info->min);
+  (void)snprintf(max, sizeof max, "%llu", (unsigned long long)info->max);
+  (void)snprintf(beyond, sizeof beyond, "%llu", (unsigned long long)info->max + 1);
+  assert_takes(info, min, 0);
+  assert_takes(info, max, 0);
+  if (info->max != UINT64_MAX) assert_takes(info, beyond, -EINVAL);
+  if (info->min != 0) assert_takes(info, "0", -EINVAL);
+  char accepts[100];
+  if (info->kind == GYRE_OPTION_SWITCH) {
+    assert_string_equal(info->accepts, "0|1");
+  } else if (info->kind == GYRE_OPTION_NUMBER && info->max != 0) {
+    (void)snprintf(accepts, sizeof accepts, "%s to %s", min, max);
+    assert_string_equal(info->accepts, accepts);
+  } else if (info->kind == GYRE_OPTION_BYTES) {
+    assert_string_equal(info->accepts, "bytes with suffix k, M or G");
+  }
+  if (info->kind == GYRE_OPTION_NUMBERS) return 0;
+  uint64_t number;
+  assert_int_equal(gyre_option_set_number(info->name, info->max), 0);
+  assert_int_equal(gyre_option_get_number(info->name, &number), 0);
+  assert_int_equal(number, info->max);
+  assert_int_equal(gyre_option_set(info->name, info->value), 0);
+  return 0;
+}
+
+static int look_at(const struct gyre_option_info *info, void *arg) {
+  ++*(int *)arg;
+  const char *text = gyre_option_describe(info->name);
+  assert_non_null(text);
+  assert_ptr_equal(strstr(text, info->name), text);
+  assert_null(strchr(text, '\n'));
+  assert_non_null(strstr(text, info->accepts));
+  assert_non_null(strstr(text, info->description));
+  assert_non_null(strstr(text, info->default_text));
+  assert_string_equal(get(info->name), info->value);
+  /* Its default fits, and is what the text says, but for the one that depends on the machine. */
+  assert_takes(info, info->default_value, 0);
+#ifndef GYRE_DEBUG
+  if (strcmp(info->name, "soft_limit") != 0)
+    assert_ptr_equal(strstr(info->default_text, info->default_value), info->default_text);
+#endif
+  assert_true((info->words != NULL) == (info->kind == GYRE_OPTION_WORD));
+  return info->words != NULL ? look_at_words(info) : look_at_numbers(info);
+}
+
+static void every_option_is_what_it_says(void **state) {
+  (void)state;
+  int count = 0;
+  assert_int_equal(gyre_option_list(look_at, &count), 0);
+  assert_true(count >= 28);
+  assert_int_equal(gyre_option_list(NULL, NULL), -EINVAL);
+}
+
+static int stop_at_third(const struct gyre_option_info *info, void *arg) {
+  (void)info;
+  return ++*(int *)arg == 3 ? 33 : 0;
+}
+
+static void a_visitor_of_options_may_stop(void **state) {
+  (void)state;
+  int count = 0;
+  assert_int_equal(gyre_option_list(stop_at_third, &count), 33);
+  assert_int_equal(count, 3);
+}
+
+static void numbers_are_set_and_read_as_numbers(void **state) {
+  (void)state;
+  uint64_t value = 7;
+  assert_int_equal(gyre_option_set_number("limit", 12345), 0);
+  assert_int_equal(gyre_option_get_number("limit", &value), 0);
+  assert_int_equal(value, 12345);
+  assert_int_equal(gyre_option_set_number("limit", 0), 0);
+  assert_int_equal(gyre_option_set_number("gc", 2), -EINVAL);
+  assert_int_equal(gyre_option_set_number("stall_ms", 0), -EINVAL);
+  assert_int_equal(gyre_option_set_number("gc_threshold", 5), -EINVAL);
+  assert_int_equal(gyre_option_set_number("limits", 5), -ENOENT);
+  assert_int_equal(gyre_option_get_number("limits", &value), -ENOENT);
+  assert_int_equal(gyre_option_get_number("limit", NULL), -EINVAL);
+  assert_int_equal(value, 12345);
+}
+
+/* The struct of a caller that knows half of it. */
+static void an_older_caller_gets_what_it_knows(void **state) {
+  (void)state;
+  struct {
+    size_t size;
+    const char *name;
+    const char *unknown;
+  } old = {.size = 2 * sizeof(size_t), .unknown = "same"};
+  struct gyre_option_info *info = (struct gyre_option_info *)(void *)&old;
+  assert_int_equal(gyre_option_query("limit", info), 0);
+  assert_string_equal(old.name, "limit");
+  assert_string_equal(old.unknown, "same");
+  assert_int_equal(old.size, 2 * sizeof(size_t));
+  assert_int_equal(gyre_option_query("limits", info), -ENOENT);
+  assert_int_equal(gyre_option_query("limit", NULL), -EINVAL);
+  old.size = 0;
+  assert_int_equal(gyre_option_query("limit", info), -EINVAL);
+}
+
+static void setters_of_other_headers_count_as_code(void **state) {
+  (void)state;
+  struct gyre_option_info info = {.size = sizeof info};
+  static const int thresholds[] = {700};
+  gyre_heap_set_limit(0);
+  assert_int_equal(gyre_gc_set_threshold(thresholds, 1), 0);
+  (void)gyre_gc_enable();
+  static const char *const names[] = {"limit", "gc_threshold", "gc"};
+  for (size_t i = 0; i < 3; i++) {
+    assert_int_equal(gyre_option_query(names[i], &info), 0);
+    assert_int_equal(info.source, GYRE_OPTION_FROM_CODE);
+  }
+  (void)gyre_option_set("gc_threshold", "2000");
+}
+
+/* ---- threads ---- */
+
+static gyre__atomic_u32 done;
+
+static bool is_done(void) {
+  /* relaxed: a flag; the threads are waited for. */
+  return gyre__load_relaxed(&done) != 0;
+}
+
+static void *set_all_three(void *arg) {
+  static const int numbers[][3] = {{10, 11, 12}, {20, 21, 22}, {30, 31, 32}};
+  size_t mine = *(const size_t *)arg;
+  while (!is_done())
+    if (mine == 2 ? gyre_option_set("gc_threshold", "30/31/32") != 0
+                  : gyre_gc_set_threshold(numbers[mine], 3) != 0)
+      abort();
+  return NULL;
+}
+
+static int visit_any(const struct gyre_option_info *info, void *arg) {
+  (void)arg;
+  return info->name == NULL;
+}
+
+static void three_numbers_stay_together_whoever_sets_them(void **state) {
+  (void)state;
+  static size_t which[] = {0, 1, 2};
+  pthread_t threads[3];
+  assert_int_equal(gyre_option_set("gc_threshold", "10/11/12"), 0);
+  /* relaxed: before they start. */
+  gyre__store_relaxed(&done, 0);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, set_all_three, &which[i]), 0);
+  for (int i = 0; i < 3000; i++) {
+    const char *now = get("gc_threshold");
+    assert_true(strcmp(now, "10/11/12") == 0 || strcmp(now, "20/21/22") == 0 ||
+                strcmp(now, "30/31/32") == 0);
+    if (i % 100 == 0) assert_int_equal(gyre_option_list(visit_any, NULL), 0);
+  }
+  /* relaxed: as in is_done(). */
+  gyre__store_relaxed(&done, 1);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pthread_join(threads[i], NULL), 0);
+  assert_int_equal(gyre_option_set("gc_threshold", "2000/10/10"), 0);
 }
 
 static void the_version_is_that_of_the_headers(void **state) {
@@ -170,7 +336,12 @@ int main(void) {
       cmocka_unit_test(an_unknown_name_is_refused),
       cmocka_unit_test(some_thresholds_leave_the_others),
       cmocka_unit_test(a_short_buffer_is_ended_and_the_length_told),
-      cmocka_unit_test(every_option_describes_itself),
+      cmocka_unit_test(setters_of_other_headers_count_as_code),
+      cmocka_unit_test(every_option_is_what_it_says),
+      cmocka_unit_test(a_visitor_of_options_may_stop),
+      cmocka_unit_test(numbers_are_set_and_read_as_numbers),
+      cmocka_unit_test(an_older_caller_gets_what_it_knows),
+      cmocka_unit_test(three_numbers_stay_together_whoever_sets_them),
       cmocka_unit_test(the_version_is_that_of_the_headers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a C program does with an installed gyre: two objects that hold each other, and a collection.
- */
+/* What a C program does with an installed gyre: options of its own, two objects that hold each other, and a
+ * collection. */
 #include <gyre/gyre.h>
 
 typedef struct node {
@@ -9,7 +9,11 @@ typedef struct node {
 
 GYRE_TYPE_DEFINE(node_type, node, .slots = GYRE_SLOTS(node, next));
 
+const char *gyre_conf = "stall_ms:1234";
+
 int main(void) {
+  uint64_t stall_ms;
+  if (gyre_option_get_number("stall_ms", &stall_ms) != 0 || stall_ms != 1234) return 2;
   node *a = gyre_new(&node_type);
   node *b = gyre_new(&node_type);
   gyre_store(&a->next, b);

@@ -32,6 +32,84 @@ static void two_locks_are_taken_at_once_even_if_they_are_one(void **state) {
   gyre_release(b);
 }
 
+static bool is_locked(node *n) {
+  if (!gyre_try_lock(n)) return true;
+  gyre_unlock(n);
+  return false;
+}
+
+static int leave_by_return(node *a, node *b) {
+  GYRE_LOCKED2(a, b) {
+    assert_true(is_locked(a) && is_locked(b));
+    return 5;
+  }
+  return 0;
+}
+
+static void a_block_is_locked_however_it_is_left(void **state) {
+  (void)state;
+  node *a = node_new(&node_type, 0), *b = node_new(&node_type, 1);
+  int runs = 0, asked = 0;
+  node *both[] = {a, b};
+  GYRE_LOCKED(both[asked++]) {
+    assert_true(is_locked(a));
+    GYRE_LOCKED(b) { assert_true(is_locked(b)); }
+    assert_false(is_locked(b));
+    runs++;
+  }
+  assert_int_equal(asked, 1);
+  assert_int_equal(runs, 1);
+  assert_false(is_locked(a));
+  GYRE_LOCKED(a) break;
+  assert_false(is_locked(a));
+  for (int i = 0; i < 2; i++)
+    GYRE_LOCKED(a) {
+      if (i == 0) continue;
+      goto out;
+    }
+out:
+  assert_false(is_locked(a));
+  assert_int_equal(leave_by_return(b, a), 5);
+  assert_int_equal(leave_by_return(a, a), 5);
+  assert_false(is_locked(a) || is_locked(b));
+  gyre_release(a);
+  gyre_release(b);
+}
+
+/* ---- pairs in either order ---- */
+
+static struct {
+  node *a, *b;
+  uint64_t sum;
+} pair;
+
+static void *add_from_a(void *arg) {
+  for (uint64_t i = *(uint64_t *)arg; i > 0; i--)
+    GYRE_LOCKED2(pair.a, pair.b) pair.sum++;
+  return NULL;
+}
+static void *add_from_b(void *arg) {
+  for (uint64_t i = *(uint64_t *)arg; i > 0; i--)
+    GYRE_LOCKED2(pair.b, pair.a) pair.sum++;
+  return NULL;
+}
+
+static void threads_that_lock_two_in_either_order_all_come_through(void **state) {
+  (void)state;
+  pair.a = node_new(&node_type, 0);
+  pair.b = node_new(&node_type, 1);
+  pair.sum = 0;
+  uint64_t times = test_size("GYRE_TEST_LOCKS", 20000, 2000, 1000);
+  pthread_t threads[8];
+  for (int i = 0; i < 8; i++)
+    threads[i] = test_thread_start(i % 2 ? add_from_a : add_from_b, &times);
+  for (int i = 0; i < 8; i++)
+    (void)test_thread_join(threads[i]);
+  assert_int_equal(pair.sum, 8 * times);
+  gyre_release(pair.a);
+  gyre_release(pair.b);
+}
+
 static void unlock_unlocked(void) { gyre_unlock(node_new(&plain_type, 0)); }
 
 static void unlocking_what_is_not_locked_dies_with_a_message(void **state) {
@@ -170,6 +248,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(a_lock_is_had_by_one),
       NODE_TEST(two_locks_are_taken_at_once_even_if_they_are_one),
+      NODE_TEST(a_block_is_locked_however_it_is_left),
+      NODE_TEST(threads_that_lock_two_in_either_order_all_come_through),
       NODE_TEST(unlocking_what_is_not_locked_dies_with_a_message),
       NODE_TEST(who_waits_for_a_lock_is_parked),
       NODE_TEST(a_lock_keeps_others_out),

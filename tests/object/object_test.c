@@ -114,6 +114,19 @@ static void an_array_that_cannot_exist_is_refused(void **state) {
   }
 }
 
+static void sizes_are_those_asked_for_and_those_taken(void **state) {
+  (void)state;
+  static gyre_type bytes_type = {.name = "bytes", .size = 8, .element_size = 1};
+  static const size_t counts[] = {0, 1, 7, 8, 100, 5000, 100000};
+  for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+    void *object = gyre_new_array(&bytes_type, counts[i]);
+    assert_int_equal(gyre_sizeof(object), 8 + counts[i]);
+    assert_true(gyre_sizeof_block(object) >= GYRE_HEADER_SIZE + 8 + counts[i]);
+    assert_true(gyre_sizeof_block(object) <= 80 + (8 + counts[i]) * 5 / 4);
+    gyre_release(object);
+  }
+}
+
 static void objects_without_elements_have_length_0(void **state) {
   (void)state;
   node *n = node_new(&plain_type, 0);
@@ -151,6 +164,7 @@ static void a_static_object_is_immortal_and_knows_its_type(void **state) {
   (void)state;
   assert_int_equal(GYRE_STATIC_REGISTER(&nobody, &node_type), 0);
   node *n = &nobody.object;
+  assert_int_equal(gyre_sizeof_block(n), GYRE_HEADER_SIZE + sizeof(node));
   assert_int_equal(n->tag, 7);
   assert_true(gyre_is_immortal(n));
   assert_int_equal(gyre_refcount(n), GYRE_IMMORTAL);
@@ -214,6 +228,7 @@ int main(void) {
       NODE_TEST(an_array_type_made_with_gyre_new_has_no_elements),
       NODE_TEST(an_array_of_a_type_without_elements_is_refused),
       NODE_TEST(an_array_that_cannot_exist_is_refused),
+      NODE_TEST(sizes_are_those_asked_for_and_those_taken),
       NODE_TEST(objects_without_elements_have_length_0),
       NODE_TEST(sixteen_slots_can_be_listed_by_name),
       NODE_TEST(a_static_object_is_immortal_and_knows_its_type),

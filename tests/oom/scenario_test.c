@@ -223,6 +223,18 @@ static void no_callback(enum gyre_gc_phase phase, const struct gyre_gc_info *inf
   (void)phase, (void)info, (void)arg;
 }
 
+/* So many nodes in a chain, or as many as there is memory for. */
+static node *chain_new_or_less(size_t n) {
+  node *first = NULL;
+  while (n-- > 0) {
+    node *before = checked(gyre_new(&plain_type));
+    if (before == NULL) continue;
+    gyre_slot_init(&before->next, first);
+    first = before;
+  }
+  return first;
+}
+
 static void use_the_rest(void) {
   uint64_t id = 0;
   if (checked_call(gyre_gc_add_callback(no_callback, NULL, &id)) == 0)
@@ -231,6 +243,15 @@ static void use_the_rest(void) {
     TEST_REQUIRE(id == 0);
   TEST_REQUIRE(gyre_purge() == 0);
   TEST_REQUIRE(gyre_synchronize() == 0);
+  node *chain = chain_new_or_less(300);
+  ptrdiff_t bytes = chain != NULL ? checked_call(gyre_sizeof_deep(chain, NULL, NULL)) : -ENOMEM;
+  if (bytes >= 0) TEST_REQUIRE(bytes % (ptrdiff_t)sizeof(node) == 0 && bytes > 0);
+  ptrdiff_t objects = checked_call(gyre_live_objects());
+  ptrdiff_t refs = checked_call(gyre_total_refs());
+  if (objects >= 0 && refs >= 0) TEST_REQUIRE(refs >= objects);
+  gyre_release(chain);
+  struct gyre_stats stats = {.size = sizeof stats};
+  TEST_REQUIRE(gyre_stats_get(&stats) == 0);
   for (int g = 0; g < 3; g++)
     checked_call(gyre_gc_collect(g));
 }

@@ -257,6 +257,8 @@ static void options_put_back(void) {
   }
 }
 
+void test_options_put_back(void) { options_put_back(); }
+
 int test_begin(void **state) {
   (void)state;
   assert_int_equal(test_thread_stats().attached, 0);

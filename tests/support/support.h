@@ -176,6 +176,9 @@ int test_end(void **state);
 /* Sets an option until the test's end. */
 void test_option_set(const char *name, const char *value);
 
+/* What the end of a test does about options; for tests without the wrappers. */
+void test_options_put_back(void);
+
 /* gyre__heap_check(), and no more: for places in the middle of a test. */
 void test_check(void);
 

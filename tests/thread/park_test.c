@@ -60,7 +60,7 @@ static int leaves_by_return(int value) {
 }
 
 static void leaves_by_goto(void) {
-  GYRE_BLOCKING { goto out; }
+  GYRE_PARKED { goto out; }
 out:
   assert_int_equal(own_state(), GYRE__SLOT_RUNNING);
 }

@@ -27,9 +27,13 @@ GYRE_CXXOPTS = _WARNINGS + [
 # The library's own objects on top of that. Only what GYRE_API marks is visible outside a shared
 # library, and what is visible may still be inlined inside it: nobody is meant to interpose gyre's
 # functions.
+#
+# The notes of probes (lib/base/probe.h) refer to the functions that they are in, and gold, which leaves
+# unused sections out, leaves out those functions and not the notes. So files are used as a whole.
 GYRE_LIBRARY_COPTS = GYRE_COPTS + [
     "-fvisibility=hidden",
     "-fno-semantic-interposition",
+    "-fno-function-sections",
 ]
 
 # The same for libgyre_malloc, which is loaded at the start of a program: its thread-local variables have

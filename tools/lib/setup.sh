@@ -13,9 +13,9 @@ GYRE_PACKAGES=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto
   gcc g++ clang-14 libclang-rt-14-dev lld-14 binutils pkg-config python3
   # the library
-  libc6-dev liburcu-dev libxxhash-dev
+  libc6-dev liburcu-dev libxxhash-dev systemtap-sdt-dev
   # tests and checks
-  libcmocka-dev cmake make clang-format-14 clang-tidy-14 spin valgrind
+  libcmocka-dev python3-prometheus-client cmake make clang-format-14 clang-tidy-14 spin valgrind
   # programs that run on libgyre_malloc.so as a test
   git libpython3.11-testsuite redis-server redis-tools sqlite3
   # benchmarks and the systems they compare gyre with
