@@ -386,9 +386,12 @@ static void conf_walk(const char *conf, bool report) {
 /* Is the word in the list, which has commas between? */
 static bool list_has(const char *list, const char *word) {
   size_t length = strlen(word);
-  for (; list != NULL; list = strchr(list, ','), list += list != NULL)
-    if (strncmp(list, word, length) == 0 && (list[length] == ',' || list[length] == '\0'))
-      return true;
+  while (list != NULL && *list != '\0') {
+    size_t item = strcspn(list, ",");
+    if (item == length && memcmp(list, word, length) == 0) return true;
+    list += item;
+    list += *list == ',';
+  }
   return false;
 }
 
