@@ -26,7 +26,7 @@
  *   - Memory is handed out in pieces of 64 KiB, one for each kind (raw blocks, objects with references,
  *     objects without) and class of sizes of each thread, or a whole number of them for a block beyond 64
  *     KiB. So an arena of a megabyte is for programs with few sizes and threads.
- *   - Frees take a longer path than elsewhere: some ten instructions more.
+ *   - Frees take a longer path than elsewhere: some thirty instructions more.
  *   - In arenas below 36 MiB threads do not look through their young objects: each is the collector's from
  *     birth.
  */

@@ -27,6 +27,10 @@
  * that twice as much is waiting, its safepoints help with the collector's work and then wait for a
  * while (option pace_ms); after that the heap grows.
  *
+ * Option "rc:off" (GYRE_RC=off) has counts free nothing: what they would free waits for the next collection, of
+ * whatever generation. Finalizers run late then, and weak references linger, as in an implementation that only
+ * traces: for finding out whether a program depends on prompt freeing.
+ *
  * The names follow Python's gc module.
  */
 #ifndef GYRE_GC_H
@@ -56,8 +60,9 @@ GYRE_API enum gyre_gc_mode gyre_gc_get_mode(void);
  * safepoint, some times, while they run. Then runs finalizers, weak callbacks and destroy hooks here.
  * If another thread is collecting, waits for it first. When it returns, everything in those
  * generations that was unreachable at the call has been found. Returns the number of unreachable
- * objects that were reclaimed, or found uncollectable; 0 at once if called from inside a collection (a finalizer or
- * callback that it runs); -EINVAL for another generation; -ENOMEM if there was no memory to work
+ * objects that were reclaimed, or found uncollectable; 0 at once if called from inside a collection (a
+ * finalizer or callback that it runs); objects that only option "rc:off" kept are found, too, but not in
+ * the number; -EINVAL for another generation; -ENOMEM if there was no memory to work
  * with: nothing has changed then, or some garbage has been reclaimed and some been left; -EAGAIN if the thread cannot attach. */
 GYRE_API ptrdiff_t gyre_gc_collect(int generation);
 

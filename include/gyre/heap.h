@@ -17,6 +17,9 @@
  * instruction can be had for every nth block (option "guard"); in builds for AddressSanitizer or Valgrind's
  * memcheck, these know every block.
  *
+ * In place of the system's memory there may be a buffer (gyre/arena.h) or pages of the program's, and in place
+ * of these functions, or around them, others (gyre/alloc.h).
+ *
  * All functions: any thread; attach it if it is not attached (malloc-like calls then may fail with
  * ENOMEM). None is a safepoint, none runs finalizers or other program code except the out-of-memory
  * handler below. A block may be freed by any thread.

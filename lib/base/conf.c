@@ -141,6 +141,7 @@ static const struct short_form short_forms[] = {
       {"poison", "poison:1", true, NULL},
       {"quarantine", "quarantine:64k", true, NULL},
       {"leaks", "leaks:1", false, NULL},
+      {"visit", "check_visits:1", false, NULL},
       {"collect", "collect_always:3", false, NULL}}},
     {"GYRE_GCTRACE", false, {{"0", "gc_trace:0", false, NULL}, {"1", "gc_trace:1", false, NULL}}},
     {"GYRE_STATS",

@@ -57,29 +57,33 @@ static bool unit_is_used(size_t unit) {
   return arena.used[unit / WORD_BITS] >> unit % WORD_BITS & 1;
 }
 
+/* The bits from `first` on in its word that belong to the run; *count is how many. */
+static uint64_t run_bits(size_t first, size_t end, size_t *count) {
+  size_t at = first % WORD_BITS, rest = end - first;
+  *count = rest < WORD_BITS - at ? rest : WORD_BITS - at;
+  return (*count == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << *count) - 1) << at;
+}
+
 static void units_mark(size_t first, size_t count, bool used) {
-  for (size_t i = first; i < first + count; i++) {
-    uint64_t bit = UINT64_C(1) << i % WORD_BITS;
-    GYRE_ASSERT(unit_is_used(i) != used);
-    if (used)
-      arena.used[i / WORD_BITS] |= bit;
-    else
-      arena.used[i / WORD_BITS] &= ~bit;
+  size_t step;
+  for (size_t i = first; i < first + count; i += step) {
+    uint64_t bits = run_bits(i, first + count, &step), *word = &arena.used[i / WORD_BITS];
+    GYRE_REQUIRE((*word & bits) == (used ? 0 : bits), "corrupted: the arena's map, at %p",
+                 (void *)(arena.base + (i << UNIT_SHIFT)));
+    *word ^= bits;
   }
   arena.free_units += used ? -count : count;
 }
 
 /* The last used unit of a run, or SIZE_MAX. */
 static size_t last_used(size_t first, size_t count) {
-  for (size_t i = first + count; i-- > first;) {
-    if (i % WORD_BITS == WORD_BITS - 1 && i >= first + WORD_BITS - 1 &&
-        arena.used[i / WORD_BITS] == 0) {
-      i -= WORD_BITS - 1;
-      continue;
-    }
-    if (unit_is_used(i)) return i;
+  size_t step, last = SIZE_MAX;
+  for (size_t i = first; i < first + count; i += step) {
+    uint64_t used = run_bits(i, first + count, &step) & arena.used[i / WORD_BITS];
+    if (used != 0)
+      last = i / WORD_BITS * WORD_BITS + (WORD_BITS - 1) - (size_t)__builtin_clzll(used);
   }
-  return SIZE_MAX;
+  return last;
 }
 
 static char *unit_address(size_t unit) { return arena.base + (unit << UNIT_SHIFT); }
@@ -101,11 +105,16 @@ static size_t find_low(size_t count, size_t alignment) {
   return SIZE_MAX;
 }
 
-/* The highest. Metadata is small and there is little of it, so this looks at each place. */
+/* The highest. */
 static size_t find_high(size_t count, size_t alignment) {
   if (count > arena.units) return SIZE_MAX;
-  for (size_t at = arena.units - count + 1; at-- > 0;)
-    if (unit_aligned(at, alignment) == at && last_used(at, count) == SIZE_MAX) return at;
+  for (size_t at = arena.units - count + 1; at-- > 0;) {
+    if (unit_aligned(at, alignment) != at) continue;
+    size_t used = last_used(at, count);
+    if (used == SIZE_MAX) return at;
+    if (used < count) break;
+    at = used - count + 1;
+  }
   return SIZE_MAX;
 }
 

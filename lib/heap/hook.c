@@ -197,6 +197,16 @@ static void ways_set(void) {
   gyre__segment_owners_set();
 }
 
+/* Before any thread has attached, mem needs no stopped world; nor is one attached for it, which would take
+ * memory that an arena is to have. False if a slot has been made. */
+static bool serve_before_slots(const struct gyre_allocator *a) {
+  gyre__thread_slots_hold();
+  bool none = gyre__thread_slot_count() == 0;
+  if (none) serve(GYRE_DOMAIN_MEM, a);
+  gyre__thread_slots_let_go();
+  return none;
+}
+
 /* ---- asking and setting ---- */
 
 static int domain_fault(enum gyre_domain domain) {
@@ -225,14 +235,15 @@ int gyre_set_allocator(enum gyre_domain domain, const struct gyre_allocator *all
   a.size = sizeof a;
   if (a.malloc == NULL || a.calloc == NULL || a.realloc == NULL || a.free == NULL) return -EINVAL;
   gyre__hook_start();
-  struct gyre__thread *self = NULL;
-  if (domain == GYRE_DOMAIN_MEM && (self = gyre__thread_self()) == NULL) return -EAGAIN;
   const struct gyre_allocator *copy = copy_of(&a);
   if (copy == NULL) return -ENOSPC;
   if (domain == GYRE_DOMAIN_RAW) {
     serve(domain, copy);
     return 0;
   }
+  if (serve_before_slots(copy)) return 0;
+  struct gyre__thread *self = gyre__thread_self();
+  if (self == NULL) return -EAGAIN;
   gyre__world_stop(self);
   serve(domain, copy);
   ways_set();

@@ -139,7 +139,10 @@ void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyr
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
-  if (GYRE_LIKELY(segment->owner == heap))
+  /* relaxed: as in gyre__heap_free(). In an arena, whose segments are nobody's, the page alone knows. */
+  bool ours = segment->owner == heap || (gyre__load_relaxed(&page->owner) == heap->thread.base.id &&
+                                         heap->thread.base.id != 0);
+  if (GYRE_LIKELY(ours))
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
   else
     gyre__heap_free_slow(heap, page, block);

@@ -484,6 +484,38 @@ static void counts_may_be_off_in_it(void **state) {
   arena_end();
 }
 
+/* ---- allocators of the program's ---- */
+
+static struct gyre_allocator inner;
+static size_t outer_calls;
+
+static void *outer_malloc(void *ctx, size_t size) {
+  outer_calls++;
+  (void)ctx;
+  return inner.malloc(inner.ctx, size);
+}
+
+static void the_programs_allocator_serves_from_the_beginning(void **state) {
+  (void)state;
+  inner.size = sizeof inner;
+  assert_int_equal(gyre_get_allocator(GYRE_DOMAIN_MEM, &inner), 0);
+  struct gyre_allocator outer = inner;
+  outer.malloc = outer_malloc;
+  assert_int_equal(gyre_set_allocator(GYRE_DOMAIN_MEM, &outer), 0);
+  arena_begin(0, 6 * MIB);
+  outer_calls = 0;
+  arena_work(2);
+  assert_true(outer_calls >= 80);
+  /* The C library has no part in an arena. */
+  void *raw = gyre_raw_malloc(1000);
+  assert_true(arena_has(raw, 1000));
+  raw = gyre_raw_realloc(raw, 100000);
+  assert_true(arena_has(raw, 100000));
+  gyre_raw_free(raw);
+  assert_int_equal(gyre_set_allocator(GYRE_DOMAIN_MEM, &inner), 0);
+  arena_end();
+}
+
 static void many_objects_have_weak_references(void **state) {
   (void)state;
   enum { COUNT = 5000 };
@@ -674,6 +706,7 @@ int main(void) {
       PLAIN(collections_may_run_beside_it),
       PLAIN(counts_may_be_off_in_it),
       PLAIN(many_objects_have_weak_references),
+      PLAIN(the_programs_allocator_serves_from_the_beginning),
       PLAIN(random_blocks_keep_their_contents),
       PLAIN(every_allocation_may_fail),
       PLAIN(a_beginning_that_fails_leaves_nothing),
