@@ -341,10 +341,10 @@ GYRE_INLINE void gyre_release(void *object) {
 typedef void gyre_error_hook(void *object, int error, void *arg);
 GYRE_API void gyre_set_error_hook(gyre_error_hook *hook, void *arg);
 
-/* Runs up to `max` finalizers that wait in the queue (GYRE_TYPE_FINALIZE_QUEUED; with option
+/* Runs up to `max` of the finalizers that wait in the queue (GYRE_TYPE_FINALIZE_QUEUED; with option
  * "finalizers:program", those of all garbage that collections find), and drops the queue's references. An
- * object stays alive while it waits. Returns how many were run. Any thread; runs program code. With
- * "finalizers:service", the default, the service thread does so. */
+ * object stays alive while it waits. Returns how many were run. Any thread; runs program code,
+ * and passes safepoints. With "finalizers:service", the default, the service thread does so. */
 GYRE_API size_t gyre_run_pending(size_t max);
 /* How many wait. Any thread; a pure read. */
 GYRE_API size_t gyre_pending_count(void);

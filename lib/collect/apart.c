@@ -135,10 +135,12 @@ static bool go_on_counting(gyre__header *h, const struct gyre__page *page, uint3
   GYRE_REQUIRE(count >= 0, "more releases than references of the frozen object at %p",
                gyre__object_of(h));
   if (local != 0 && count != 0) {
+    /* relaxed: as above. */
     gyre__store_relaxed(&h->owner, (uint16_t)gyre__load_relaxed(&page->owner));
     gyre__store_relaxed(&h->local, (uint32_t)count);
     gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT) | GYRE__PUBLISHED);
   } else {
+    /* relaxed: as above. */
     gyre__store_relaxed(&h->local, 0);
     gyre__store_relaxed(&h->shared, gyre__shared_of(count != 0 ? (int32_t)count : 1, GYRE__MERGED));
   }
@@ -266,6 +268,7 @@ static int thaw_one(struct gyre__walk *w, gyre__header *h, struct gyre__page *pa
     t->bytes += tracked ? gyre__page_usable(page) : 0;
   }
   if (page->frozen_counts == NULL) return 0;
+  /* relaxed: as above. */
   uint32_t word = gyre__load_relaxed(&page->frozen_counts[index]);
   if (gyre__count_word_is_stopped(word) && !go_on_counting(h, page, word)) {
     page->side[index] |= DEAD;

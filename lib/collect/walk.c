@@ -37,12 +37,13 @@
  * look at the slot. And as there, the block may have become another object in between, which then has our
  * count; that one is as good, if its header is there.
  *
- * What must not happen is that the owner's own collection (young.c) meets our count half-way: it decides
- * by flags and counts that it reads once, that nobody has a set of objects, and then empties them. A
- * walk's count comes out of nowhere, by none of the ways that young.c knows. So we hold the owner's
- * look_lock while we count in a page of its, and a thread that finds it taken looks at a later safepoint.
- * Our count publishes, so a look that comes later leaves the object to the collector. What a look found
- * dead and could not free at once has been marked dead before it gave the lock back.
+ * The owner's own collection (young.c) decides by flags and counts that it reads once that nobody has a set
+ * of objects, and then empties them. A walk's count comes out of nowhere, by none of the ways that
+ * young.c knows. Therefore what a look has found dead and cannot free at once is marked dead before its slots
+ * are anybody's to see, like everything else that dies. And we hold the owner's look_lock while we count in a
+ * page of its (a thread that finds it taken looks at a later safepoint), so that our count is never among
+ * those that keep such an object from being freed: we would have its last count, and run its hook. Our
+ * count publishes, so a look that comes later leaves the object to the collector. (tests/model/walk.pml)
  *
  * Half-built objects. An object is born zeroed, with one count, which is its maker's, and is of no use to
  * anybody until it is filled. We cannot know when that is, but as long as nothing refers to it and it

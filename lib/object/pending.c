@@ -15,6 +15,9 @@
 
 #include <string.h>
 
+/* Who runs many passes a safepoint after so many. */
+#define BREATH 64
+
 static struct {
   gyre__lock lock; /* protects all of it */
   struct gyre__chain chain;
@@ -94,10 +97,13 @@ static gyre__header *next(void) {
 size_t gyre_run_pending(size_t max) {
   if (gyre_pending_count() == 0) return 0;
   gyre__attach_self();
-  size_t n = 0;
+  /* What comes meanwhile is left for the next time. */
+  size_t n = 0, waiting = gyre_pending_count();
+  if (max > waiting) max = waiting;
   for (gyre__header *h; n < max && (h = next()) != NULL; n++) {
     gyre__object_finalize(h);
     gyre_release(gyre__object_of(h));
+    if (n % BREATH == BREATH - 1) gyre_safepoint();
   }
   return n;
 }

@@ -491,6 +491,7 @@ int gyre_immortalize(void *object) {
        * moment does not make it a stopped count again. */
       return word != NULL && gyre__count_word_is_stopped(gyre__exchange_acq_rel(word, 0));
     }
+    /* relaxed: as above. */
   } while (!gyre__cas_weak_relaxed(&h->shared, &shared,
                                    shared | GYRE__IMMORTAL_STATE | GYRE__PUBLISHED));
   /* relaxed: ours alone to give up. */

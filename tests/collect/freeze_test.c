@@ -279,12 +279,15 @@ static void a_childs_collection_writes_to_no_frozen_page(void **state) {
 
 /* ---- eight threads ---- */
 
-static test_flag stop;
+/* They keep pace with the freezes: so many steps for each. */
+#define STEPS 500
+static test_flag stop, rounds_begun;
 static GYRE_STATIC_OBJECT(node) root = GYRE_STATIC_INIT(.tag = 0);
 
 static void *works(void *arg) {
   struct test_random random = test_random_new((uint64_t)(uintptr_t)arg);
-  while (!test_flag_get(&stop)) {
+  for (uint32_t step = 0; !test_flag_get(&stop); step++) {
+    TEST_AWAIT_SAFELY(step < STEPS * test_flag_get(&rounds_begun) || test_flag_get(&stop));
     node *n = node_new(&node_type, 1);
     gyre_store(&root.object.next, n);
     gyre_release(n);
@@ -302,11 +305,13 @@ static void threads_count_while_it_is_frozen(void **state) {
   (void)state;
   assert_int_equal(GYRE_STATIC_REGISTER(&root, &node_type), 0);
   test_flag_set(&stop, 0);
+  test_flag_set(&rounds_begun, 0);
   pthread_t threads[THREADS];
   for (uintptr_t i = 0; i < THREADS; i++)
     threads[i] = test_thread_start(works, (void *)(i + 1));
   uint64_t rounds = test_size("GYRE_FREEZES", 60, 30, 15);
   for (uint64_t i = 0; i < rounds; i++) {
+    test_flag_add(&rounds_begun, 1);
     TEST_REQUIRE(gyre_gc_freeze_ex(i % 3 ? GYRE_FREEZE_STOP_COUNTING : 0) >= 0);
     if (i % 2) TEST_REQUIRE(gyre_gc_collect(2) >= 0);
     gyre_safepoint();

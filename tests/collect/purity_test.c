@@ -139,7 +139,8 @@ static void beside_a_thread_that_lists_all_objects_garbage_is_collected(void **s
 int main(void) {
   const struct CMUnitTest tests[] = {
       /* Steps of a fixed length: none is long enough to be made shorter. */
-      NODE_TEST_WITH(asking_changes_nothing, "gc:1,gc_mode:stw,gc_threshold:100/2/2,young_us:4294967295"),
+      NODE_TEST_WITH(asking_changes_nothing,
+                     "gc:1,gc_mode:stw,gc_threshold:100/2/2,young_us:4294967295"),
       NODE_TEST_WITH(beside_a_thread_that_lists_all_objects_garbage_is_collected, "gc:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
