@@ -41,8 +41,8 @@
  * its place. With GYRE_GRAPH_RETAIN the graph holds a counted reference to each object, so that none is
  * replaced while the graph lives; gyre_graph_retain() gives out references of the caller's own.
  *
- * Memory is the library's own mappings, not the heap: 32 bytes an object and 16 a reference, and 12 more
- * for questions that go backwards.
+ * Memory is the library's own mappings, not the heap: 36 bytes an object and 8 a reference; for questions
+ * that go backwards 4 and 8 more.
  *
  * Who may do what: gyre_heap_*() and gyre_graph_new() may be called by any attached thread that is not
  * parked (others are attached); they pass safepoints, finish what the thread has released (with all that
@@ -170,7 +170,7 @@ struct gyre_node {
   unsigned flags;   /* GYRE_NODE_... */
   size_t referents; /* references that it holds */
   size_t referrers; /* references to it, from objects */
-  const char *root; /* the name of a named root, or NULL */
+  const char *root; /* the name of a named root, or NULL; until another is named */
 };
 
 /* Fills *out, at most out->size bytes of it. 0; -EINVAL; -ERANGE if there is no such node; -ENOMEM for what
@@ -188,7 +188,8 @@ GYRE_API ptrdiff_t gyre_graph_by_type(const gyre_graph *graph, const gyre_type *
  * NULL with errno EPERM (the graph holds nothing), ESRCH (not this object), or ERANGE. */
 GYRE_API void *gyre_graph_retain(gyre_graph *graph, size_t node);
 
-/* Says that the node is a root, under this name (not copied; NULL: no longer). 0, -ERANGE or -ENOMEM. */
+/* Says that the node is a root, under this name (copied; NULL: no longer). The named roots of the program are
+ * there from the start. 0, -ERANGE or -ENOMEM. */
 GYRE_API int gyre_graph_name_root(gyre_graph *graph, size_t node, const char *name);
 
 /* A reference in an object: the node at its other end, and the field that it is in. */

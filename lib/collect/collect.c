@@ -445,6 +445,7 @@ int gyre_gc_set_mode(enum gyre_gc_mode mode) {
 enum gyre_gc_mode gyre_gc_get_mode(void) { return (enum gyre_gc_mode)gyre__option(gc_mode); }
 
 ptrdiff_t (*gyre__visits_check)(void);
+void (*gyre__for_each_root)(gyre__root_seen_fn *each, void *arg);
 
 ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;

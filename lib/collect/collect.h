@@ -319,6 +319,11 @@ ptrdiff_t gyre__collect(struct gyre__objects *self, int generation, enum gyre__r
                         bool wait);
 /* In the child of a fork: the collector is gone; ends its collection. */
 void gyre__collection_abandon(void);
+/* Who keeps named roots: calls each(object, name, arg) for every one, which it holds meanwhile, in an attached
+ * thread, without a lock that counting or looking at the heap could want. NULL: there are none. For
+ * lib/observe, which shows their names. */
+typedef void gyre__root_seen_fn(void *object, const char *name, void *arg);
+extern void (*gyre__for_each_root)(gyre__root_seen_fn *each, void *arg);
 /* lib/observe: tries all visit functions (option check_visits). NULL: nobody does. */
 extern ptrdiff_t (*gyre__visits_check)(void);
 /* A phase has taken so long: a probe. */

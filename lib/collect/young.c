@@ -259,7 +259,7 @@ static void young_still(struct gyre__objects *slot, bool leaves, bool enters) {
 
 /* May the block of a young object be used again at once, in this thread's mode? */
 static bool is_nobodys_business(const struct gyre__objects *self, gyre__header *h) {
-  if (gyre__is_copied()) return false;
+  if (self->heap.thread.mode & GYRE__MODE_KEPT) return false;
   /* relaxed: ours. */
   return gyre__mode_of(self->heap.thread.mode) != GYRE__MODE_STILL ||
          gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE;

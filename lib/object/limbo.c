@@ -21,7 +21,7 @@
 static bool must_wait(struct gyre__objects *self, const gyre__header *h) {
   uint32_t mode = gyre__mode_of(self->heap.thread.mode);
   if (mode == GYRE__MODE_IDLE) return false;
-  if (gyre__is_copied()) return true;
+  if (self->heap.thread.mode & GYRE__MODE_KEPT) return true;
   /* relaxed: a dead object is nobody's but ours; but one that was merged while young may be promoted
    * by its former owner at this moment, so that its age is not to be trusted. */
   uint32_t gc = gyre__load_relaxed(&h->gc);
@@ -57,7 +57,7 @@ void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre_
       limbo_put(self, h);
       return;
     }
-  } else if (GYRE_UNLIKELY(gyre__is_copied())) {
+  } else if (GYRE_UNLIKELY(self->heap.thread.mode & GYRE__MODE_KEPT)) {
     limbo_put(self, h);
     return;
   }

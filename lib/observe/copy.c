@@ -57,8 +57,6 @@
 
 #include "lib/observe/graph.h"
 
-struct gyre__observe_hooks gyre__observe_hooks;
-
 /* ---- from an address to its node ---- */
 
 /* The pages of a segment, by their number in it: the number of their first block, plus 1. */
@@ -522,8 +520,10 @@ gyre_graph *gyre_graph_new(unsigned flags) {
     gyre__look_end(c.self, cancel);
     copy_drop(&c);
     if (!c.failed && !others_sort(g)) fail(&c, error = ENOMEM);
-    if (!c.failed && gyre__observe_hooks.for_each_root != NULL)
-      gyre__observe_hooks.for_each_root(root_seen, &c);
+    if (!c.failed && gyre__for_each_root != NULL) {
+      gyre__for_each_root(root_seen, &c);
+      if (c.failed) error = errno;
+    }
     if (!c.failed) return g;
     result = -(error != 0 ? error : ENOMEM);
   }
@@ -541,6 +541,7 @@ void gyre_graph_free(gyre_graph *g) {
   GYRE__ARRAY_DROP(&g->first_edge);
   GYRE__ARRAY_DROP(&g->others);
   GYRE__ARRAY_DROP(&g->roots);
+  GYRE__ARRAY_DROP(&g->names);
   GYRE__ARRAY_DROP(&g->back_edges);
   GYRE__ARRAY_DROP(&g->first_back_edge);
   GYRE__ARRAY_DROP(&g->alive);

@@ -68,8 +68,8 @@ static int by_place(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Sorts, and numbers the places of each layer from 0. */
-static void order_sort(box_order *order) {
+/* Numbers the places of each layer from 0, in their order. */
+static void order_number(box_order *order) {
   if (order->count > 1) qsort(order->at, order->count, sizeof order->at[0], by_place);
   double place = 0;
   for (size_t i = 0; i < order->count; i++) {
@@ -103,13 +103,15 @@ static void sweep(struct gyre__drawing *d, struct mean *means, bool down) {
     if (means[i].count > 0) d->boxes.at[i].place = means[i].sum / means[i].count;
 }
 
-/* A mark of a finalizer follows its owner. */
-static void marks_follow(struct gyre__drawing *d) {
+/* Sorts; a mark of a finalizer follows its owner. */
+static void order_sort(struct gyre__drawing *d, box_order *order) {
+  order_number(order);
   for (size_t i = 0; i < d->lines.count; i++) {
     const struct gyre__line *line = &d->lines.at[i];
     struct gyre__box *mark = &d->boxes.at[line->to];
-    if (mark->kind == GYRE__BOX_FINALIZER) mark->place = d->boxes.at[line->from].place + 1e-6;
+    if (mark->kind == GYRE__BOX_FINALIZER) mark->place = d->boxes.at[line->from].place + 0.5;
   }
+  order_number(order);
 }
 
 /* ---- places ---- */
@@ -156,12 +158,10 @@ bool gyre__draw_layout(struct gyre__drawing *d) {
       order.at[i] = &d->boxes.at[i];
     }
     for (int i = 0; i < SWEEPS; i++) {
-      marks_follow(d);
-      order_sort(&order);
+      order_sort(d, &order);
       sweep(d, means.at, i % 2 == 0);
     }
-    marks_follow(d);
-    order_sort(&order);
+    order_sort(d, &order);
     boxes_set(d, &order);
   }
   GYRE__ARRAY_DROP(&order);

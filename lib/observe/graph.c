@@ -25,7 +25,7 @@ ptrdiff_t gyre__node_count(const struct gyre__node *n) {
 const char *gyre__node_root_name(const gyre_graph *g, size_t node) {
   if (!(g->nodes.at[node].flags & GYRE_NODE_NAMED)) return NULL;
   for (size_t i = 0; i < g->roots.count; i++)
-    if (g->roots.at[i].node == node) return g->roots.at[i].name;
+    if (g->roots.at[i].node == node) return g->names.at + g->roots.at[i].name;
   return NULL;
 }
 
@@ -91,6 +91,26 @@ ptrdiff_t gyre_graph_by_type(const gyre_graph *g, const gyre_type *type, size_t 
   return count;
 }
 
+/* Where the copy of the name is, in *at. False if there is no memory. */
+static bool name_copy(gyre_graph *g, const char *name, size_t *at) {
+  size_t length = strlen(name) + 1;
+  if (!GYRE__ARRAY_RESERVE(&g->names, g->names.count + length)) return false;
+  memcpy(g->names.at + g->names.count, name, length);
+  *at = g->names.count;
+  g->names.count += length;
+  return true;
+}
+
+static int root_name(gyre_graph *g, size_t at, size_t node, const char *name) {
+  struct gyre__root_name root = {.node = (uint32_t)node};
+  if (!GYRE__ARRAY_RESERVE(&g->roots, g->roots.count + 1) || !name_copy(g, name, &root.name))
+    return -ENOMEM;
+  g->roots.at[at] = root;
+  if (at == g->roots.count) g->roots.count++;
+  g->nodes.at[node].flags |= GYRE_NODE_NAMED;
+  return 0;
+}
+
 int gyre_graph_name_root(gyre_graph *g, size_t node, const char *name) {
   if (node >= g->nodes.count) return -ERANGE;
   size_t at = 0;
@@ -99,12 +119,9 @@ int gyre_graph_name_root(gyre_graph *g, size_t node, const char *name) {
   if (name == NULL) {
     g->nodes.at[node].flags &= ~(uint32_t)GYRE_NODE_NAMED;
     if (at < g->roots.count) g->roots.at[at] = g->roots.at[--g->roots.count];
-  } else if (at < g->roots.count) {
-    g->roots.at[at].name = name;
   } else {
-    struct gyre__root_name root = {.node = (uint32_t)node, .name = name};
-    if (!GYRE__ARRAY_PUSH(&g->roots, root)) return -ENOMEM;
-    g->nodes.at[node].flags |= GYRE_NODE_NAMED;
+    int result = root_name(g, at, node, name);
+    if (result != 0) return result;
   }
   /* What is alive, and who dominates whom, may be another now. */
   g->has_alive = g->has_dominators = false;

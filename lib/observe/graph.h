@@ -84,7 +84,7 @@ struct gyre__other_node {
 
 struct gyre__root_name {
   uint32_t node;
-  const char *name;
+  size_t name; /* where in the graph's names */
 };
 
 struct gyre_graph {
@@ -96,6 +96,7 @@ struct gyre_graph {
   uint32_t sorted;
   GYRE__ARRAY(struct gyre__other_node) others;
   GYRE__ARRAY(struct gyre__root_name) roots;
+  GYRE__ARRAY(char) names; /* each ended with 0; those that were changed stay */
   /* -- made when they are first needed -- */
   GYRE__ARRAY(struct gyre__back_edge) back_edges;
   GYRE__ARRAY(uint32_t) first_back_edge;
@@ -134,14 +135,6 @@ struct gyre_link gyre__link_of(const gyre_graph *g, uint32_t from, uint32_t edge
 /* False if there is no memory. */
 bool gyre__graph_back_edges(gyre_graph *g);
 bool gyre__graph_alive(gyre_graph *g);
-
-/* The others of lib/ that know of named roots: calls each(object, name, arg) for every one, in an attached
- * thread, with no lock held that counting could want; the objects are held meanwhile. NULL: there are none. */
-typedef void gyre__root_seen_fn(void *object, const char *name, void *arg);
-struct gyre__observe_hooks {
-  void (*for_each_root)(gyre__root_seen_fn *each, void *arg);
-};
-extern struct gyre__observe_hooks gyre__observe_hooks;
 
 /* ---- text (text.c) ---- */
 

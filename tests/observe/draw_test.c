@@ -361,6 +361,37 @@ static void boxes_have_room(void **state) {
   (void)gyre_gc_collect(2);
 }
 
+/* Of all boxes of a layer, the next to the right of an object with a finalizer is its mark. */
+static void marks_stand_beside_their_objects(void **state) {
+  (void)state;
+  enum { N = 6 };
+  node *target = node_new(&plain_type, 0), *at[N];
+  for (size_t i = 0; i < N; i++) {
+    at[i] = node_new(&finalized_type, i);
+    gyre_store(&at[i]->next, target);
+  }
+  gyre_graph *graph = graph_new(0);
+  struct gyre_picture picture = {.size = sizeof picture, .kind = GYRE_PICTURE_BACKREFS};
+  const char *p = draw(graph, target, &picture, GYRE_PICTURE_SVG);
+  unsigned marks = 0;
+  while ((p = strstr(p, "<path class=\"line dotted\" d=\"M")) != NULL) {
+    double from, to, y;
+    p += strlen("<path class=\"line dotted\" d=\"M");
+    assert_int_equal(sscanf(p, "%lf,%lf", &from, &y), 2);
+    const char *end = strchr(p, '"');
+    while (*--end != ' ') {
+    }
+    assert_int_equal(sscanf(end, " %lf,", &to), 1);
+    assert_true(to > from && to - from < 40);
+    marks++;
+  }
+  assert_int_equal(marks, N);
+  gyre_graph_free(graph);
+  for (size_t i = 0; i < N; i++)
+    gyre_release(at[i]);
+  gyre_release(target);
+}
+
 static void a_page_has_a_table(void **state) {
   (void)state;
   node *a = node_new(&plain_type, 1);
@@ -411,6 +442,7 @@ int main(void) {
       NODE_TEST(a_chain_has_its_nodes_only),
       NODE_TEST(names_cannot_break_a_document),
       NODE_TEST(boxes_have_room),
+      NODE_TEST(marks_stand_beside_their_objects),
       NODE_TEST(a_page_has_a_table),
       NODE_TEST(what_is_wrong_is_refused),
   };

@@ -331,6 +331,25 @@ static void roots_have_names(void **state) {
   gyre_release(a);
 }
 
+static node *rooted;
+static void each_root(gyre__root_seen_fn *each, void *arg) {
+  char name[] = "session cache"; /* gone afterwards */
+  each(rooted, name, arg);
+}
+
+static void named_roots_of_the_program_are_known(void **state) {
+  (void)state;
+  rooted = chain_new(&plain_type, 2);
+  void (*before)(gyre__root_seen_fn *, void *) = gyre__for_each_root;
+  gyre__for_each_root = each_root;
+  gyre_graph *graph = graph_new(0);
+  gyre__for_each_root = before;
+  assert_string_equal(node_info(graph, rooted).root, "session cache");
+  assert_int_equal(verdict_of(graph, rooted), GYRE_VERDICT_ROOT);
+  gyre_graph_free(graph);
+  gyre_release(rooted);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(a_node_for_each_object_and_an_edge_for_each_reference),
@@ -347,6 +366,7 @@ int main(void) {
       NODE_TEST(a_graph_that_retains_keeps_objects_alive),
       NODE_TEST(so_does_one_made_in_a_stopped_world),
       NODE_TEST(roots_have_names),
+      NODE_TEST(named_roots_of_the_program_are_known),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
