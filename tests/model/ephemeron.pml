@@ -468,6 +468,10 @@ end:
   fi
 init {
   atomic {
+#ifdef RING /* each refers to the next, and the root to the value */
+    slot[0] = V; slot[V] = K; slot[K] = M; count[V] = 2; count[K] = 1; count[M] = 1;
+    linked = 1; holds = 1; armed = 1;
+#else
     ANY_SLOT(V);
     MAYBE_HELD(0, M); MAYBE_HELD(0, K);
     MAYBE_HELD(1, M);
@@ -479,6 +483,7 @@ init {
     :: linked = 1; holds = 1; armed = 1; count[V]++
     :: true
     fi;
+#endif
     /* All are there, though perhaps nobody has them but each other. */
     (count[M] > 0 && count[K] > 0 && count[V] > 0);
     touched = B(M) | B(K) | B(V);
