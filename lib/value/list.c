@@ -98,7 +98,7 @@ static void unlock(gyre_list *list, bool locked) {
 }
 
 void gyre_list_lock(gyre_list *list) {
-  (void)gyre_thread_attach();
+  GYRE_REQUIRE(enter(list), "gyre_list_lock() in a thread that cannot attach");
   gyre_lock(list);
   /* relaxed: for this thread's own look in lock(). */
   gyre__store_relaxed(&list->locker, gyre_thread_current()->id);
@@ -483,7 +483,7 @@ int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
 }
 
 void gyre_list_clear(gyre_list *list) {
-  (void)enter(list);
+  GYRE_REQUIRE(enter(list), "gyre_list_clear() in a thread that cannot attach");
   bool locked = lock(list);
   length_set(list, 0);
   struct items *old = gyre_take(&list->items);

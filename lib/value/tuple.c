@@ -199,7 +199,7 @@ static int tuple_hash(const void *object, uint64_t *hash) {
       used = 1;
     }
     int result = gyre_hash(item_at(tuple, i), &words[used++]);
-      if (result != 0) return result;
+    if (result != 0) return result;
   }
   uint64_t result = gyre_hash_bytes(words, used * sizeof *words);
   /* relaxed: published by the flag. */
