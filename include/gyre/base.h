@@ -194,6 +194,10 @@ GYRE_API int gyre_option_list(gyre_option_visitor *visitor, void *arg);
 typedef void gyre_log_sink(const char *line, void *arg);
 GYRE_API void gyre_set_log(gyre_log_sink *sink, void *arg);
 
+/* Where text goes: called with pieces of it, in order; non-zero ends the writing, and the writer returns
+ * it if it is negative, else -ECANCELED. Called by the thread that writes, with no lock held. */
+typedef int gyre_text_sink(const char *text, size_t length, void *arg);
+
 GYRE_END_DECLS
 
 #endif

@@ -57,10 +57,6 @@
 
 GYRE_BEGIN_DECLS
 
-/* Where text goes: called with pieces of it, in order; non-zero ends the writing, and the writer returns
- * it if it is negative, else -ECANCELED. Called by the thread that writes, with no lock held. */
-typedef int gyre_text_sink(const char *text, size_t length, void *arg);
-
 /* ---- the census -------------------------------------------------------------------------------
  */
 

@@ -124,10 +124,6 @@ GYRE_API int gyre_stats_list(const struct gyre_stats *stats, gyre_figure_visitor
 
 /* ---- writing them ----------------------------------------------------------------------------- */
 
-/* Where text goes: called with pieces of it, in order; non-zero ends the writing, and the writer returns
- * it if it is negative, else -ECANCELED. Called by the thread that writes, with no lock held. */
-typedef int gyre_text_sink(const char *text, size_t length, void *arg);
-
 enum gyre_stats_format {
   GYRE_STATS_TEXT,       /* for people */
   GYRE_STATS_JSON,       /* one object; nanoseconds and bytes are whole numbers */

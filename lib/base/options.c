@@ -146,10 +146,11 @@ static const struct gyre__option table[] = {
     {TEXT("cascade", "thread|service", "who goes on with a release that its budget cut off",
           "thread"),
      .values = &gyre__options.cascade, .words = {"thread", "service"}},
-    {TEXT("finalizers", "service|program",
-          "who runs finalizers that are queued: the service thread, or gyre_run_pending(), and then "
-          "those of all garbage are",
-          "service"),
+    {TEXT(
+         "finalizers", "service|program",
+         "who runs finalizers that are queued: the service thread, or gyre_run_pending(), and then "
+         "those of all garbage are",
+         "service"),
      .values = &gyre__options.finalizers, .words = {"service", "program"}},
     {TEXT("leaks", "0|1", "report living objects in gyre_fini()", "0 (builds with GYRE_DEBUG: 1)"),
      .values = &gyre__options.leaks, .numbers = 1, .max = 1},
