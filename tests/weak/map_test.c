@@ -569,6 +569,23 @@ static void map_key_and_value_may_be_one_cycle(void **state) {
   gyre_release(map);
 }
 
+/* As said in gyre/weakmap.h. */
+static void a_leaf_as_key_counts_as_reachable_while_its_value_refers_to_it(void **state) {
+  (void)state;
+  gyre_weakmap *map = map_new(GYRE_WEAK_EPHEMERON);
+  node *leaf = gyre_new(&leaf_type), *value = new_node();
+  gyre_store(&value->next, leaf);
+  assert_int_equal(gyre_weakmap_set(map, leaf, value), 0);
+  gyre_release(leaf);
+  gyre_release(value);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(gyre_gc_collect(2), 0);
+  assert_int_equal(gyre_weakmap_len(map), 1);
+  gyre_weakmap_clear(map);
+  assert_int_equal(nodes_destroyed(), 2);
+  gyre_release(map);
+}
+
 static void a_value_lives_while_another_map_and_key_hold_it(void **state) {
   (void)state;
   GYRE_AUTO(gyre_weakmap) one = map_new(GYRE_WEAK_EPHEMERON);
@@ -769,6 +786,7 @@ int main(void) {
       NODE_TEST(a_younger_ephemeron_map_gives_up_entries_of_old_keys),
       NODE_TEST(a_value_that_refers_to_the_map_does_not_keep_it),
       NODE_TEST(map_key_and_value_may_be_one_cycle),
+      NODE_TEST(a_leaf_as_key_counts_as_reachable_while_its_value_refers_to_it),
       NODE_TEST(a_value_lives_while_another_map_and_key_hold_it),
       NODE_TEST(a_chain_of_ephemerons_lives_and_dies_as_one),
       NODE_TEST(a_long_chain_of_entries_needs_no_stack),
