@@ -54,6 +54,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/observe/graph.h"
 
@@ -72,11 +73,19 @@ struct stray {
   uint32_t node;
 };
 
+/* A named root, as it was before. */
+struct known_root {
+  uintptr_t object;
+  size_t name; /* where in the graph's names */
+};
+
 struct copy {
   struct gyre_graph *g;
   struct gyre__objects *self;
   bool beside;
-  bool failed; /* no memory, or too many; errno says which */
+  bool failed; /* no memory, or too many: */
+  int error;   /* ENOMEM or EOVERFLOW; 0 */
+  GYRE__ARRAY(struct known_root) known;
   struct gyre__object_pages pages;
   /* For each block of the pages, its node plus 1, or 0. */
   GYRE__ARRAY(uint32_t) number;
@@ -103,7 +112,7 @@ static struct place *place_of(struct copy *c, uintptr_t segment) {
 }
 
 static void fail(struct copy *c, int error) {
-  if (!c->failed) errno = error;
+  if (!c->failed) c->error = error;
   c->failed = true;
 }
 
@@ -470,6 +479,7 @@ static void copy_drop(struct copy *c) {
   GYRE__ARRAY_DROP(&c->number);
   GYRE__ARRAY_DROP(&c->places);
   GYRE__ARRAY_DROP(&c->strays);
+  GYRE__ARRAY_DROP(&c->known);
 }
 
 /* ---- afterwards ---- */
@@ -490,15 +500,55 @@ static bool others_sort(struct gyre_graph *g) {
   return true;
 }
 
-/* ---- named roots ---- */
+/* ---- named roots ----
+ *
+ * The program changes them when it likes. What had a name before the copy was begun, and has it when it is
+ * over, had it in between. */
 
-static void root_seen(void *object, const char *name, void *arg) {
+static void root_note(void *object, const char *name, void *arg) {
+  struct copy *c = arg;
+  struct known_root known = {.object = (uintptr_t)object, .name = c->g->names.count};
+  size_t length = strlen(name) + 1;
+  if (!GYRE__ARRAY_RESERVE(&c->g->names, known.name + length) ||
+      !GYRE__ARRAY_PUSH(&c->known, known)) {
+    fail(c, ENOMEM);
+    return;
+  }
+  memcpy(c->g->names.at + known.name, name, length);
+  c->g->names.count += length;
+}
+
+static void root_name(void *object, const char *name, void *arg) {
   struct copy *c = arg;
   ptrdiff_t node = gyre_graph_at(c->g, object);
-  if (node >= 0 && gyre_graph_name_root(c->g, (size_t)node, name) != 0) fail(c, ENOMEM);
+  if (node < 0 || c->g->nodes.at[node].address != (uintptr_t)object) return;
+  for (size_t i = 0; i < c->known.count; i++) {
+    const struct known_root *known = &c->known.at[i];
+    if (known->object != (uintptr_t)object || strcmp(c->g->names.at + known->name, name) != 0)
+      continue;
+    if (gyre_graph_name_root(c->g, (size_t)node, name) != 0) fail(c, ENOMEM);
+    return;
+  }
 }
 
 /* ---- the public functions ---- */
+
+/* 0 or a negative errno value. */
+static int graph_fill(struct copy *c) {
+  if (gyre__for_each_root != NULL) gyre__for_each_root(root_note, c);
+  if (c->failed) return -ENOMEM;
+  int cancel, result = gyre__look_begin(&c->self, &cancel);
+  if (result != 0) return result;
+  c->beside = !(c->g->flags & GYRE_GRAPH_EXACT) && gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
+  if (c->beside)
+    copy_beside(c);
+  else
+    copy_stopped(c);
+  gyre__look_end(c->self, cancel);
+  if (c->error == 0 && !others_sort(c->g)) fail(c, ENOMEM);
+  if (c->error == 0 && gyre__for_each_root != NULL) gyre__for_each_root(root_name, c);
+  return -c->error;
+}
 
 gyre_graph *gyre_graph_new(unsigned flags) {
   if (flags & ~(unsigned)(GYRE_GRAPH_EXACT | GYRE_GRAPH_RETAIN)) {
@@ -509,24 +559,9 @@ gyre_graph *gyre_graph_new(unsigned flags) {
   if (g == NULL) return NULL;
   g->flags = flags;
   struct copy c = {.g = g};
-  int cancel, result = gyre__look_begin(&c.self, &cancel);
-  if (result == 0) {
-    c.beside = !(flags & GYRE_GRAPH_EXACT) && gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
-    if (c.beside)
-      copy_beside(&c);
-    else
-      copy_stopped(&c);
-    int error = errno;
-    gyre__look_end(c.self, cancel);
-    copy_drop(&c);
-    if (!c.failed && !others_sort(g)) fail(&c, error = ENOMEM);
-    if (!c.failed && gyre__for_each_root != NULL) {
-      gyre__for_each_root(root_seen, &c);
-      if (c.failed) error = errno;
-    }
-    if (!c.failed) return g;
-    result = -(error != 0 ? error : ENOMEM);
-  }
+  int result = graph_fill(&c);
+  copy_drop(&c);
+  if (result == 0) return g;
   gyre_graph_free(g);
   errno = -result;
   return NULL;

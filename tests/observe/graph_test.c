@@ -331,23 +331,28 @@ static void roots_have_names(void **state) {
   gyre_release(a);
 }
 
-static node *rooted;
+static node *rooted, *rooted_later;
 static void each_root(gyre__root_seen_fn *each, void *arg) {
   char name[] = "session cache"; /* gone afterwards */
+  static unsigned calls;
   each(rooted, name, arg);
+  if (calls++ % 2 == 1) each(rooted_later, name, arg);
 }
 
 static void named_roots_of_the_program_are_known(void **state) {
   (void)state;
   rooted = chain_new(&plain_type, 2);
+  rooted_later = node_new(&plain_type, 9);
   void (*before)(gyre__root_seen_fn *, void *) = gyre__for_each_root;
   gyre__for_each_root = each_root;
   gyre_graph *graph = graph_new(0);
   gyre__for_each_root = before;
   assert_string_equal(node_info(graph, rooted).root, "session cache");
   assert_int_equal(verdict_of(graph, rooted), GYRE_VERDICT_ROOT);
+  assert_null(node_info(graph, rooted_later).root);
   gyre_graph_free(graph);
   gyre_release(rooted);
+  gyre_release(rooted_later);
 }
 
 int main(void) {
