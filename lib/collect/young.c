@@ -251,13 +251,6 @@ static void young_still(struct gyre__objects *slot, bool leaves, bool enters) {
   }
 }
 
-/* May the block of a young object be used again at once, in this thread's mode? */
-static bool is_nobodys_business(const struct gyre__objects *self, gyre__header *h) {
-  /* relaxed: ours. */
-  return gyre__mode_of(self->heap.thread.mode) != GYRE__MODE_STILL ||
-         gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE;
-}
-
 /* ---- promotion ---- */
 
 struct promotion {
@@ -589,11 +582,18 @@ static void slots_empty(struct gyre__young *young, gyre__header *h) {
   FOR_EACH_SLOT(layout, h, slot, { gyre__store_relaxed(&slot->gyre__ref, NULL); });
 }
 
+/* May the block of a dead object of ours be used again at once? `still`: in that mode. */
+static inline bool may_free_at_once(gyre__header *h, bool still) {
+  /* relaxed: ours. */
+  return is_young(h) && (!still || gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE);
+}
+
 /* Frees the garbage. What cannot be freed at once is left, at the front of the stack, with a count
  * of 1: it has a hook, or a thread that is late has counted it. */
 static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *bytes) {
   struct gyre__young *young = young_of(self);
   uint32_t left = 0;
+  bool still = gyre__mode_of(self->heap.thread.mode) == GYRE__MODE_STILL;
   for (uint32_t i = 0; i < n; i++) {
     if (young->marked[i]) continue;
     gyre__header *h = young->members[i].h;
@@ -611,7 +611,7 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h) && is_nobodys_business(self, h))) {
+    } else if (GYRE_LIKELY(may_free_at_once(h, still))) {
       /* relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */
       gyre__store_relaxed(&h->gc, 0);
