@@ -391,7 +391,6 @@ static void result_fill(const struct gyre__collection *c, uint64_t duration_ns,
 static ptrdiff_t collect(struct gyre__objects *self, int generation, enum gyre__reason reason,
                          bool wait, struct gyre_gc_result *out) {
   if (gyre__is_collecting(self)) return 0;
-  gyre__debug_start(self, generation);
   if (!wait) {
     if (!gyre__lock_try(&collector_lock)) return -EBUSY;
     self->heap.thread.is_collecting = true;
@@ -401,6 +400,7 @@ static ptrdiff_t collect(struct gyre__objects *self, int generation, enum gyre__
   /* Cancelled in a finalizer, a callback or a hook, we would leave the lock held and the dead half
    * dead. */
   int cancel = gyre__cancel_put_off();
+  gyre__debug_start(self, generation);
   struct gyre__collection c = {.self = self, .generation = generation, .reason = reason};
   c.beside = gyre__option(gc_mode) == GYRE_GC_CONCURRENT;
   c.debug = gyre_gc_get_debug();
@@ -423,10 +423,10 @@ static ptrdiff_t collect(struct gyre__objects *self, int generation, enum gyre__
     gyre__trace(&c, duration);
   }
   gyre__callbacks_run(&c, GYRE_GC_STOP, duration);
+  gyre__debug_stop(&c, duration);
   under_way = NULL;
   gyre__collector_unlock(self);
   gyre__service_collected();
-  gyre__debug_stop(&c, duration);
   gyre__cancel_restore(cancel);
   if (out != NULL) result_fill(&c, duration, out);
   return done ? (ptrdiff_t)(c.dead + c.uncollectable) : -ENOMEM;

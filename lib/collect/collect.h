@@ -369,7 +369,7 @@ void gyre__garbage_log(struct gyre__collection *c);
 void gyre__garbage_fork_prepare(void);
 void gyre__garbage_fork_parent(void);
 void gyre__garbage_fork_child(void);
-/* Before and after a collection; no lock is held. */
+/* Before and after a collection, with the collector's lock. */
 void gyre__debug_start(struct gyre__objects *self, int generation);
 void gyre__debug_stop(const struct gyre__collection *c, uint64_t duration_ns);
 /* query.c: an empty list with room for so many, or NULL. */

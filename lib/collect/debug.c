@@ -47,7 +47,7 @@ void gyre__debug_start(struct gyre__objects *self, int generation) {
   if (!(gyre_gc_get_debug() & GYRE_GC_DEBUG_STATS)) return;
   struct sizes s = {{0}};
   struct gyre__walk w;
-  if (gyre__walk_begin(&w, self, 0) != 0) return;
+  if (gyre__walk_begin(&w, self, GYRE__WALK_LOCKED) != 0) return;
   (void)gyre__walk_objects(&w, size_one, &s);
   gyre__walk_end(&w);
   gyre__log("gc: collecting generation %d...", generation);

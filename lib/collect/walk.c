@@ -126,14 +126,15 @@ void gyre__walk_end(struct gyre__walk *w) {
   gyre__set_drop(&w->c);
   gyre__heap_unpin();
   gyre__collection_set(NULL);
-  gyre__collector_unlock(self);
+  if (!(w->flags & GYRE__WALK_LOCKED)) gyre__collector_unlock(self);
 }
 
 int gyre__walk_begin(struct gyre__walk *w, struct gyre__objects *self, unsigned flags) {
-  if (gyre__is_collecting(self)) return -EBUSY;
+  bool locked = flags & GYRE__WALK_LOCKED;
+  if (!locked && gyre__is_collecting(self)) return -EBUSY;
   GYRE_REQUIRE(self->heap.thread.park_depth == 0, "a look at the heap by a parked thread");
   gyre_safepoint();
-  gyre__collector_lock(self);
+  if (!locked) gyre__collector_lock(self);
   *w = (struct gyre__walk){.flags = flags};
   w->c = (struct gyre__collection){.self = self,
                                    .generation = GYRE_GC_NGEN - 1,
@@ -288,8 +289,10 @@ void gyre__walk_field_name(const gyre_type *type, size_t length, size_t field, c
 
 bool gyre__walk_is_fresh(gyre__header *h) {
   uint64_t word = header_read(h);
-  /* relaxed: figures. A number in place of the count: its owner is looking at it, at a safepoint. */
-  return (gc_of(word) & GYRE__GC_AGE) == GYRE__GC_YOUNG && gyre__load_relaxed(&h->local) == 1 &&
+  /* relaxed: figures. A number in place of the count: its owner is looking at it. */
+  uint32_t local = gyre__load_relaxed(&h->local);
+  return (gc_of(word) & GYRE__GC_AGE) == GYRE__GC_YOUNG &&
+         (local == 1 || local & GYRE__LOCAL_MARK) &&
          gyre__load_relaxed(&h->shared) == gyre__shared_of(0, GYRE__DEFAULT);
 }
 

@@ -31,7 +31,9 @@
 enum {
   GYRE__WALK_LEAVES = 1u << 0, /* objects without references too */
   GYRE__WALK_STILL = 1u << 1,  /* references will be looked at */
-  GYRE__WALK_STOP = 1u << 2,   /* in a stopped world, whatever the mode */
+  GYRE__WALK_LOCKED =
+      1u << 3,               /* the caller has the collector's lock, and no collection under way */
+  GYRE__WALK_STOP = 1u << 2, /* in a stopped world, whatever the mode */
 };
 
 struct gyre__walk {

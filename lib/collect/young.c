@@ -257,14 +257,6 @@ static void young_still(struct gyre__objects *slot, bool leaves, bool enters) {
   }
 }
 
-/* May the block of a young object be used again at once, in this thread's mode? */
-static bool is_nobodys_business(const struct gyre__objects *self, gyre__header *h) {
-  if (self->heap.thread.mode & GYRE__MODE_KEPT) return false;
-  /* relaxed: ours. */
-  return gyre__mode_of(self->heap.thread.mode) != GYRE__MODE_STILL ||
-         gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE;
-}
-
 /* ---- promotion ---- */
 
 struct promotion {
@@ -599,11 +591,19 @@ static void slots_empty(struct gyre__young *young, gyre__header *h) {
   FOR_EACH_SLOT(layout, h, slot, { gyre__store_relaxed(&slot->gyre__ref, NULL); });
 }
 
+/* May the block of a dead object of ours be used again at once? `still`: in that mode. */
+static inline bool may_free_at_once(gyre__header *h, bool still) {
+  /* relaxed: ours. */
+  return is_young(h) && (!still || gyre__load_relaxed(&h->gc) & GYRE__GC_BESIDE);
+}
+
 /* Frees the garbage. What cannot be freed at once is left, at the front of the stack, with a count
  * of 1: it has a hook, or a thread that is late has counted it. */
 static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *bytes) {
   struct gyre__young *young = young_of(self);
   uint32_t left = 0;
+  bool still = gyre__mode_of(self->heap.thread.mode) == GYRE__MODE_STILL;
+  bool kept = self->heap.thread.mode & GYRE__MODE_KEPT;
   for (uint32_t i = 0; i < n; i++) {
     if (young->marked[i]) continue;
     gyre__header *h = young->members[i].h;
@@ -621,8 +621,7 @@ static uint32_t garbage_free(struct gyre__objects *self, uint32_t n, uint64_t *b
       gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
       gyre__store_relaxed(&h->local, 1);
       young->stack[left++] = i;
-    } else if (GYRE_LIKELY(is_young(h) && page->kind == GYRE__TRACKED &&
-                           is_nobodys_business(self, h))) {
+    } else if (GYRE_LIKELY(!kept && page->kind == GYRE__TRACKED && may_free_at_once(h, still))) {
       /* Not a leaf that a look has come upon: those are in pages of their own.
        * relaxed: the block is nobody's but ours. It is not in the log any more, or twice in it, and
        * was never a candidate of a collection. */

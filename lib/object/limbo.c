@@ -46,12 +46,14 @@ void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre_
     gyre__young_unlog(self, h);
     /* relaxed: a dead object is nobody's but ours. */
     uint32_t gc = gyre__load_relaxed(&h->gc);
-    if (GYRE_UNLIKELY(gc & GYRE__GC_APART)) {
-      /* relaxed: as above. */
-      if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) gyre__object_hooks.frozen_gone();
-    } else if ((gc & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
-      self->gone_objects++;
-      self->gone_bytes += gyre__page_usable(page);
+    if ((gc & (GYRE__GC_AGE | GYRE__GC_APART)) > GYRE__GC_YOUNG) {
+      if (GYRE_LIKELY(!(gc & GYRE__GC_APART))) {
+        self->gone_objects++;
+        self->gone_bytes += gyre__page_usable(page);
+        /* relaxed: as above. */
+      } else if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) {
+        gyre__object_hooks.frozen_gone();
+      }
     }
     if (GYRE_UNLIKELY(must_wait(self, h))) {
       limbo_put(self, h);

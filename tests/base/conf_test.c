@@ -153,7 +153,7 @@ static void an_unknown_name_is_reported_with_the_nearest_and_all(void **state) {
   assert_said("no option \"cg\", did you mean \"gc\"?");
   assert_said("no option \"x\"; there are");
   assert_said("no option \"averyveryverylongnamethatnobodyhas\"; there are");
-  assert_said("slow_paths, stats");
+  assert_said("slow_paths, check_visits, stats");
   assert_said("limit=0 0\n");
 }
 

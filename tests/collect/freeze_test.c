@@ -309,7 +309,7 @@ static void threads_count_while_it_is_frozen(void **state) {
   pthread_t threads[THREADS];
   for (uintptr_t i = 0; i < THREADS; i++)
     threads[i] = test_thread_start(works, (void *)(i + 1));
-  uint64_t rounds = test_size("GYRE_FREEZES", 60, 30, 15);
+  uint64_t rounds = test_size("GYRE_FREEZES", 30, 30, 15);
   for (uint64_t i = 0; i < rounds; i++) {
     test_flag_add(&rounds_begun, 1);
     TEST_REQUIRE(gyre_gc_freeze_ex(i % 3 ? GYRE_FREEZE_STOP_COUNTING : 0) >= 0);

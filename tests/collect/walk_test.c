@@ -638,6 +638,42 @@ static void what_is_born_beside_it_is_seen_by_the_next(void **state) {
   puppet_stop(&walker);
 }
 
+/* ---- fork ---- */
+
+static void walks_held(void *arg) {
+  (void)arg;
+  test_window_subject();
+  struct taken t = take(&node_type);
+  for (unsigned i = 0; i < t.count; i++)
+    gyre_release(t.object[i]);
+}
+
+static void child_walks(void *arg) {
+  (void)arg;
+  test_window_clear();
+  TEST_REQUIRE(tally(&node_type, GYRE__WALK_STILL).count >= 1);
+  ring_drop(&node_type, 3);
+  TEST_REQUIRE(gyre_gc_collect(2) == 3);
+}
+
+/* The walker is not there, and had a look_lock; its count is lost to the child. */
+static void a_child_gives_up_a_walk(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  puppet_start(&walker);
+  node *n = node_new(&node_type, 1);
+  test_window_hold("walk/taken", 1);
+  puppet_begin(&walker, walks_held, NULL);
+  /* Passing safepoints: it waits for us. */
+  TEST_AWAIT_SAFELY(test_window_is_held());
+  pid_t child = test_fork(child_walks, NULL);
+  test_window_release();
+  puppet_await(&walker);
+  assert_int_equal(test_child_wait(child), 0);
+  gyre_release(n);
+  puppet_stop(&walker);
+}
+
 /* ---- everything at once ---- */
 
 #define CHURNERS 7
@@ -780,6 +816,7 @@ int main(void) {
       NODE_TEST_WITH(a_still_walk_keeps_young_blocks, "gc:0,gc_mode:concurrent"),
       NODE_TEST_WITH(so_do_blocks_that_a_step_frees, "gc:0,gc_mode:concurrent"),
       NODE_TEST_WITH(what_is_born_beside_it_is_seen_by_the_next, "gc:0,gc_mode:concurrent"),
+      NODE_TEST_WITH(a_child_gives_up_a_walk, "gc:0,gc_mode:concurrent"),
       NODE_TEST_WITH(many_threads_beside_walks, "gc:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
