@@ -280,8 +280,10 @@ void gyre__hook_start(void) {
 
 int gyre_setup_debug_hooks(void) {
   gyre__hook_start();
-  for (int d = GYRE_DOMAIN_RAW; d <= GYRE_DOMAIN_MEM; d++) {
-    enum gyre_domain domain = (enum gyre_domain)d;
+  /* What may fail comes first. */
+  static const enum gyre_domain domains[] = {GYRE_DOMAIN_MEM, GYRE_DOMAIN_RAW};
+  for (size_t d = 0; d < sizeof domains / sizeof domains[0]; d++) {
+    enum gyre_domain domain = domains[d];
     struct gyre_allocator inner = *domain_now(domain), outer;
     if (gyre__fence_is(&inner)) continue;
     struct gyre_heap_stats stats = {.size = sizeof stats};
