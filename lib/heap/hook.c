@@ -287,7 +287,8 @@ int gyre_setup_debug_hooks(void) {
     struct gyre_allocator inner = *domain_now(domain), outer;
     if (gyre__fence_is(&inner)) continue;
     struct gyre_heap_stats stats = {.size = sizeof stats};
-    if (gyre_heap_get_stats(&stats) != 0 || stats.live_blocks != 0) return -EBUSY;
+    if (domain == GYRE_DOMAIN_MEM && (gyre_heap_get_stats(&stats) != 0 || stats.live_blocks != 0))
+      return -EBUSY;
     gyre__fence_wrap(domain, &inner, &outer);
     int result = gyre_set_allocator(domain, &outer);
     if (result != 0) return result;
