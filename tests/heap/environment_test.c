@@ -32,7 +32,6 @@ static bool has_guards(void) {
 static int run_case(const char *name) {
   char text[16] = "";
   if (strcmp(name, "pool") == 0) return !is_in_pool();
-#if !GYRE__ANNOTATED
   if (strcmp(name, "guard") == 0) return !is_in_pool() || !has_guards();
   if (strcmp(name, "system") == 0) return is_in_pool();
   if (strcmp(name, "system_guard") == 0) return is_in_pool() || !has_guards();
@@ -42,7 +41,6 @@ static int run_case(const char *name) {
     gyre_raw_free(block);
     return !guarded;
   }
-#endif
   if (strcmp(name, "rc_off") == 0)
     return gyre_option_get("rc", text, sizeof text) != 3 || strcmp(text, "off") != 0;
   if (strcmp(name, "rc_on") == 0)
