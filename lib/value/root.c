@@ -188,7 +188,16 @@ void gyre_roots_free(gyre_root *list, size_t n) {
   gyre_free(list);
 }
 
-/* ---- the end ---- */
+/* ---- inspection and the end ---- */
+
+/* For lib/observe: the roots of this moment; none if there is no memory for the list. */
+static void for_each(gyre__root_seen_fn *each, void *arg) {
+  gyre_root *list = NULL;
+  ptrdiff_t n = gyre_roots_list(&list);
+  for (ptrdiff_t i = 0; i < n; i++)
+    each(list[i].object, list[i].name, arg);
+  if (n >= 0) gyre_roots_free(list, (size_t)n);
+}
 
 static void report_one(const void *node, VISIT when, void *arg) {
   (void)arg;
@@ -210,4 +219,5 @@ static void __attribute__((constructor)) root_init(void) {
   gyre__thread_hooks.fork_parent[6] = fork_parent;
   gyre__thread_hooks.fork_child[6] = fork_child;
   gyre__fini_report = report;
+  gyre__for_each_root = for_each;
 }
