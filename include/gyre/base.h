@@ -5,7 +5,7 @@
  * Errors, library-wide: a call that makes something returns NULL and sets errno; every other call
  * returns 0 (or a count) or a negative errno value. Out-parameters are untouched on failure.
  *
- * Options: each has a name, a type, a default and a range; docs/options.md lists them all. They are
+ * Options: each has a name, a type, a default and a range; lib/docs/options.md lists them all. They are
  * set, the later ones winning, by
  *
  *   gyre_conf        a string of the program's, "key:value,key:value"
@@ -182,7 +182,7 @@ struct gyre_option_info {
  * size is 0. */
 GYRE_API int gyre_option_query(const char *name, struct gyre_option_info *out);
 
-/* Calls visitor(info, arg) for every option, in the order of docs/options.md, with no lock held; info is
+/* Calls visitor(info, arg) for every option, in the order of lib/docs/options.md, with no lock held; info is
  * valid during the call. Stops when it returns other than 0. Any thread. Returns 0, what visitor returned,
  * or -EINVAL if that is NULL. */
 typedef int gyre_option_visitor(const struct gyre_option_info *info, void *arg);

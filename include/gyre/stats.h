@@ -9,7 +9,7 @@
  *     gyre_stats_print(to_socket, connection, GYRE_STATS_OPENMETRICS);    // for Prometheus
  *
  * With GYRE_STATS=1 in the environment (option "stats") a process prints them on stderr as it ends.
- * docs/statistics.md lists every figure. Each room's header has the same figures in a struct of its
+ * lib/docs/statistics.md lists every figure. Each room's header has the same figures in a struct of its
  * own (gyre_thread_get_stats(), gyre_heap_get_stats(), gyre_gc_get_stats()), with more about what they
  * mean.
  *

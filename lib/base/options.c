@@ -70,7 +70,7 @@ struct gyre__option_hooks gyre__option_hooks;
 
 /* ---- the table ----
  *
- * docs/options.md shows it, and a test compares the two. */
+ * lib/docs/options.md shows it, and a test compares the two. */
 
 /* What an option is called, what it accepts, what it does, and its default, in words that are the same
  * in every build. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Static probes (USDT), for bpftrace, perf, SystemTap and gdb: docs/probes.md lists them.
+/* Static probes (USDT), for bpftrace, perf, SystemTap and gdb: lib/docs/probes.md lists them.
  *
  *     GYRE_PROBE2(finalizer_begin, object, type->name);
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* docs/options.md shows the table of options that the library has: the test makes the rows anew and
+/* lib/docs/options.md shows the table of options that the library has: the test makes the rows anew and
  * compares. `--print` prints them. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 
 #include <gyre/base.h>
 
-#define DOCUMENT "docs/options.md"
+#define DOCUMENT "lib/docs/options.md"
 #define ROWS_BEGIN "| option | accepts | default | |\n|---|---|---|---|\n"
 
 static char rows[40000];

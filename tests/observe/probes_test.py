@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: MIT
-"""The library has the probes that docs/probes.md lists, with as many arguments, and no others.
+"""The library has the probes that lib/docs/probes.md lists, with as many arguments, and no others.
 
 Runs from the root of the tree. readelf shows the notes that <sys/sdt.h> makes. An argument names another
 library or program.
@@ -19,7 +19,7 @@ ARGUMENT = re.compile(r"-?[1248]@\S+")
 
 
 def documented():
-    text = Path("docs/probes.md").read_text()
+    text = Path("lib/docs/probes.md").read_text()
     return {name: re.findall(r"`(\w+)`", args) for name, args in ROW.findall(text)}, text
 
 

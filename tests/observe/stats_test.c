@@ -153,14 +153,14 @@ static int row(const struct gyre_figure *figure, void *arg) {
 static void the_document_has_all_figures_as_they_are(void **state) {
   (void)state;
   static char text[40000];
-  FILE *file = fopen("docs/statistics.md", "r");
+  FILE *file = fopen("lib/docs/statistics.md", "r");
   assert_non_null(file);
   text[fread(text, 1, sizeof text - 1, file)] = 0;
   (void)fclose(file);
   struct gyre_stats s = stats_now();
   rows[0] = 0;
   assert_int_equal(gyre_stats_list(&s, row, NULL), 0);
-  if (strstr(text, rows) == NULL) print_error("docs/statistics.md should have:\n%s", rows);
+  if (strstr(text, rows) == NULL) print_error("lib/docs/statistics.md should have:\n%s", rows);
   assert_non_null(strstr(text, rows));
 }
 
