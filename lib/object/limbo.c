@@ -31,28 +31,43 @@ static void block_free(struct gyre__objects *self, gyre__header *h, struct gyre_
   gyre__heap_free(&self->heap, page, h, (enum gyre__kind)page->kind);
 }
 
-void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
-  if (page->kind == GYRE__TRACKED) {
-    gyre__young_unlog(self, h);
-    /* relaxed: a dead object is nobody's but ours. */
-    uint32_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & (GYRE__GC_AGE | GYRE__GC_APART)) > GYRE__GC_YOUNG) {
-      if (GYRE_LIKELY(!(gc & GYRE__GC_APART))) {
-        self->gone_objects++;
-        self->gone_bytes += gyre__page_usable(page);
-        /* relaxed: as above. */
-      } else if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) {
-        gyre__object_hooks.frozen_gone();
-      }
-    }
-    if (GYRE_UNLIKELY(must_wait(self, h))) {
-      /* relaxed: ours. An object without references has not been marked dead yet. */
-      gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
-      gyre__chain_push(&self->limbo, h);
-      return;
-    }
+/* Gives the block back, or has it wait. */
+static inline void block_part_with(struct gyre__objects *self, gyre__header *h,
+                                   struct gyre__page *page) {
+  if (GYRE_UNLIKELY(must_wait(self, h))) {
+    /* relaxed: ours. An object without references has not been marked dead yet. */
+    gyre__store_relaxed(&h->gc, (uint8_t)(gyre__load_relaxed(&h->gc) | GYRE__GC_DEAD));
+    gyre__chain_push(&self->limbo, h);
+    return;
   }
   block_free(self, h, page);
+}
+
+/* Of an object that no figure of the collector's counts. */
+static GYRE_NOINLINE void apart_free(struct gyre__objects *self, gyre__header *h,
+                                     struct gyre__page *page) {
+  /* relaxed: a dead object is nobody's but ours. */
+  if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) gyre__object_hooks.frozen_gone();
+  block_part_with(self, h, page);
+}
+
+void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
+  if (page->kind != GYRE__TRACKED) {
+    block_free(self, h, page);
+    return;
+  }
+  gyre__young_unlog(self, h);
+  /* relaxed: a dead object is nobody's but ours. */
+  uint32_t gc = gyre__load_relaxed(&h->gc);
+  if (GYRE_UNLIKELY(gc & GYRE__GC_APART)) {
+    apart_free(self, h, page);
+    return;
+  }
+  if ((gc & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
+    self->gone_objects++;
+    self->gone_bytes += gyre__page_usable(page);
+  }
+  block_part_with(self, h, page);
 }
 
 void gyre__ripe_free(struct gyre__objects *slot, uint64_t *budget) {
