@@ -41,29 +41,44 @@ static void limbo_put(struct gyre__objects *self, gyre__header *h) {
   gyre__chain_push(&self->limbo, h);
 }
 
-void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
-  if (page->kind == GYRE__TRACKED) {
-    gyre__young_unlog(self, h);
-    /* relaxed: a dead object is nobody's but ours. */
-    uint32_t gc = gyre__load_relaxed(&h->gc);
-    if ((gc & (GYRE__GC_AGE | GYRE__GC_APART)) > GYRE__GC_YOUNG) {
-      if (GYRE_LIKELY(!(gc & GYRE__GC_APART))) {
-        self->gone_objects++;
-        self->gone_bytes += gyre__page_usable(page);
-        /* relaxed: as above. */
-      } else if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) {
-        gyre__object_hooks.frozen_gone();
-      }
-    }
-    if (GYRE_UNLIKELY(must_wait(self, h))) {
-      limbo_put(self, h);
-      return;
-    }
-  } else if (GYRE_UNLIKELY(self->heap.thread.mode & GYRE__MODE_KEPT)) {
+/* Gives the block back, or has it wait. */
+static inline void block_part_with(struct gyre__objects *self, gyre__header *h,
+                                   struct gyre__page *page) {
+  if (GYRE_UNLIKELY(must_wait(self, h))) {
     limbo_put(self, h);
     return;
   }
   block_free(self, h, page);
+}
+
+/* Of an object that no figure of the collector's counts. */
+static GYRE_NOINLINE void apart_free(struct gyre__objects *self, gyre__header *h,
+                                     struct gyre__page *page) {
+  /* relaxed: a dead object is nobody's but ours. */
+  if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED)) gyre__object_hooks.frozen_gone();
+  block_part_with(self, h, page);
+}
+
+void gyre__object_free(struct gyre__objects *self, gyre__header *h, struct gyre__page *page) {
+  if (page->kind != GYRE__TRACKED) {
+    if (GYRE_UNLIKELY(self->heap.thread.mode & GYRE__MODE_KEPT))
+      limbo_put(self, h);
+    else
+      block_free(self, h, page);
+    return;
+  }
+  gyre__young_unlog(self, h);
+  /* relaxed: a dead object is nobody's but ours. */
+  uint32_t gc = gyre__load_relaxed(&h->gc);
+  if (GYRE_UNLIKELY(gc & GYRE__GC_APART)) {
+    apart_free(self, h, page);
+    return;
+  }
+  if ((gc & GYRE__GC_AGE) > GYRE__GC_YOUNG) {
+    self->gone_objects++;
+    self->gone_bytes += gyre__page_usable(page);
+  }
+  block_part_with(self, h, page);
 }
 
 void gyre__ripe_free(struct gyre__objects *slot, uint64_t *budget) {
