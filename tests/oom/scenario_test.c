@@ -182,7 +182,8 @@ static void use_weak_maps(void) {
   }
   for (size_t i = 0; i < 24; i++)
     gyre_release(nodes[i]);
-  TEST_REQUIRE(finalize_calls == (f != NULL));
+  /* Without counts that free, the object lives until the next collection. */
+  TEST_REQUIRE(gyre__option(rc) == GYRE__RC_OFF || finalize_calls == (f != NULL));
   gyre_finalize_free(f);
   gyre_weak_closure_clear(&closure);
 }
