@@ -640,6 +640,12 @@ gyre_weakmap *gyre_weakmap_new(enum gyre_weakmap_kind kind, gyre_weakmap_hash *h
   return map_new(kind, hash, equal);
 }
 
+/* The end of an arena: maps that were still alive are gone with it. */
+static void forget(void) {
+  gyre__store_relaxed(&ephemeron_maps, 0); /* relaxed: no thread is attached. */
+}
+static void __attribute__((constructor)) map_init(void) { gyre__forget_add(forget); }
+
 /* ---- for the collector ---- */
 
 bool gyre__weak_is_ephemeron_map(const gyre_type *type) { return type == &ephemeron_type; }
