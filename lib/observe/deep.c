@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "lib/object/object.h"
+#include "lib/weak/weak.h"
 
 #define FIRST_ROOM 256u /* a power of two */
 
@@ -121,7 +122,23 @@ static int visit_add(void *object, void *arg) {
   return 0;
 }
 
+static bool map_follow(struct walk *w, void *map) {
+  void **strong;
+  w->quiet = false; /* taking them may run program code */
+  ptrdiff_t n = gyre__weakmap_strong(map, &strong);
+  bool has_room = n >= 0 && walk_reserve(w, (size_t)n);
+  for (ptrdiff_t i = 0; i < n; i++) {
+    if (has_room)
+      walk_add(w, strong[i]);
+    else
+      gyre_release(strong[i]);
+  }
+  if (n >= 0) gyre_free(strong);
+  return has_room;
+}
+
 static bool visit_follow(struct walk *w, const gyre_type *type, void *object) {
+  if (gyre__weak_is_map(type)) return map_follow(w, object);
   for (;;) {
     size_t references = 0;
     w->quiet = false; /* it may park */
