@@ -58,9 +58,10 @@ static bool walk_reserve(struct walk *w, size_t more) {
   return true;
 }
 
+/* By the thread's own id, not its bias id: also while its counts take slow paths. */
 static bool is_own(const void *object) {
-  /* relaxed: as in gyre_retain(). */
-  return gyre__load_relaxed(&gyre__header_of(object)->owner) == gyre__bias;
+  /* relaxed: "mine" is never stale; the thread is attached. */
+  return gyre__load_relaxed(&gyre__header_of(object)->owner) == gyre__self->id;
 }
 
 /* An ordinary release tells the collector of own young objects that one of them may have become garbage
@@ -68,7 +69,7 @@ static bool is_own(const void *object) {
  * dropped anything while we held it, so there is nothing to tell. */
 static void give_back(const struct walk *w, void *object) {
   gyre__header *h = gyre__header_of(object);
-  if (w->quiet && is_own(object)) {
+  if (w->quiet && is_own(object) && !gyre__is_logging()) {
     /* relaxed: ours alone. */
     uint32_t local = gyre__load_relaxed(&h->local);
     if (local > 1) {
