@@ -69,7 +69,8 @@ static bool is_own(const void *object) {
  * dropped anything while we held it, so there is nothing to tell. */
 static void give_back(const struct walk *w, void *object) {
   gyre__header *h = gyre__header_of(object);
-  if (w->quiet && is_own(object) && !gyre__is_logging()) {
+  if (w->quiet && is_own(object)) {
+    if (gyre__is_logging()) gyre__touch(h);
     /* relaxed: ours alone. */
     uint32_t local = gyre__load_relaxed(&h->local);
     if (local > 1) {
