@@ -11,8 +11,8 @@
  * In an arena everything that the library allocates lies in the buffer: blocks and objects, their pages'
  * metadata, what it keeps of threads, what a collection needs. After gyre_init_in() it asks the system for no
  * memory, by whatever call, as long as the program's own settings do not make it: a service thread (mode
- * concurrent) has its stack from the system. liburcu's tables, in containers that are built on them, have
- * their buckets from malloc(); weak references have a table of their own here. What the library has besides
+ * concurrent) has its stack from the system. The table of interned strings (liburcu's) and the tree of named
+ * roots (the C library's) have their nodes from malloc(); weak references have a table of their own here. What the library has besides
  * is its static data, of which some kilobytes are ever written.
  *
  * What an arena is like:
@@ -47,9 +47,12 @@ GYRE_BEGIN_DECLS
  * already or has a page source (gyre/alloc.h), -EAGAIN if the thread cannot attach. Nothing has changed then.
  *
  * gyre_fini() then needs all other threads to be detached: it returns -EBUSY, and the arena stays, if one is
- * only parked. Afterwards nothing in the library refers to the buffer, objects that were still alive are gone,
- * and the library may be used anew, in a buffer or without. Static objects (GYRE_STATIC_OBJECT_INIT) are to
- * be registered again then. */
+ * only parked. Afterwards nothing in the library refers to the buffer. What was still alive is gone, and what
+ * the library remembered of it: named roots, constants, interned strings, functions of gyre_finalize_new()
+ * that were not due. So is whatever handle the program still has: a weak reference, a gyre_finalize, a graph, a
+ * list is not to be freed any more. The library may be used anew, in a buffer or without. The program's
+ * static objects are to be registered again then (GYRE_STATIC_REGISTER), since types have other numbers;
+ * gyre_type_of() one that is not is undefined. */
 GYRE_API int gyre_init_in(void *buffer, size_t size);
 
 /* Bytes in blocks and objects, rounded up to what a block of their size takes. Any thread. With an

@@ -311,6 +311,13 @@ void gyre__unfreeze_all(void) {
   if (gyre__load_relaxed(&frozen_count) != 0 || all_tables != NULL) (void)gyre_gc_unfreeze();
 }
 
+/* The end of an arena. gyre_fini() has unfrozen what was, if there was memory for that. */
+static void forget(void) {
+  gyre__store_relaxed(&frozen_count, 0); /* relaxed: no thread is attached. */
+  all_tables = NULL;
+}
+
 static void __attribute__((constructor)) apart_init(void) {
   gyre__object_hooks.frozen_gone = frozen_gone;
+  gyre__forget_add(forget);
 }

@@ -126,6 +126,14 @@ void gyre__garbage_log(struct gyre__collection *c) {
   })
 }
 
+/* The end of an arena: it was the list's memory. */
+static void forget(void) {
+  garbage.items = NULL;
+  garbage.count = garbage.room = 0;
+}
+
+static void __attribute__((constructor)) garbage_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__garbage_fork_prepare(void) { gyre__lock_take(&garbage.lock); }

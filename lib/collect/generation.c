@@ -276,6 +276,16 @@ int gyre_gc_is_finalized(const void *object) {
          !(gyre__load_relaxed(&gyre__header_of(object)->bits) & GYRE__BIT_FINALIZE);
 }
 
+/* The end of an arena: nothing waits, nothing has survived. */
+static void forget(void) {
+  gyre__generation_frozen();
+  /* relaxed: no thread is attached. */
+  gyre__store_relaxed(&counts.external_bytes, 0);
+  for (int g = 0; g < GYRE_GC_NGEN; g++)
+    gyre__store_relaxed(&counts.runs[g], 0); /* relaxed: as above. */
+}
+
 static void __attribute__((constructor)) generation_init(void) {
   gyre__thread_hooks.collect = collect_due;
+  gyre__forget_add(forget);
 }

@@ -254,8 +254,23 @@ static int add_visited(void *object, void *arg) {
   return 0;
 }
 
+static bool add_by_map(struct list **list, void *map) {
+  void **strong;
+  ptrdiff_t n = gyre__weakmap_strong(map, &strong);
+  bool enough_memory = n >= 0 && list_grow(list, (size_t)n);
+  for (ptrdiff_t i = 0; i < n; i++) {
+    if (enough_memory)
+      list_add(*list, strong[i]);
+    else
+      gyre_release(strong[i]);
+  }
+  if (n >= 0) gyre_free(strong);
+  return enough_memory;
+}
+
 static bool add_by_visit(struct list **list, const gyre_type *type, void *object) {
   size_t n = 0;
+  if (gyre__weak_is_map(type)) return add_by_map(list, object);
   gyre_lock(object);
   (void)type->visit(object, count_visited, &n);
   bool enough_memory = list_grow(list, n);

@@ -170,7 +170,10 @@ static GYRE_NOINLINE void ephemerons(struct gyre__collection *c, const gyre_type
     gyre__unlock_quietly(h);
   }
   /* relaxed: who makes it a key later holds it counted. */
-  if (gyre__load_relaxed(&h->bits) & GYRE__BIT_WEAK)
+  if (!(gyre__load_relaxed(&h->bits) & GYRE__BIT_WEAK)) return;
+  if (GYRE_UNLIKELY(c->locked))
+    gyre__ephemerons_of_locked_key(object, ephemeron_of_key, &arg);
+  else
     gyre__ephemerons_of_key(c->self, object, ephemeron_of_key, &arg);
 }
 
@@ -652,7 +655,13 @@ void gyre__set_mark_live(struct gyre__collection *c) {
   mark_pending(c, &layout);
 }
 
-/* ---- marking what is uncollectable ---- */
+/* ---- marking what is uncollectable ----
+ *
+ * What can be reached, ephemerons included. In a stopped world a value is reached by the second of its two
+ * ends, as by gyre__set_mark_live(): the whole garbage is marked at once. Beside the program components are
+ * dealt with one after the other, and a value is in that of the end that its edge was counted for
+ * (GYRE__STEP_JOIN): it is reached from that end, whatever becomes of the other, since that may be kept
+ * later, and the two would then have an entry whose value was freed. */
 
 #define UNCOLLECTABLE (GYRE__SIDE_LIVE | GYRE__SIDE_MANUAL)
 

@@ -113,7 +113,10 @@ static bool keep_manual(struct gyre__collection *c, struct special *first, size_
   for (size_t i = 0; i < n; i++)
     if (gyre__side_is_suspect(*first[i].side) && gyre__is_manual(first[i].h))
       gyre__set_mark_manual_one(c, first[i].h, first[i].side);
+  /* Nothing outside the component is looked at: it has no references to other suspects. */
+  c->locked = true;
   gyre__set_mark_manual_rest(c);
+  c->locked = false;
   bool finalizable = false;
   for (size_t i = 0; i < n; i++) {
     if (*first[i].side & GYRE__SIDE_MANUAL)

@@ -229,10 +229,21 @@ static int visit_see(void *object, void *arg) {
   return v->result;
 }
 
+static void ephemeron_see(void *key, void *value, void *arg) {
+  (void)key;
+  struct visited *v = (struct visited *)arg;
+  if (v->result == 0) v->result = reference_see(v, value);
+}
+
 static int visit(struct visited *v, const gyre_type *type, gyre__header *h) {
   if (!gyre__lock_try_quietly(h)) return -EAGAIN;
   /* Who destroys it takes the lock once before it is taken apart. */
-  if (!gyre__is_destroyed(h)) (void)type->visit(gyre__object_of(h), visit_see, v);
+  if (!gyre__is_destroyed(h)) {
+    (void)type->visit(gyre__object_of(h), visit_see, v);
+    /* One reference, and the map has it: the key does not refer to the value, it only keeps it. */
+    if (gyre__weak_is_ephemeron_map(type))
+      gyre__ephemerons_of_map(gyre__object_of(h), ephemeron_see, v);
+  }
   gyre__unlock_quietly(h);
   return v->result;
 }

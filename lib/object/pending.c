@@ -134,6 +134,17 @@ void gyre__finalizer_failed(void *object, int error) {
     gyre__log("finalizer of %s at %p returned %d", gyre_type_of(object)->name, object, error);
 }
 
+/* ---- the end of an arena ---- */
+
+static void forget(void) {
+  pending.chain = (struct gyre__chain){NULL, NULL};
+  pending.items = NULL;
+  pending.count = pending.room = 0;
+  gyre__store_relaxed(&pending.waiting, 0); /* relaxed: no thread is attached. */
+}
+
+static void __attribute__((constructor)) pending_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__pending_fork_prepare(void) {

@@ -79,6 +79,12 @@ struct known_root {
   size_t name; /* where in the graph's names */
 };
 
+/* The key of an entry of a map of ephemerons. */
+struct known_key {
+  uint32_t edge;
+  uintptr_t key; /* 0: none */
+};
+
 struct copy {
   struct gyre_graph *g;
   struct gyre__objects *self;
@@ -86,6 +92,7 @@ struct copy {
   bool failed; /* no memory, or too many: */
   int error;   /* ENOMEM or EOVERFLOW; 0 */
   GYRE__ARRAY(struct known_root) known;
+  GYRE__ARRAY(struct known_key) keys;
   struct gyre__object_pages pages;
   /* For each block of the pages, its node plus 1, or 0. */
   GYRE__ARRAY(uint32_t) number;
@@ -326,11 +333,24 @@ static int visit_edge(void *object, void *arg) {
   return c->failed;
 }
 
+/* An entry of a map of ephemerons has one count on its value, and so it is one reference, the map's. Its key
+ * is noted by its address: it is alive, or dies meanwhile and then waits in limbo. */
+static void ephemeron_edge(void *key, void *value, void *arg) {
+  struct copy *c = arg;
+  struct known_key known = {.edge = (uint32_t)c->g->edges.count, .key = (uintptr_t)key};
+  if (!c->failed && !GYRE__ARRAY_PUSH(&c->keys, known)) fail(c, ENOMEM);
+  edge_add(c, gyre__header_of(value), GYRE__LABEL_VISIT);
+}
+
 /* The references that no layout describes. False if somebody has the object locked. */
 static bool visit_edges(struct copy *c, const gyre_type *type, gyre__header *h) {
   if (!gyre__lock_try_quietly(h)) return false;
   /* Who destroys it takes the lock once before it is taken apart. */
-  if (!gyre__is_destroyed(h)) (void)type->visit(gyre__object_of(h), visit_edge, c);
+  if (!gyre__is_destroyed(h)) {
+    (void)type->visit(gyre__object_of(h), visit_edge, c);
+    if (gyre__weak_is_ephemeron_map(type))
+      gyre__ephemerons_of_map(gyre__object_of(h), ephemeron_edge, c);
+  }
   gyre__unlock_quietly(h);
   return true;
 }
@@ -480,6 +500,7 @@ static void copy_drop(struct copy *c) {
   GYRE__ARRAY_DROP(&c->places);
   GYRE__ARRAY_DROP(&c->strays);
   GYRE__ARRAY_DROP(&c->known);
+  GYRE__ARRAY_DROP(&c->keys);
 }
 
 /* ---- afterwards ---- */
@@ -497,6 +518,17 @@ static bool others_sort(struct gyre_graph *g) {
     g->others.at[i] = (struct gyre__other_node){.address = g->nodes.at[g->sorted + i].address,
                                                 .node = (uint32_t)(g->sorted + i)};
   if (count > 1) qsort(g->others.at, count, sizeof *g->others.at, by_address);
+  return true;
+}
+
+static bool keys_find(struct copy *c) {
+  if (!GYRE__ARRAY_MAKE(&c->g->ephemerons, c->keys.count)) return false;
+  for (size_t i = 0; i < c->keys.count; i++) {
+    const struct known_key *known = &c->keys.at[i];
+    ptrdiff_t key = known->key != 0 ? gyre_graph_at(c->g, (void *)known->key) : -1;
+    c->g->ephemerons.at[i] = (struct gyre__ephemeron){
+        .edge = known->edge, .key = key >= 0 ? (uint32_t)key : GYRE__NO_NODE};
+  }
   return true;
 }
 
@@ -545,7 +577,7 @@ static int graph_fill(struct copy *c) {
   else
     copy_stopped(c);
   gyre__look_end(c->self, cancel);
-  if (c->error == 0 && !others_sort(c->g)) fail(c, ENOMEM);
+  if (c->error == 0 && (!others_sort(c->g) || !keys_find(c))) fail(c, ENOMEM);
   if (c->error == 0 && gyre__for_each_root != NULL) gyre__for_each_root(root_name, c);
   return -c->error;
 }
@@ -575,6 +607,7 @@ void gyre_graph_free(gyre_graph *g) {
   GYRE__ARRAY_DROP(&g->edges);
   GYRE__ARRAY_DROP(&g->first_edge);
   GYRE__ARRAY_DROP(&g->others);
+  GYRE__ARRAY_DROP(&g->ephemerons);
   GYRE__ARRAY_DROP(&g->roots);
   GYRE__ARRAY_DROP(&g->names);
   GYRE__ARRAY_DROP(&g->back_edges);

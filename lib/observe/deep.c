@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "lib/object/object.h"
+#include "lib/weak/weak.h"
 
 #define FIRST_ROOM 256u /* a power of two */
 
@@ -57,9 +58,10 @@ static bool walk_reserve(struct walk *w, size_t more) {
   return true;
 }
 
+/* By the thread's own id, not its bias id: also while its counts take slow paths. */
 static bool is_own(const void *object) {
-  /* relaxed: as in gyre_retain(). */
-  return gyre__load_relaxed(&gyre__header_of(object)->owner) == gyre__bias;
+  /* relaxed: "mine" is never stale; the thread is attached. */
+  return gyre__load_relaxed(&gyre__header_of(object)->owner) == gyre__self->id;
 }
 
 /* An ordinary release tells the collector of own young objects that one of them may have become garbage
@@ -68,6 +70,7 @@ static bool is_own(const void *object) {
 static void give_back(const struct walk *w, void *object) {
   gyre__header *h = gyre__header_of(object);
   if (w->quiet && is_own(object)) {
+    if (gyre__is_logging()) gyre__touch(h);
     /* relaxed: ours alone. */
     uint32_t local = gyre__load_relaxed(&h->local);
     if (local > 1) {
@@ -121,7 +124,23 @@ static int visit_add(void *object, void *arg) {
   return 0;
 }
 
+static bool map_follow(struct walk *w, void *map) {
+  void **strong;
+  w->quiet = false; /* taking them may run program code */
+  ptrdiff_t n = gyre__weakmap_strong(map, &strong);
+  bool has_room = n >= 0 && walk_reserve(w, (size_t)n);
+  for (ptrdiff_t i = 0; i < n; i++) {
+    if (has_room)
+      walk_add(w, strong[i]);
+    else
+      gyre_release(strong[i]);
+  }
+  if (n >= 0) gyre_free(strong);
+  return has_room;
+}
+
 static bool visit_follow(struct walk *w, const gyre_type *type, void *object) {
+  if (gyre__weak_is_map(type)) return map_follow(w, object);
   for (;;) {
     size_t references = 0;
     w->quiet = false; /* it may park */

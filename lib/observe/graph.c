@@ -226,32 +226,89 @@ int gyre_graph_is_held(gyre_graph *g, size_t node, void *arg) {
   return gyre__node_is_held(g, node);
 }
 
-bool gyre__graph_alive(gyre_graph *g) {
-  if (g->has_alive) return true;
-  if (!gyre__graph_back_edges(g)) return false;
-  size_t nodes = g->nodes.count;
-  GYRE__ARRAY(uint32_t) stack = {0};
+/* ---- who is alive ----
+ *
+ * What can be reached from the held. The value of an ephemeron is reached by the second of its two ends, map
+ * and key: the map's reference waits, in a list of the key's, until the key is found alive. */
+
+struct marking {
+  gyre_graph *g;
+  GYRE__ARRAY(uint32_t) stack;
+  /* Of each node, and of each ephemeron: the next of the key's list, plus 1. None if there are none. */
+  GYRE__ARRAY(uint32_t) waiting;
+  GYRE__ARRAY(uint32_t) next;
+};
+
+/* False if there is no memory. */
+static bool mark(struct marking *m, uint32_t node) {
+  if (m->g->alive.at[node]) return true;
+  m->g->alive.at[node] = 1;
+  return GYRE__ARRAY_PUSH(&m->stack, node);
+}
+
+/* The first ephemeron whose edge is not before this one. */
+static size_t ephemeron_from(const gyre_graph *g, uint32_t edge) {
+  size_t low = 0, high = g->ephemerons.count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (g->ephemerons.at[middle].edge < edge)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+/* Is this edge, the ephemeron number `at` if it is one at all, to wait for its key? */
+static bool is_to_wait(struct marking *m, size_t at, uint32_t edge) {
+  const gyre_graph *g = m->g;
+  if (at >= g->ephemerons.count || g->ephemerons.at[at].edge != edge) return false;
+  uint32_t key = g->ephemerons.at[at].key;
+  if (key == GYRE__NO_NODE || g->alive.at[key]) return false;
+  m->next.at[at] = m->waiting.at[key];
+  m->waiting.at[key] = (uint32_t)at + 1;
+  return true;
+}
+
+static bool node_follow(struct marking *m, uint32_t node) {
+  const gyre_graph *g = m->g;
+  uint32_t first = g->first_edge.at[node], end = g->first_edge.at[node + 1];
+  size_t at = g->ephemerons.count > 0 ? ephemeron_from(g, first) : 0;
+  for (uint32_t i = first; i < end; i++) {
+    bool wait = is_to_wait(m, at, i);
+    at += at < g->ephemerons.count && g->ephemerons.at[at].edge == i;
+    if (!wait && !mark(m, g->edges.at[i].to)) return false;
+  }
+  if (g->ephemerons.count == 0) return true;
+  for (uint32_t e = m->waiting.at[node]; e != 0; e = m->next.at[e - 1])
+    if (!mark(m, g->edges.at[g->ephemerons.at[e - 1].edge].to)) return false;
+  return true;
+}
+
+static bool mark_all(struct marking *m) {
+  gyre_graph *g = m->g;
+  size_t nodes = g->nodes.count, ephemerons = g->ephemerons.count;
   if (!GYRE__ARRAY_RESERVE(&g->alive, nodes + 1)) return false;
+  if (ephemerons > 0 &&
+      (!GYRE__ARRAY_MAKE(&m->waiting, nodes) || !GYRE__ARRAY_MAKE(&m->next, ephemerons)))
+    return false;
   memset(g->alive.at, 0, nodes);
   g->alive.count = nodes;
   for (uint32_t root = 0; root < nodes; root++) {
-    if (g->alive.at[root] || !gyre__node_is_held(g, root)) continue;
-    g->alive.at[root] = 1;
-    if (!GYRE__ARRAY_PUSH(&stack, root)) goto fail;
-    while (stack.count > 0) {
-      uint32_t node = stack.at[--stack.count];
-      for (uint32_t i = g->first_edge.at[node]; i < g->first_edge.at[node + 1]; i++) {
-        uint32_t to = g->edges.at[i].to;
-        if (g->alive.at[to]) continue;
-        g->alive.at[to] = 1;
-        if (!GYRE__ARRAY_PUSH(&stack, to)) goto fail;
-      }
-    }
+    if (gyre__node_is_held(g, root) && !mark(m, root)) return false;
+    while (m->stack.count > 0)
+      if (!node_follow(m, m->stack.at[--m->stack.count])) return false;
   }
-  GYRE__ARRAY_DROP(&stack);
-  g->has_alive = true;
   return true;
-fail:
-  GYRE__ARRAY_DROP(&stack);
-  return false;
+}
+
+bool gyre__graph_alive(gyre_graph *g) {
+  if (g->has_alive) return true;
+  if (!gyre__graph_back_edges(g)) return false;
+  struct marking m = {.g = g};
+  g->has_alive = mark_all(&m);
+  GYRE__ARRAY_DROP(&m.stack);
+  GYRE__ARRAY_DROP(&m.waiting);
+  GYRE__ARRAY_DROP(&m.next);
+  return g->has_alive;
 }

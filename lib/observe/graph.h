@@ -82,6 +82,12 @@ struct gyre__other_node {
   uint32_t node;
 };
 
+/* The reference of a map of ephemerons to a value, which lasts as long as the key does. */
+struct gyre__ephemeron {
+  uint32_t edge; /* of the map */
+  uint32_t key;  /* node, or GYRE__NO_NODE: none that the copy knows */
+};
+
 struct gyre__root_name {
   uint32_t node;
   size_t name; /* where in the graph's names */
@@ -95,6 +101,7 @@ struct gyre_graph {
   /* The nodes from here on are not in the order of their addresses: `others` has them in it. */
   uint32_t sorted;
   GYRE__ARRAY(struct gyre__other_node) others;
+  GYRE__ARRAY(struct gyre__ephemeron) ephemerons; /* in the order of their edges */
   GYRE__ARRAY(struct gyre__root_name) roots;
   GYRE__ARRAY(char) names; /* each ended with 0; those that were changed stay */
   /* -- made when they are first needed -- */

@@ -4,7 +4,7 @@
  * Entries are never removed, so a reader needs no lock: it borrows the table, walks from the hash's place to
  * an empty entry, and looks at entries whose object is there. A full table is replaced by one twice as
  * large; the old one stays, since somebody may be reading it, and all old ones together are smaller than
- * the present one. Tables are mappings of their own: they live as long as the process.
+ * the present one. Tables are mappings of their own: they live as long as the process, or the arena.
  */
 #include <gyre/root.h>
 
@@ -104,6 +104,12 @@ int gyre_const_add(gyre_type *type, int64_t key, void *object) {
   return result;
 }
 
+/* The end of an arena. */
+static void forget(void) {
+  gyre__store_relaxed(&consts.table, NULL); /* relaxed: no thread is attached. */
+  consts.count = 0;
+}
+
 static void fork_prepare(void) { gyre__lock_take(&consts.lock); }
 static void fork_parent(void) { gyre__lock_give(&consts.lock); }
 static void fork_child(void) { gyre__lock_reset(&consts.lock); }
@@ -112,4 +118,5 @@ static void __attribute__((constructor)) const_init(void) {
   gyre__thread_hooks.fork_prepare[7] = fork_prepare;
   gyre__thread_hooks.fork_parent[7] = fork_parent;
   gyre__thread_hooks.fork_child[7] = fork_child;
+  gyre__forget_add(forget);
 }

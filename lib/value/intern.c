@@ -236,6 +236,30 @@ gyre_type gyre_interned_type = {.name = "gyre_str interned",
                                 .equal = gyre__str_type_equal,
                                 .flags = GYRE_TYPE_TRY_RETAIN};
 
+/* ---- the end of an arena ---- */
+
+/* Takes the entries, which lie in the arena, out of a table and gives its buckets back. */
+static void shard_forget(struct shard *shard) {
+  struct cds_lfht *table = shard_table(shard);
+  if (table == NULL) return;
+  struct cds_lfht_iter at;
+  for (cds_lfht_first(table, &at); at.node != NULL; cds_lfht_next(table, &at))
+    (void)cds_lfht_del(table, at.node);
+  int result = cds_lfht_destroy(table, NULL);
+  GYRE_REQUIRE(result == 0, "a table of interned strings cannot be freed: %d", result);
+  /* relaxed: no thread is attached. */
+  gyre__store_relaxed(&shard->table, NULL);
+  gyre__store_relaxed(&shard->count, 0);
+  gyre__store_relaxed(&shard->buckets, 0);
+}
+
+static void forget(void) {
+  for (int i = 0; i < SHARDS; i++)
+    shard_forget(&shards[i]);
+}
+
+static void __attribute__((constructor)) intern_init(void) { gyre__forget_add(forget); }
+
 /* ---- what others call ---- */
 
 gyre_str *gyre_intern(const char *data, size_t length) {

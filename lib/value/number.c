@@ -14,6 +14,7 @@
 static GYRE_STATIC_OBJECT(gyre_int) cache[CACHED];
 /* 1 once the cache is filled in. Who sees that sees the objects. */
 static gyre__atomic_u32 cache_is_filled;
+static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
 
 static void cache_fill(void) {
   for (int i = 0; i < CACHED; i++) {
@@ -26,12 +27,20 @@ static void cache_fill(void) {
   gyre__store_release(&cache_is_filled, 1);
 }
 
+/* The end of an arena: types have other numbers from now on, so the objects are registered again when the
+ * first is asked for. */
+static void forget(void) {
+  gyre__store_relaxed(&cache_is_filled, 0); /* relaxed: no thread is attached. */
+  cache_once = (pthread_once_t)PTHREAD_ONCE_INIT;
+}
+
+static void __attribute__((constructor)) number_init(void) { gyre__forget_add(forget); }
+
 /* A preallocated integer, or NULL if there was no memory to register their type. */
 static gyre_int *int_cached(int64_t value) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   /* acquire: pairs with cache_fill(). */
   if (GYRE_UNLIKELY(gyre__load_acquire(&cache_is_filled) == 0)) {
-    (void)pthread_once(&once, cache_fill);
+    (void)pthread_once(&cache_once, cache_fill);
     /* acquire: as above. */
     if (gyre__load_acquire(&cache_is_filled) == 0) return NULL;
   }

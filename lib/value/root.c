@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Named roots: two of the C library's balanced trees (tsearch), by name and by object, under one lock.
+/* Named roots: the C library's balanced tree (tsearch), by name, under a lock.
  *
  * Nothing is released under the lock, and no program code is called: what is to be added is allocated
  * before. The references are counted and lie outside of all objects, so both collectors take their
  * objects for held from outside, as they are.
  */
-#include "lib/value/root.h"
+#include <gyre/root.h>
 
 #include <errno.h>
 #include <search.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lib/collect/collect.h"
 
 struct root {
   void *object;
-  struct root *older; /* of the same object */
   const char *name;   /* in `text`, but for keys */
   char text[];
 };
@@ -26,18 +23,11 @@ static struct {
   gyre__lock lock;
   /* -- under the lock -- */
   void *by_name;
-  void *by_object; /* each object's newest */
   size_t count, text_bytes;
 } roots;
 
 static int compare_names(const void *a, const void *b) {
   return strcmp(((const struct root *)a)->name, ((const struct root *)b)->name);
-}
-
-static int compare_objects(const void *a, const void *b) {
-  uintptr_t x = (uintptr_t)((const struct root *)a)->object;
-  uintptr_t y = (uintptr_t)((const struct root *)b)->object;
-  return (x > y) - (x < y);
 }
 
 /* ---- under the lock ---- */
@@ -49,20 +39,9 @@ static struct root *named(const char *name) {
 }
 
 static int root_link(struct root *root) {
-  if (named(root->name) != NULL) return -EEXIST;
-  struct root **at = tsearch(root, &roots.by_object, compare_objects);
+  struct root **at = tsearch(root, &roots.by_name, compare_names);
   if (at == NULL) return -ENOMEM;
-  if (*at != root) {
-    root->older = *at;
-    *at = root;
-  }
-  if (tsearch(root, &roots.by_name, compare_names) == NULL) {
-    if (root->older != NULL)
-      *at = root->older;
-    else
-      (void)tdelete(root, &roots.by_object, compare_objects);
-    return -ENOMEM;
-  }
+  if (*at != root) return -EEXIST;
   roots.count++;
   roots.text_bytes += strlen(root->name) + 1;
   return 0;
@@ -72,17 +51,6 @@ static struct root *root_unlink(const char *name) {
   struct root *root = named(name);
   if (root == NULL) return NULL;
   (void)tdelete(root, &roots.by_name, compare_names);
-  struct root **at = tfind(root, &roots.by_object, compare_objects);
-  if (*at != root) {
-    struct root *newer = *at;
-    while (newer->older != root)
-      newer = newer->older;
-    newer->older = root->older;
-  } else if (root->older != NULL) {
-    *at = root->older;
-  } else {
-    (void)tdelete(root, &roots.by_object, compare_objects);
-  }
   roots.count--;
   roots.text_bytes -= strlen(name) + 1;
   return root;
@@ -97,7 +65,6 @@ int gyre_root_add(const char *name, void *object) {
   size_t bytes = strlen(name) + 1;
   struct root *root = gyre_malloc(sizeof *root + bytes);
   if (root == NULL) return -ENOMEM;
-  root->older = NULL;
   root->name = memcpy(root->text, name, bytes);
   root->object = gyre_retain(object);
   gyre__lock_parked(self, &roots.lock);
@@ -130,18 +97,6 @@ void *gyre_root_get(const char *name) {
   gyre__lock_give(&roots.lock);
   if (object == NULL) errno = ENOENT;
   return object;
-}
-
-int gyre__root_name_of(const void *object, char *out, size_t size) {
-  struct gyre__thread *self = gyre__thread_self();
-  if (self == NULL) return -errno;
-  int result = -ENOENT;
-  gyre__lock_parked(self, &roots.lock);
-  struct root like = {.object = (void *)(uintptr_t)object};
-  struct root **at = tfind(&like, &roots.by_object, compare_objects);
-  if (at != NULL) result = snprintf(out, size, "%s", (*at)->name);
-  gyre__lock_give(&roots.lock);
-  return result;
 }
 
 /* ---- lists ---- */
@@ -210,6 +165,15 @@ static void report_one(const void *node, VISIT when, void *arg) {
 /* Nobody else runs. */
 static void report(void) { twalk_r(roots.by_name, report_one, NULL); }
 
+static void keep_root(void *root) { (void)root; }
+
+/* The end of an arena: the roots were in it, the tree's nodes are the C library's. */
+static void forget(void) {
+  tdestroy(roots.by_name, keep_root);
+  roots.by_name = NULL;
+  roots.count = roots.text_bytes = 0;
+}
+
 static void fork_prepare(void) { gyre__lock_take(&roots.lock); }
 static void fork_parent(void) { gyre__lock_give(&roots.lock); }
 static void fork_child(void) { gyre__lock_reset(&roots.lock); }
@@ -220,4 +184,5 @@ static void __attribute__((constructor)) root_init(void) {
   gyre__thread_hooks.fork_child[6] = fork_child;
   gyre__fini_report = report;
   gyre__for_each_root = for_each;
+  gyre__forget_add(forget);
 }

@@ -8,6 +8,7 @@
 #include <gyre/hash.h>
 #include <gyre/list.h>
 
+#include "lib/base/base.h"
 #include "lib/base/check.h"
 
 /* A bound of a slice as Python takes it: from the end if it is negative, and not beyond either end. */

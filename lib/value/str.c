@@ -26,6 +26,7 @@ struct single {
 static GYRE_STATIC_OBJECT(struct single) singles[SINGLES];
 /* 1 once they are filled in. Who sees that sees the objects. */
 static gyre__atomic_u32 singles_are_filled;
+static pthread_once_t singles_once = PTHREAD_ONCE_INIT;
 
 static void singles_fill(void) {
   for (unsigned i = 0; i < SINGLES; i++) {
@@ -40,11 +41,18 @@ static void singles_fill(void) {
   gyre__store_release(&singles_are_filled, 1);
 }
 
+/* The end of an arena: types have other numbers from now on. */
+static void forget(void) {
+  gyre__store_relaxed(&singles_are_filled, 0); /* relaxed: no thread is attached. */
+  singles_once = (pthread_once_t)PTHREAD_ONCE_INIT;
+}
+
+static void __attribute__((constructor)) str_init(void) { gyre__forget_add(forget); }
+
 gyre_str *gyre__str_single(const char *data, size_t length) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   /* acquire: pairs with singles_fill(). */
   if (GYRE_UNLIKELY(gyre__load_acquire(&singles_are_filled) == 0)) {
-    (void)pthread_once(&once, singles_fill);
+    (void)pthread_once(&singles_once, singles_fill);
     /* acquire: as above. */
     if (gyre__load_acquire(&singles_are_filled) == 0) {
       errno = ENOMEM;

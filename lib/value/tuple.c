@@ -43,11 +43,15 @@ static item_slot *items_of(const gyre_tuple *tuple) {
 
 static GYRE_STATIC_OBJECT(struct gyre_tuple) empty = GYRE_STATIC_INIT(0);
 static int empty_result;
+static pthread_once_t empty_once = PTHREAD_ONCE_INIT;
 static void empty_register(void) { empty_result = GYRE_STATIC_REGISTER(&empty, &gyre_tuple_type); }
 
+/* The end of an arena: types have other numbers from now on. */
+static void forget(void) { empty_once = (pthread_once_t)PTHREAD_ONCE_INIT; }
+static void __attribute__((constructor)) tuple_init(void) { gyre__forget_add(forget); }
+
 static gyre_tuple *tuple_empty(void) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  (void)pthread_once(&once, empty_register);
+  (void)pthread_once(&empty_once, empty_register);
   if (empty_result == 0) return &empty.object;
   errno = -empty_result;
   return NULL;

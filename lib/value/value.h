@@ -8,6 +8,7 @@
 
 #include <gyre/value.h>
 
+#include "lib/base/base.h"
 #include "lib/base/check.h"
 
 /* ---- strings (str.c) ---- */

@@ -209,6 +209,10 @@ void gyre__finalize_all(void) {
   }
 }
 
+/* The end of an arena: what was not due is gone with it. */
+static void forget(void) { registry.newest = NULL; }
+static void __attribute__((constructor)) finalize_init(void) { gyre__forget_add(forget); }
+
 /* ---- fork ---- */
 
 void gyre__finalize_fork_prepare(void) { gyre__lock_take(&registry.lock); }

@@ -640,6 +640,12 @@ gyre_weakmap *gyre_weakmap_new(enum gyre_weakmap_kind kind, gyre_weakmap_hash *h
   return map_new(kind, hash, equal);
 }
 
+/* The end of an arena: maps that were still alive are gone with it. */
+static void forget(void) {
+  gyre__store_relaxed(&ephemeron_maps, 0); /* relaxed: no thread is attached. */
+}
+static void __attribute__((constructor)) map_init(void) { gyre__forget_add(forget); }
+
 /* ---- for the collector ---- */
 
 bool gyre__weak_is_ephemeron_map(const gyre_type *type) { return type == &ephemeron_type; }
@@ -672,10 +678,8 @@ bool gyre__weak_has_entries(const struct gyre__weak_control *control) {
   return next_ephemeron(control->callbacks) != NULL;
 }
 
-void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
-                             void *arg) {
-  struct gyre__weak_control *control = gyre__weak_lock(self, key);
-  if (control == NULL) return;
+static void ephemerons_of_control(struct gyre__weak_control *control, gyre__ephemeron_fn *fn,
+                                  void *arg) {
   for (struct entry *e = next_ephemeron(control->callbacks); e != NULL;
        e = next_ephemeron(e->watch[0].next)) {
     /* relaxed: only its address is used; pairs with gyre__weak_control_kill(). */
@@ -684,7 +688,19 @@ void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__epheme
     void *value = gyre__load_acquire(&e->strong.gyre__ref);
     if (map != NULL && value != NULL) fn(map, value, arg);
   }
+}
+
+void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
+                             void *arg) {
+  struct gyre__weak_control *control = gyre__weak_lock(self, key);
+  if (control == NULL) return;
+  ephemerons_of_control(control, fn, arg);
   gyre__weak_unlock(self, control);
+}
+
+void gyre__ephemerons_of_locked_key(const void *key, gyre__ephemeron_fn *fn, void *arg) {
+  struct gyre__weak_control *control = gyre__weak_table_find((void *)(uintptr_t)key);
+  if (control != NULL) ephemerons_of_control(control, fn, arg);
 }
 
 /* ---- making entries ---- */
@@ -1013,6 +1029,29 @@ static int foreach (const void *map, gyre_weakmap_visitor * fn, gyre_weakset_vis
 
 int gyre_weakmap_foreach(gyre_weakmap *map, gyre_weakmap_visitor *fn, void *arg) {
   return foreach (map, fn, NULL, arg);
+}
+
+bool gyre__weak_is_map(const gyre_type *type) {
+  return type == &map_type || type == &ephemeron_type;
+}
+
+ptrdiff_t gyre__weakmap_strong(void *map, void ***out) {
+  struct core *core = core_of(map);
+  struct snapshot s = {0};
+  *out = NULL;
+  if (!has_strong(core)) return 0;
+  if (snapshot_take(gyre__objects_self(), core, &s) != 0) return -ENOMEM;
+  /* In place: a pair is two of them. */
+  void **list = (void **)(void *)s.pairs;
+  ptrdiff_t n = 0;
+  for (size_t i = 0; i < s.count; i++) {
+    struct pair pair = s.pairs[i];
+    void *strong = key_is_weak(core) ? pair.value : pair.key;
+    gyre_release(key_is_weak(core) ? pair.key : pair.value);
+    if (strong != NULL) list[n++] = strong;
+  }
+  *out = list;
+  return n;
 }
 
 static ptrdiff_t refs(gyre_weakmap *map, bool values, gyre_weak ***out) {

@@ -77,10 +77,22 @@ typedef void gyre__ephemeron_fn(void *other, void *value, void *arg);
  * locked and not dead. The function passes no safepoint. */
 void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg);
 /* The same for the entries of which an object is the key, with their maps, with the lock of the object's
- * control block held. */
+ * control block held; which the caller may have already. */
 void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
                              void *arg);
+void gyre__ephemerons_of_locked_key(const void *key, gyre__ephemeron_fn *fn, void *arg);
 /* Are there any such entries? The lock of the control block is held. */
 bool gyre__weak_has_entries(const struct gyre__weak_control *control);
+
+/* ---- what weak maps hold ----
+ *
+ * Their visit functions are for the collector and for those who look at the heap as it does: a map changes
+ * under a lock of its own, and not its object's, so what a visit reports may be gone at once. */
+
+/* Are objects of this type weak maps or sets, of any kind? */
+bool gyre__weak_is_map(const gyre_type *type);
+/* The objects that a map holds strongly: how many, and *out: an array for gyre_free() with a reference of
+ * the caller's to each. -ENOMEM. May run program code, and pass safepoints. */
+ptrdiff_t gyre__weakmap_strong(void *map, void ***out);
 
 #endif
