@@ -81,8 +81,10 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
     HELD(page->used == 0 && !page->in_pool, page);
   } else {
     HELD(page->segment == segment, page);
-    /* relaxed: constant. */
-    HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id, page);
+    /* relaxed: nobody else changes it now. */
+    uint32_t owner = gyre__load_relaxed(&page->marks) == NULL ? heap->thread.base.id : 0;
+    /* relaxed: as above. */
+    HELD(gyre__load_relaxed(&page->owner) == owner, page);
     check_page_in_use(heap, page);
   }
   return page->state != GYRE__PAGE_FREE || dirty ? (size_t)1 << segment->page_shift : 0;

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 /* jemalloc's non-standard interface, if the program is linked with it. */
 extern void *mallocx(size_t size, int flags) __attribute__((weak));
@@ -162,6 +163,7 @@ static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyr
   page->kind = (uint8_t)kind;
   page->state = GYRE__PAGE_USED;
   page->used = page->capacity = page->reserved = 1;
+  page->traced = 0;
   page->large_owner = self->thread.base.id;
   /* relaxed: before the page is on the list, whose lock orders it. */
   if (kind != GYRE__RAW) gyre__store_relaxed(&page->objects_end, 1);
@@ -477,6 +479,7 @@ void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
   gyre__large_require(page, block);
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced)) gyre__tracer_hooks.large_died(self, block);
   if (gyre__page_is_guarded(page)) {
     guarded_give(self, page);
     return;

@@ -5,6 +5,7 @@
 
 #include "lib/heap/page.h"
 #include "lib/heap/raw.h"
+#include "lib/heap/traced.h"
 
 #define ALIGNMENT_MAX ((size_t)1 << 30)
 
@@ -24,29 +25,32 @@ struct gyre__heap *gyre__heap_attached(struct gyre__heap *heap) {
 
 /* The thread's first call. In libgyre_malloc it may also be one of its last, when it has ended as far as
  * this library knows; then it is detached again, because nobody else would do it. */
-static GYRE_NOINLINE void *malloc_first(size_t size) {
+static GYRE_NOINLINE void *malloc_first(size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
   struct gyre__heap *heap = gyre__heap_attached(gyre__raw_heap(gyre__self));
-  void *block = heap != NULL ? gyre__raw_malloc_slow(size, heap) : NULL;
+  void *block = heap != NULL ? gyre__raw_malloc_slow(size, heap, pc) : NULL;
   if (GYRE__IS_MALLOC && gyre__thread_has_ended()) gyre_thread_detach();
   return block;
 }
 
-void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
-  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size);
+void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc) {
+  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size, pc);
+  if (gyre__trace_is_wanted(heap)) return gyre__traced_malloc(heap, size, pc);
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
-static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
+static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size, const void *pc) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
-  if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes);
+  if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes, pc);
   if (bytes > GYRE__CLASS_MAX) {
     heap = gyre__heap_attached(heap);
     if (heap == NULL) return NULL;
+    if (gyre__trace_is_wanted(heap)) return gyre__traced_alloc(heap, GYRE__RAW, bytes, 16, true, bytes, 0, pc);
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void *block = gyre__raw_malloc(heap, bytes);
+  void *block = gyre__raw_malloc_for(heap, bytes, pc);
   if (block != NULL) memset(block, 0, bytes);
   return block;
 }
@@ -60,15 +64,18 @@ unsigned gyre__aligned_class(size_t size, size_t alignment) {
   return size_class;
 }
 
-static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
+static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size,
+                                const void *pc) {
   if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > ALIGNMENT_MAX) {
     errno = EINVAL;
     return NULL;
   }
-  if (alignment <= 16) return gyre__raw_malloc(heap, size);
-  if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size);
+  if (alignment <= 16) return gyre__raw_malloc_for(heap, size, pc);
+  if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size, pc);
   heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
+  if (gyre__trace_is_wanted(heap))
+    return gyre__traced_alloc(heap, GYRE__RAW, size, alignment, false, size, 0, pc);
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__aligned_class(size, alignment));
@@ -94,10 +101,12 @@ static void free_slow(void *block, struct gyre__segment *segment, struct gyre__h
     return;
   }
   struct gyre__page *page = gyre__segment_page(segment, block);
-  if (GYRE_LIKELY(segment->owner == heap))
+  if (GYRE_LIKELY(segment->owner == heap)) {
+    gyre__trace_forget(heap, page, block);
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
-  else
+  } else {
     gyre__heap_free_slow(heap, page, block);
+  }
 }
 
 /* libgyre_malloc: a thread that frees now will most likely go on, so it attaches. If it cannot, or has
@@ -132,9 +141,12 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
   return gyre__large_alloc_growing(heap, size);
 }
 
-static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size) {
+static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size,
+                        const void *pc) {
+  GYRE__KEEP_FRAME();
   void *moved = gyre__raw_malloc_growing(heap, usable, size);
-  if (moved == NULL) moved = gyre__raw_malloc(heap, size);
+  if (moved != NULL && gyre__trace_is_wanted(heap)) gyre__traced_note(heap, moved, size, pc);
+  if (moved == NULL) moved = gyre__raw_malloc_for(heap, size, pc);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
@@ -156,7 +168,7 @@ void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
 static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size) {
   if (segment->shape != GYRE__SHAPE_SPANS) return false;
   struct gyre__page *page = gyre__segment_page(segment, block);
-  if (page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
+  if (page->traced || page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
       page->kind != GYRE__RAW || size <= page->large_usable ||
       size > (size_t)page->span << GYRE__SLICE_SHIFT)
     return false;
@@ -164,20 +176,33 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
-  if (block == NULL) return gyre__raw_malloc(heap, size);
+/* As gyre__raw_resize(), of a block that is or may be traced. */
+static GYRE_NOINLINE void *resize_traced(struct gyre__heap *heap, void *block, size_t size,
+                                         const void *pc) {
+  GYRE__KEEP_FRAME();
+  struct gyre__traced_large before;
+  bool is_known = gyre__traced_resize_begin(heap, block, &before);
+  void *resized = gyre__raw_resize(heap, block, size);
+  gyre__traced_resize_end(heap, block, resized, size, is_known ? &before : NULL, pc);
+  return resized;
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+  if (block == NULL) return gyre__raw_malloc_for(heap, size, pc);
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL))
     require_foreign(block);
-  else if (!GYRE__WATCHED && grow_in_span(segment, block, size))
+  else if (!GYRE__WATCHED && !gyre__trace_is_wanted(heap) && grow_in_span(segment, block, size))
     return block;
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
-  if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
-  void *resized = gyre__raw_resize(heap, block, size);
+  if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size, pc);
+  void *resized = gyre__trace_is_wanted(heap) || page->traced
+                      ? resize_traced(heap, block, size, pc)
+                      : gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
-  return block_move(heap, block, gyre__page_usable(page), size);
+  return block_move(heap, block, gyre__page_usable(page), size, pc);
 }
 
 /* ---- the public functions ---- */
@@ -187,15 +212,15 @@ void *gyre_malloc(size_t size) { return gyre__raw_malloc(gyre__raw_heap(gyre__se
 void gyre_free(void *block) { gyre__raw_free(gyre__raw_heap(gyre__self), block); }
 
 void *gyre_calloc(size_t count, size_t size) {
-  return heap_calloc(gyre__raw_heap(gyre__self), count, size);
+  return heap_calloc(gyre__raw_heap(gyre__self), count, size, GYRE__CALLER);
 }
 
 void *gyre_realloc(void *block, size_t size) {
-  return heap_realloc(gyre__raw_heap(gyre__self), block, size);
+  return heap_realloc(gyre__raw_heap(gyre__self), block, size, GYRE__CALLER);
 }
 
 void *gyre_aligned_alloc(size_t alignment, size_t size) {
-  return heap_aligned_alloc(gyre__raw_heap(gyre__self), alignment, size);
+  return heap_aligned_alloc(gyre__raw_heap(gyre__self), alignment, size, GYRE__CALLER);
 }
 
 void gyre_free_sized(void *block, size_t size) {
@@ -214,15 +239,15 @@ void *gyre__thread_malloc(gyre_thread *self, size_t size) {
 }
 
 void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size) {
-  return heap_calloc(heap_given(self), count, size);
+  return heap_calloc(heap_given(self), count, size, GYRE__CALLER);
 }
 
 void *gyre_thread_realloc(gyre_thread *self, void *block, size_t size) {
-  return heap_realloc(heap_given(self), block, size);
+  return heap_realloc(heap_given(self), block, size, GYRE__CALLER);
 }
 
 void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size) {
-  return heap_aligned_alloc(heap_given(self), alignment, size);
+  return heap_aligned_alloc(heap_given(self), alignment, size, GYRE__CALLER);
 }
 
 void gyre__thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }

@@ -48,6 +48,7 @@
  * lock-free, collecting wait-free.
  */
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 #include <string.h>
 
@@ -273,9 +274,12 @@ static void ready_put_back(struct gyre__heap *heap, void **ready, enum gyre__kin
 
 void gyre__page_put_back(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
-    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      ready_put_back(heap, &heap->thread.base.gyre__pools[kind][size_class].gyre__ready,
-                     (enum gyre__kind)kind);
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
+      gyre__pool *pool = gyre__heap_pool(heap, (enum gyre__kind)kind, size_class);
+      ready_put_back(heap, &pool->gyre__ready, (enum gyre__kind)kind);
+      /* The blocks will be asked for anew. */
+      pool->gyre__sample = 0;
+    }
 }
 
 /* ---- news ---- */
@@ -362,6 +366,9 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   page->state = GYRE__PAGE_FREE;
   gyre__page_forget_free(page);
   page->capacity = 0;
+  /* relaxed: the slot's own. */
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
+    gyre__traced_detach(heap, page);
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
   gyre__note_nobody(page->start, gyre__page_bytes(page));

@@ -12,23 +12,26 @@ GYRE_INLINE struct gyre__heap *gyre__raw_heap(gyre_thread *self) {
 
 /* The slow halves, with arguments where a caller has them already. */
 
-/* Attaches the thread if need be. */
-void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap);
+/* Attaches the thread if need be. `pc`: where the program called us. */
+void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc);
 /* What is not the thread's own, or not in a small page; NULL. */
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
 
 /* What stands for all of this in builds that look at every block (watch.c). */
-void *gyre__watched_malloc(size_t size, struct gyre__heap *heap);
+void *gyre__watched_malloc(size_t size, struct gyre__heap *heap, const void *pc);
 void gyre__watched_free(void *block, struct gyre__heap *heap);
 
-/* A block of at least `size` bytes; NULL with errno ENOMEM. */
-GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
-  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap);
+/* A block of at least `size` bytes; NULL with errno ENOMEM. `pc` is where the program called the public
+ * function, which is where this one's code is. */
+#define gyre__raw_malloc(heap, size) gyre__raw_malloc_for((heap), (size), GYRE__CALLER)
+#define GYRE__CALLER __builtin_return_address(0)
+GYRE_INLINE void *gyre__raw_malloc_for(struct gyre__heap *heap, size_t size, const void *pc) {
+  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap, pc);
   if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
-    return gyre__raw_malloc_slow(size, heap);
+    return gyre__raw_malloc_slow(size, heap, pc);
   size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
   void **ready = &((gyre__pool *)(void *)((char *)heap + at))->gyre__ready;
-  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(size, heap);
+  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(size, heap, pc);
   return gyre__heap_take(ready, GYRE__RAW);
 }
 
