@@ -9,5 +9,6 @@
 #include <gyre/object.h>
 #include <gyre/weak.h>
 #include <gyre/gc.h>
+#include <gyre/trace.h>
 
 #endif

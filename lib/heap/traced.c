@@ -395,15 +395,20 @@ struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
 
 /* ---- marking ---- */
 
+uint32_t gyre__traced_site(struct gyre__tracer *t, const void *pc, void *frame, uint32_t type) {
+  if (t->busy) return 0;
+  t->busy = true;
+  uint32_t site = gyre__tracer_hooks.site(t, pc, frame, type);
+  t->busy = false;
+  return site;
+}
+
 static inline uint32_t site_of(struct gyre__tracer *t, const void *pc, uint32_t type) {
   size_t at = ((uintptr_t)pc ^ (uintptr_t)pc >> 8 ^ type) % GYRE__SITE_CACHE;
   bool one = t->nframe == 1;
   if (GYRE_LIKELY(one && t->cache[at].pc == pc && t->cache[at].type == type))
     return t->cache[at].site;
-  if (t->busy) return 0;
-  t->busy = true;
-  uint32_t site = gyre__tracer_hooks.site(t, pc, __builtin_frame_address(0), type);
-  t->busy = false;
+  uint32_t site = gyre__traced_site(t, pc, __builtin_frame_address(0), type);
   if (one && site != 0) {
     t->cache[at].pc = pc;
     t->cache[at].type = type;
@@ -434,8 +439,7 @@ static void mark_small(struct gyre__heap *self, struct gyre__tracer *t, struct g
   (void)self;
 }
 
-/* Has so many bytes come by a sample? */
-static bool is_sampled(struct gyre__tracer *t, size_t bytes) {
+bool gyre__traced_is_sampled(struct gyre__tracer *t, size_t bytes) {
   if (t->sample == 0) return true;
   t->left -= bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
   if (t->left >= 0) return false;
@@ -445,7 +449,7 @@ static bool is_sampled(struct gyre__tracer *t, size_t bytes) {
 
 static void mark_large(struct gyre__heap *self, struct gyre__tracer *t, void *block, size_t size,
                        uint32_t type, const void *pc) {
-  if (!(t->domains & GYRE__TRACE_LARGE) || !is_sampled(t, size)) return;
+  if (!(t->domains & GYRE__TRACE_LARGE) || !gyre__traced_is_sampled(t, size)) return;
   struct gyre__traced_large record = {
       .size = size, .slot = t->slot, .session = t->session, .domain = 2};
   record.site = site_of(t, pc, type);
@@ -571,7 +575,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
     gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
     block = pool->gyre__ready != NULL ? gyre__heap_take(&pool->gyre__ready, kind)
                                       : gyre__heap_alloc_slow(self, kind, size_class);
-    if (t->sample != 0) sampled = is_sampled(t, gyre__class_size(size_class));
+    if (t->sample != 0) sampled = gyre__traced_is_sampled(t, gyre__class_size(size_class));
   } else {
     block = take_sampling(self, t, kind, size_class, alignment, &sampled);
   }
@@ -610,7 +614,7 @@ void gyre__traced_note(struct gyre__heap *self, void *block, size_t size, const 
   struct gyre__page *page = gyre__page_of(block);
   if (page->is_large)
     mark_large(self, t, block, size, 0, pc);
-  else if (is_sampled(t, page->block_size))
+  else if (gyre__traced_is_sampled(t, page->block_size))
     mark_small(self, t, page, block, page->size_class, size, 0, pc);
 }
 

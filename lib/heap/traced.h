@@ -151,6 +151,10 @@ void gyre__traced_visit(struct gyre__tracer *tracer,
                         void *arg);
 /* The mark of a small block, an object's by its header, or 0. Any thread that holds the block. */
 uint64_t gyre__traced_mark(const void *block);
+/* Has so many bytes come by a sample? The slot's thread. */
+bool gyre__traced_is_sampled(struct gyre__tracer *tracer, size_t bytes);
+/* The site of a stack; 0 if there is no memory. The slot's thread. */
+uint32_t gyre__traced_site(struct gyre__tracer *tracer, const void *pc, void *frame, uint32_t type);
 /* Bytes until the next sample: an exponential variate with that mean. */
 int64_t gyre__traced_draw(struct gyre__tracer *tracer);
 /* Counts bytes of a session in or out. `self` may be the stand-in. */
