@@ -205,7 +205,8 @@ struct gyre__quarantine {
  * at the head of its list of pages and, before them, *strays*, blocks of full pages. `first` is that
  * page, NULL if there is none, and `last` the end of the list; `strays` says how many such blocks there are at most, and `rest` what
  * comes after them. The ready list is NULL when it has run dry. (mimalloc and snmalloc keep such lists
- * too.) */
+ * too.) While all blocks are traced (`rest_is_hidden`), it is NULL all the time, so that each allocation asks
+ * lib/heap/traced.c, and what would be on it is in `rest`. */
 struct gyre__heap {
   struct gyre__thread thread;
   /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and
@@ -219,6 +220,7 @@ struct gyre__heap {
   uint32_t slow_count;      /* slow allocations, modulo 2^32 */
   uint32_t batched;         /* batches below that are not empty */
   bool in_oom_handler;
+  bool rest_is_hidden; /* see above */
   uint32_t trace_seen; /* the value of gyre__trace_now that the heap goes by */
   struct gyre__deferred grace_node; /* purges when empty pages may go */
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
@@ -323,6 +325,11 @@ GYRE_INLINE void *gyre__page_block(const struct gyre__page *page, uint32_t index
 GYRE_INLINE gyre__pool *gyre__heap_pool(struct gyre__heap *heap, enum gyre__kind kind,
                                         unsigned size_class) {
   return &heap->thread.base.gyre__pools[kind][size_class];
+}
+
+/* What the pool hands out next. */
+GYRE_INLINE void **gyre__pool_next(struct gyre__heap *heap, gyre__pool *pool) {
+  return GYRE_UNLIKELY(heap->rest_is_hidden) ? &pool->gyre__rest : &pool->gyre__ready;
 }
 
 GYRE_INLINE struct gyre__heap *gyre__heap_self(void) {

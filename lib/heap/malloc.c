@@ -89,8 +89,8 @@ static void require_foreign(const void *block) {
                "invalid pointer: %p is not a block of this library, or was freed", block);
 }
 
-static void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
-  if (segment == NULL) {
+static GYRE_NOINLINE void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+  if (GYRE_UNLIKELY(segment == NULL)) {
     if (block == NULL) return;
     require_foreign(block);
     gyre__large_free(heap, (struct gyre__page *)block - 1, block);
@@ -119,6 +119,11 @@ static GYRE_NOINLINE void free_first(void *block, struct gyre__segment *segment)
 }
 
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+  if (!GYRE__IS_MALLOC && !GYRE__WATCHED && heap->trace_seen != 0 && GYRE_LIKELY(segment != NULL) &&
+      segment->owner == heap && segment->shape == GYRE__SHAPE_SMALL) {
+    gyre__traced_free_small(heap, segment, block);
+    return;
+  }
   if (GYRE__IS_MALLOC && GYRE_UNLIKELY(heap->thread.base.id == 0))
     free_first(block, segment);
   else

@@ -63,19 +63,28 @@ static void figure_add(uint32_t session, int64_t change, int64_t most) {
   if (most > 0) peak_raise(before + most, session);
 }
 
-static void flow(struct gyre__tracer *t, int64_t change) {
+static GYRE_NOINLINE void flow_on(struct gyre__tracer *t, int64_t sum) {
+  /* relaxed: as in flow(). */
+  figure_add(t->session, sum, (int64_t)gyre__load_relaxed(&t->change_max));
+  gyre__store_relaxed(&t->change_max, 0);
+  gyre__store_relaxed(&t->change, 0);
+}
+
+/* The most there was since the figures last went out. */
+static GYRE_NOINLINE void flow_up(struct gyre__tracer *t, int64_t sum) {
+  /* relaxed: as in flow(). */
+  gyre__store_relaxed(&t->change_max, (size_t)sum);
+  if (sum > FLOW_BYTES) flow_on(t, sum);
+}
+
+static inline void flow(struct gyre__tracer *t, int64_t change) {
   /* relaxed: written by this thread alone; read for figures. */
   int64_t sum = (int64_t)gyre__load_relaxed(&t->change) + change;
   if (change > 0 && sum > (int64_t)gyre__load_relaxed(&t->change_max))
     gyre__store_relaxed(&t->change_max, (size_t)sum);
-  if (GYRE_UNLIKELY(sum > FLOW_BYTES || sum < -FLOW_BYTES)) {
-    /* relaxed: as above. */
-    figure_add(t->session, sum, (int64_t)gyre__load_relaxed(&t->change_max));
-    gyre__store_relaxed(&t->change_max, 0);
-    sum = 0;
-  }
   /* relaxed: as above. */
   gyre__store_relaxed(&t->change, (size_t)sum);
+  if (GYRE_UNLIKELY((uint64_t)(sum + FLOW_BYTES) > 2 * FLOW_BYTES)) flow_on(t, sum);
 }
 
 void gyre__traced_account(struct gyre__heap *self, uint32_t session, int64_t bytes) {
@@ -354,6 +363,9 @@ static void settings_read(struct gyre__tracer *t, uint32_t session) {
   t->unwind = gyre__load_relaxed(&gyre__trace_settings.unwind);
   t->session = session;
   t->in_place = t->sample < APART_FROM;
+  t->is_plain = t->sample == 0 && t->nframe == 1 && (t->domains & GYRE__TRACE_RAW) != 0;
+  t->plain_end = t->is_plain ? GYRE__CLASS_TABLE_MAX + 1 : 0;
+  t->plain_mark = gyre__mark_make(session, 0, false, 0, 0);
   t->now = false;
   memset(t->cache, 0, sizeof t->cache);
   /* relaxed: figures; pairs with gyre__traced_figures(). */
@@ -381,6 +393,12 @@ static GYRE_NOINLINE struct gyre__tracer *adopt(struct gyre__heap *heap, uint32_
   arrays_reset(t);
   settings_read(t, session);
   heap->trace_seen = session;
+  heap->rest_is_hidden = session != 0 && t->in_place;
+  gyre__pool *pools = &heap->thread.base.gyre__pools[0][0];
+  for (unsigned i = 0; i < GYRE__KINDS * GYRE__SIZE_CLASSES; i++) {
+    pools[i].gyre__rest = NULL;
+    pools[i].gyre__strays = 0;
+  }
   return session != 0 ? t : NULL;
 }
 
@@ -403,17 +421,20 @@ uint32_t gyre__traced_site(struct gyre__tracer *t, const void *pc, void *frame, 
   return site;
 }
 
-static inline uint32_t site_of(struct gyre__tracer *t, const void *pc, uint32_t type) {
-  size_t at = ((uintptr_t)pc ^ (uintptr_t)pc >> 8 ^ type) % GYRE__SITE_CACHE;
+/* Raw blocks have one half of the cache, so that there the address alone tells. */
+static inline struct gyre__cached_site *cached_at(struct gyre__tracer *t, const void *pc,
+                                                  uint32_t type) {
+  size_t hash = (uintptr_t)pc ^ (uintptr_t)pc >> 8 ^ type;
+  return &t->cache[hash % (GYRE__SITE_CACHE / 2) + (type != 0 ? GYRE__SITE_CACHE / 2 : 0)];
+}
+
+/* The walk begins in the frame of this function. */
+static GYRE_NOINLINE uint32_t site_of(struct gyre__tracer *t, const void *pc, uint32_t type) {
+  struct gyre__cached_site *cached = cached_at(t, pc, type);
   bool one = t->nframe == 1;
-  if (GYRE_LIKELY(one && t->cache[at].pc == pc && t->cache[at].type == type))
-    return t->cache[at].site;
+  if (GYRE_LIKELY(one && cached->pc == pc && cached->type == type)) return cached->site;
   uint32_t site = gyre__traced_site(t, pc, __builtin_frame_address(0), type);
-  if (one && site != 0) {
-    t->cache[at].pc = pc;
-    t->cache[at].type = type;
-    t->cache[at].site = site;
-  }
+  if (one && site != 0) *cached = (struct gyre__cached_site){pc, type, site};
   return site;
 }
 
@@ -432,6 +453,7 @@ static void mark_small(struct gyre__heap *self, struct gyre__tracer *t, struct g
   if (marks == NULL) return;
   uint32_t site = site_of(t, pc, type);
   if (site == 0) return;
+  if (t->sample == 0) size_class = 0;
   uint64_t mark = gyre__mark_make(t->session, size_class, object, size, site);
   /* release: the site, for a snapshot; pairs with its load in lib/observe/snapshot.c. */
   gyre__store_release(&marks[gyre__page_index(page, block)], mark);
@@ -493,10 +515,7 @@ void gyre__traced_make_ready(struct gyre__heap *self, gyre__pool *pool, struct g
   struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
   uint32_t count = page_free_count(page);
   if (t->in_place) {
-    if (count > 1)
-      make_some_ready(pool, page, 1);
-    else
-      gyre__page_make_ready(pool, page);
+    gyre__page_make_ready(pool, page); /* for take_hidden() */
     return;
   }
   int64_t size = (int64_t)pool_block_size(self, pool);
@@ -564,6 +583,16 @@ static void *take_sampling(struct gyre__heap *self, struct gyre__tracer *t, enum
   return take_plain(self, t, kind, apart);
 }
 
+/* The next block of a pool whose ready list is kept empty. */
+static void *take_hidden(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
+  gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
+  if (pool->gyre__rest != NULL) return gyre__heap_take(&pool->gyre__rest, kind);
+  void *block = gyre__heap_alloc_slow(self, kind, size_class);
+  pool->gyre__rest = pool->gyre__ready;
+  pool->gyre__ready = NULL;
+  return block;
+}
+
 static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
                          unsigned size_class, size_t alignment, size_t size, uint32_t type,
                          const void *pc) {
@@ -572,9 +601,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
   bool sampled = t->in_place;
   void *block;
   if (t->in_place) {
-    gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
-    block = pool->gyre__ready != NULL ? gyre__heap_take(&pool->gyre__ready, kind)
-                                      : gyre__heap_alloc_slow(self, kind, size_class);
+    block = take_hidden(self, kind, size_class);
     if (t->sample != 0) sampled = gyre__traced_is_sampled(t, gyre__class_size(size_class));
   } else {
     block = take_sampling(self, t, kind, size_class, alignment, &sampled);
@@ -602,9 +629,43 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
   return block;
 }
 
-void *gyre__traced_malloc(struct gyre__heap *self, size_t size, const void *pc) {
+static GYRE_NOINLINE void *malloc_slower(struct gyre__heap *self, size_t size, const void *pc) {
   GYRE__KEEP_FRAME();
   return gyre__traced_alloc(self, GYRE__RAW, size, 16, false, size, 0, pc);
+}
+
+/* The most frequent case: everything is traced, by one frame, which is known; and the pool's first page has
+ * given it blocks and has marks. */
+void *gyre__traced_malloc(struct gyre__heap *self, size_t size, const void *pc) {
+  /* relaxed: a session that begins at this moment is seen by the next allocation. If none is, the two
+   * differ, since this was called. */
+  if (GYRE__WATCHED || GYRE_UNLIKELY(self->trace_seen != gyre__load_relaxed(&gyre__trace_now)) ||
+      GYRE_FAULT_IS_ARMED())
+    return malloc_slower(self, size, pc);
+  /* relaxed: our own. */
+  struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
+  if (GYRE_UNLIKELY(size >= t->plain_end)) return malloc_slower(self, size, pc);
+  size_t at = self->thread.base.gyre__pool_at[(size + 15) >> 4];
+  gyre__pool *pool = (gyre__pool *)(void *)((char *)self + at);
+  struct gyre__page *page = pool->gyre__first;
+  void *block = pool->gyre__rest;
+  const struct gyre__cached_site *cached = cached_at(t, pc, 0);
+  if (GYRE_UNLIKELY(block == NULL || page == NULL || cached->pc != pc))
+    return malloc_slower(self, size, pc);
+  size_t offset = (size_t)((char *)block - page->start);
+  /* relaxed: our own. */
+  gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
+  if (GYRE_UNLIKELY(offset >= (size_t)1 << GYRE__SMALL_PAGE_SHIFT || marks == NULL))
+    return malloc_slower(self, size, pc);
+  (void)gyre__heap_take(&pool->gyre__rest, GYRE__RAW);
+  uint64_t mark = t->plain_mark | (uint64_t)size << GYRE__MARK_SITE_BITS | cached->site;
+  /* release: as in mark_small(). */
+  gyre__store_release(&marks[offset * page->reciprocal >> 32], mark);
+  /* relaxed: as in flow(). */
+  int64_t sum = (int64_t)gyre__load_relaxed(&t->change) + (int64_t)size;
+  gyre__store_relaxed(&t->change, (size_t)sum);
+  if (GYRE_UNLIKELY(sum > (int64_t)gyre__load_relaxed(&t->change_max))) flow_up(t, sum);
+  return block;
 }
 
 void gyre__traced_note(struct gyre__heap *self, void *block, size_t size, const void *pc) {
@@ -679,12 +740,20 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
   uint64_t mark = gyre__load_relaxed(at);
   if (mark == 0) return;
   GYRE_WINDOW("trace/free");
-  if (page->segment->owner == self)
+  bool is_ours = page->segment->owner == self;
+  if (GYRE_LIKELY(is_ours)) {
     /* relaxed: ours. */
     gyre__store_relaxed(at, 0);
-  else if (!gyre__cas_strong_relaxed(at, &mark, 0))
+    /* relaxed: ours; it has one, since there are marks. */
+    struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
+    if (GYRE_LIKELY(t->is_plain && t->session == gyre__mark_session(mark))) {
+      flow(t, -(int64_t)gyre__mark_size(mark));
+      return;
+    }
+  } else if (!gyre__cas_strong_relaxed(at, &mark, 0)) {
     /* relaxed (above): the array may have become another page's, in another session. */
     return;
+  }
   uint32_t session = gyre__mark_session(mark);
   /* relaxed: another session's bytes are not counted any more; pairs with session_publish(). */
   if (gyre__load_relaxed(&gyre__trace_now) != session) return;
@@ -708,6 +777,37 @@ uint64_t gyre__traced_mark(const void *block) {
   uint64_t mark = gyre__load_acquire(&marks[at]);
   /* relaxed: a mark of another session is none. */
   return gyre__mark_session(mark) == gyre__load_relaxed(&gyre__trace_now) ? mark : 0;
+}
+
+static GYRE_NOINLINE void free_small_slower(struct gyre__heap *self, struct gyre__page *page,
+                                            void *block) {
+  gyre__trace_forget(self, page, block);
+  gyre__heap_free_local(self, page, block, GYRE__RAW);
+}
+
+/* Quick if everything is traced, by one frame. */
+void gyre__traced_free_small(struct gyre__heap *self, struct gyre__segment *segment, void *block) {
+  size_t offset = (uintptr_t)block & (GYRE__SEGMENT_SIZE - 1);
+  struct gyre__page *page = &segment->pages[offset >> GYRE__SMALL_PAGE_SHIFT];
+  /* relaxed: our own, all of them. */
+  gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
+  struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
+  if (GYRE_UNLIKELY(marks == NULL || !t->is_plain)) {
+    free_small_slower(self, page, block);
+    return;
+  }
+  gyre__atomic_u64 *at = &marks[gyre__page_index(page, block)];
+  /* relaxed: as above. */
+  uint64_t mark = gyre__load_relaxed(at);
+  int64_t sum = (int64_t)gyre__load_relaxed(&t->change) - (int64_t)gyre__mark_size(mark);
+  if (GYRE_UNLIKELY(gyre__mark_session(mark) != t->session || sum < -FLOW_BYTES)) {
+    free_small_slower(self, page, block);
+    return;
+  }
+  /* relaxed: as above. */
+  gyre__store_relaxed(at, 0);
+  gyre__store_relaxed(&t->change, (size_t)sum);
+  gyre__heap_free_local(self, page, block, GYRE__RAW);
 }
 
 #else

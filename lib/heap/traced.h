@@ -67,13 +67,16 @@ struct gyre__tracer {
   uint32_t session; /* the last that the heap has taken part in */
   uint32_t domains, nframe, unwind;
   bool in_place; /* every block passes the slow path; otherwise samples are put into pages of their own */
+  bool is_plain; /* of raw blocks, all, and one frame */
   bool now;      /* the block just taken off a page is a sample */
   bool busy;     /* the tracer is at work: what it may allocate is not traced */
+  size_t plain_end; /* of the sizes of such blocks in pools */
+  uint64_t plain_mark;
   uint64_t sample;
   int64_t left; /* bytes until the next sample */
   uint64_t random;
   struct gyre__marks_array *spare[GYRE__MARKS_ORDERS];
-  struct {
+  struct gyre__cached_site {
     const void *pc;
     uint32_t type, site;
   } cache[GYRE__SITE_CACHE]; /* stacks of one frame */
@@ -124,6 +127,9 @@ bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
                                struct gyre__traced_large *out);
 void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized, size_t size,
                              const struct gyre__traced_large *before, const void *pc);
+
+/* Gives back a raw block of one of the heap's own small pages. */
+void gyre__traced_free_small(struct gyre__heap *self, struct gyre__segment *segment, void *block);
 
 /* ---- for heap.c and page.c ---- */
 
