@@ -364,7 +364,6 @@ static void settings_read(struct gyre__tracer *t, uint32_t session) {
   t->session = session;
   t->in_place = t->sample < APART_FROM;
   t->is_plain = t->sample == 0 && t->nframe == 1 && (t->domains & GYRE__TRACE_RAW) != 0;
-  t->plain_end = t->is_plain ? GYRE__CLASS_TABLE_MAX + 1 : 0;
   t->plain_mark = gyre__mark_make(session, 0, false, 0, 0);
   t->now = false;
   memset(t->cache, 0, sizeof t->cache);
@@ -634,6 +633,17 @@ static GYRE_NOINLINE void *malloc_slower(struct gyre__heap *self, size_t size, c
   return gyre__traced_alloc(self, GYRE__RAW, size, 16, false, size, 0, pc);
 }
 
+/* The page's free blocks are ready if there is no sample among them. */
+static inline bool make_ready_unsampled(struct gyre__tracer *t, gyre__pool *pool,
+                                        struct gyre__page *page) {
+  int64_t bytes = (int64_t)page->block_size * page_free_count(page);
+  if (page->free == NULL || bytes > t->left || pool->gyre__sample != 0 || pool->gyre__ready != NULL)
+    return false;
+  t->left -= bytes;
+  gyre__page_make_ready(pool, page);
+  return true;
+}
+
 /* The most frequent case: everything is traced, by one frame, which is known; and the pool's first page has
  * given it blocks and has marks. */
 void *gyre__traced_malloc(struct gyre__heap *self, size_t size, const void *pc) {
@@ -644,10 +654,15 @@ void *gyre__traced_malloc(struct gyre__heap *self, size_t size, const void *pc) 
     return malloc_slower(self, size, pc);
   /* relaxed: our own. */
   struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
-  if (GYRE_UNLIKELY(size >= t->plain_end)) return malloc_slower(self, size, pc);
+  if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX)) return malloc_slower(self, size, pc);
   size_t at = self->thread.base.gyre__pool_at[(size + 15) >> 4];
   gyre__pool *pool = (gyre__pool *)(void *)((char *)self + at);
   struct gyre__page *page = pool->gyre__first;
+  if (!t->is_plain) {
+    if (t->in_place || page == NULL || !make_ready_unsampled(t, pool, page))
+      return malloc_slower(self, size, pc);
+    return gyre__heap_take(&pool->gyre__ready, GYRE__RAW);
+  }
   void *block = pool->gyre__rest;
   const struct gyre__cached_site *cached = cached_at(t, pc, 0);
   if (GYRE_UNLIKELY(block == NULL || page == NULL || cached->pc != pc))

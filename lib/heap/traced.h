@@ -70,8 +70,7 @@ struct gyre__tracer {
   bool is_plain; /* of raw blocks, all, and one frame */
   bool now;      /* the block just taken off a page is a sample */
   bool busy;     /* the tracer is at work: what it may allocate is not traced */
-  size_t plain_end; /* of the sizes of such blocks in pools */
-  uint64_t plain_mark;
+  uint64_t plain_mark; /* of such blocks, without size and site */
   uint64_t sample;
   int64_t left; /* bytes until the next sample */
   uint64_t random;
