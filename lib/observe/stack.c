@@ -206,7 +206,8 @@ static uint32_t site_intern(const uintptr_t *pcs, uint32_t count, uint32_t total
      * above. */
     if (gyre__cas_weak_acq_rel(bucket, &head, number)) return number;
     /* Ours stays where it is, in no list, until the table is dropped. */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* acquire: the head, as in the compare-exchange. */
+    /* acquire: as above. */
+    head = gyre__load_acquire(bucket);
     found = site_find(head, seen, hash, pcs, count, type);
     if (found != 0) return found;
     seen = head;
