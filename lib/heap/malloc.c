@@ -40,6 +40,13 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
+static GYRE_NOINLINE void *calloc_slow(struct gyre__heap *heap, size_t bytes, const void *pc) {
+  GYRE__KEEP_FRAME();
+  void *block = gyre__raw_malloc_slow(bytes, heap, pc);
+  if (block != NULL) memset(block, 0, bytes);
+  return block;
+}
+
 static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size, const void *pc) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
@@ -50,9 +57,11 @@ static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size, con
     if (gyre__trace_is_wanted(heap)) return gyre__traced_alloc(heap, GYRE__RAW, bytes, 16, true, bytes, 0, pc);
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void *block = gyre__raw_malloc_for(heap, bytes, pc);
-  if (block != NULL) memset(block, 0, bytes);
-  return block;
+  void **ready = bytes <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED()
+                     ? gyre__raw_ready(heap, bytes)
+                     : NULL;
+  if (GYRE_UNLIKELY(ready == NULL || *ready == NULL)) return calloc_slow(heap, bytes, pc);
+  return memset(gyre__heap_take(ready, GYRE__RAW), 0, bytes);
 }
 
 /* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
@@ -181,15 +190,16 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-/* As gyre__raw_resize(), of a block that is or may be traced. */
-static GYRE_NOINLINE void *resize_traced(struct gyre__heap *heap, void *block, size_t size,
-                                         const void *pc) {
+/* The block is or may be traced. */
+static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, size_t size,
+                                          const void *pc) {
   GYRE__KEEP_FRAME();
   struct gyre__traced_large before;
+  size_t usable = gyre__page_usable(gyre__page_of(block));
   bool is_known = gyre__traced_resize_begin(heap, block, &before);
   void *resized = gyre__raw_resize(heap, block, size);
   gyre__traced_resize_end(heap, block, resized, size, is_known ? &before : NULL, pc);
-  return resized;
+  return resized != NULL ? resized : block_move(heap, block, usable, size, pc);
 }
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
@@ -203,9 +213,8 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, con
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size, pc);
-  void *resized = gyre__trace_is_wanted(heap) || page->traced
-                      ? resize_traced(heap, block, size, pc)
-                      : gyre__raw_resize(heap, block, size);
+  if (gyre__trace_is_wanted(heap) || page->traced) return realloc_traced(heap, block, size, pc);
+  void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
   return block_move(heap, block, gyre__page_usable(page), size, pc);
 }

@@ -446,6 +446,7 @@ static int64_t mark_bytes(uint64_t mark, uint64_t sample) {
 static void mark_small(struct gyre__heap *self, struct gyre__tracer *t, struct gyre__page *page,
                        void *block, unsigned size_class, size_t size, uint32_t type,
                        const void *pc) {
+  GYRE__KEEP_FRAME();
   bool object = page->kind != GYRE__RAW;
   if (!(t->domains & (object ? GYRE__TRACE_OBJECT : GYRE__TRACE_RAW))) return;
   gyre__atomic_u64 *marks = marks_attached(t, page);
@@ -470,6 +471,7 @@ bool gyre__traced_is_sampled(struct gyre__tracer *t, size_t bytes) {
 
 static void mark_large(struct gyre__heap *self, struct gyre__tracer *t, void *block, size_t size,
                        uint32_t type, const void *pc) {
+  GYRE__KEEP_FRAME();
   if (!(t->domains & GYRE__TRACE_LARGE) || !gyre__traced_is_sampled(t, size)) return;
   struct gyre__traced_large record = {
       .size = size, .slot = t->slot, .session = t->session, .domain = 2};
@@ -708,6 +710,7 @@ bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
 /* A small block keeps its place: with a new size and a new stack if it is traced, or all are. */
 static void mark_again(struct gyre__heap *self, struct gyre__tracer *t, struct gyre__page *page,
                        void *block, size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
   uint64_t mark = gyre__traced_mark(block);
   bool is_ours = page->segment->owner == self;
   if (mark == 0 && (t->sample != 0 || !is_ours)) return;

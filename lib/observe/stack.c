@@ -5,8 +5,10 @@
  * the call returns to. The walk begins in the library's own frames and goes on inside the thread's own
  * stack, upwards only, so whatever a function without a frame pointer has left in the register, nothing
  * else is read. The address that the public function returns to is known without any of that; the walk
- * looks for the place where it lies, and follows the first frame beyond it. On another stack than the
- * thread's (a coroutine's) there is one frame.
+ * looks for the frame that returns there, which shows that the library's part of the chain is whole, and goes
+ * on with its parent. (The functions on the way from a public function keep a frame pointer: GYRE__KEEP_FRAME();
+ * the public function itself jumps to its slow half, or keeps one.) If there is none, and on another stack than
+ * the thread's (a coroutine's), there is one frame.
  *
  * Sites. A stack together with a type has a number, its address in a table of pieces, in steps of 16
  * bytes. They are found by their hash in buckets, each a list that grows at its head by compare-exchange;
@@ -38,8 +40,8 @@ static void stack_bounds(struct gyre__tracer *t) {
   (void)pthread_attr_destroy(&attr);
 }
 
-/* Most that the frames of the library's functions between the program and here may take. */
-#define OWN_FRAMES_BYTES 2048u
+/* Most frames of the library's own between the program and here. */
+#define OWN_FRAMES 16u
 
 /* Reads words of the stack that belong to others' frames: not for AddressSanitizer's eyes. */
 __attribute__((no_sanitize("address", "thread"))) static uintptr_t word_at(uintptr_t address) {
@@ -57,19 +59,15 @@ uint32_t gyre__stack_walk(struct gyre__tracer *t, const void *pc, void *start, u
   stack_bounds(t);
   uintptr_t frame = (uintptr_t)start;
   if (t->stack_high == 0 || !is_frame(t, frame)) return 1;
-  /* Where the public function's return address lies. */
-  uintptr_t from = frame, end = t->stack_high - sizeof(uintptr_t);
-  if (end > from + OWN_FRAMES_BYTES) end = from + OWN_FRAMES_BYTES;
-  uintptr_t call = from;
-  while (call < end && word_at(call) != (uintptr_t)pc)
-    call += sizeof(uintptr_t);
-  if (call >= end) return 1;
-  /* The first frame that is the program's. */
-  while (frame < call) {
+  for (unsigned own = 0; word_at(frame + sizeof(uintptr_t)) != (uintptr_t)pc; own++) {
     uintptr_t next = word_at(frame);
-    if (next <= frame || !is_frame(t, next)) return 1;
+    if (own == OWN_FRAMES || next <= frame || !is_frame(t, next)) return 1;
     frame = next;
   }
+  /* The program's. */
+  uintptr_t parent = word_at(frame);
+  if (parent <= frame || !is_frame(t, parent)) return 1;
+  frame = parent;
   uint32_t count = 1;
   while (count < GYRE_TRACE_FRAMES_MAX) {
     uintptr_t back = word_at(frame + sizeof(uintptr_t));
