@@ -33,7 +33,8 @@ typedef struct gyre__pool {
   void *gyre__rest;  /* lib/heap/heap.h */
   struct gyre__page *gyre__first, *gyre__last;
   uint32_t gyre__strays;
-  uint32_t gyre__sample; /* the next block that is not ready is one to be traced (lib/heap/traced.c) */
+  uint32_t
+      gyre__sample; /* the next block that is not ready is one to be traced (lib/heap/traced.c) */
 } gyre__pool;
 #define GYRE__KINDS 3
 #define GYRE__SIZE_CLASSES 44

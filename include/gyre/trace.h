@@ -57,17 +57,19 @@ enum {
 enum { GYRE_TRACE_UNWIND = 1u << 0 /* stacks by _Unwind_Backtrace() instead of frame pointers */ };
 
 struct gyre_trace_opts {
-  size_t size;         /* of this struct */
-  unsigned nframe;     /* frames kept of each stack, 1 to 65,535; 0: 1 */
-  size_t sample_bytes; /* 0: everything; otherwise a block each so many bytes on average, as a Poisson
+  size_t size;     /* of this struct */
+  unsigned nframe; /* frames kept of each stack, 1 to 65,535; 0: 1 */
+  size_t
+      sample_bytes; /* 0: everything; otherwise a block each so many bytes on average, as a Poisson
                           process: larger blocks more often, and figures estimate what there is */
-  unsigned domains;    /* bits 1 << GYRE_DOMAIN_RAW ... 1 << GYRE_DOMAIN_FOREIGN; 0: all */
+  unsigned domains; /* bits 1 << GYRE_DOMAIN_RAW ... 1 << GYRE_DOMAIN_FOREIGN; 0: all */
   unsigned flags;
 };
 
 /* Traces from now on; the calling thread at once, others from their next slow path or safepoint on, which
  * for parked ones is now. NULL: one frame, everything. 0, also if it was on with the same options;
- * -EALREADY if it was with others, which stay; -EINVAL. */
+ * -EALREADY if it was with others, which stay; -EINVAL; -ENOSYS if the unwinder (libgcc_s.so.1) is wanted and
+ * not there. */
 GYRE_API int gyre_trace_start(const struct gyre_trace_opts *opts);
 
 /* Ends it and drops all traces. Does nothing if it is off. */
@@ -146,12 +148,14 @@ GYRE_API size_t gyre_snapshot_count(const gyre_snapshot *snapshot);
 GYRE_API unsigned gyre_snapshot_limit(const gyre_snapshot *snapshot);
 
 struct gyre_trace {
-  size_t size; /* as it was asked for */
+  size_t size;   /* as it was asked for */
   double weight; /* how many blocks this one stands for: 1 unless sampled */
   unsigned domain;
-  const char *type;   /* of an object, "" of other memory */
-  unsigned thread;    /* the slot it was allocated in: gyre_thread.id; 0: by a thread that was not attached */
-  const char *thread_name; /* of the thread that had the slot when the snapshot was made, "" if none had */
+  const char *type; /* of an object, "" of other memory */
+  unsigned
+      thread; /* the slot it was allocated in: gyre_thread.id; 0: by a thread that was not attached */
+  const char
+      *thread_name; /* of the thread that had the slot when the snapshot was made, "" if none had */
   struct gyre_traceback traceback;
 };
 /* The trace with that number below gyre_snapshot_count(). Looks up names. 0, and *out is valid as long as
@@ -168,11 +172,12 @@ GYRE_API gyre_snapshot *gyre_snapshot_load(const char *path, uint64_t *offset);
 /* ---- filters --------------------------------------------------------------------------------- */
 
 struct gyre_filter {
-  int inclusive;       /* keep what matches, or 0: drop it */
-  const char *pattern; /* of fnmatch(), for the file name, '*' matches '/' too; NULL: any, by domain only */
-  unsigned line;       /* 0: any */
-  int all_frames;      /* compare all frames, not just the most recent */
-  int domain;          /* -1: any */
+  int inclusive; /* keep what matches, or 0: drop it */
+  const char *
+      pattern; /* of fnmatch(), for the file name, '*' matches '/' too; NULL: any, by domain only */
+  unsigned line;  /* 0: any */
+  int all_frames; /* compare all frames, not just the most recent */
+  int domain;     /* -1: any */
 };
 
 /* A new snapshot with the traces that match an inclusive filter, if there is any such filter, and no
@@ -193,10 +198,10 @@ enum gyre_by {
 };
 
 struct gyre_stat {
-  size_t size, count;               /* of living blocks; estimates if they are sampled */
-  ptrdiff_t size_diff, count_diff;  /* in a comparison */
+  size_t size, count;              /* of living blocks; estimates if they are sampled */
+  ptrdiff_t size_diff, count_diff; /* in a comparison */
   int is_diff;
-  const char *name; /* the type or the thread; NULL otherwise */
+  const char *name;                /* the type or the thread; NULL otherwise */
   struct gyre_traceback traceback; /* what they have in common; not to be freed */
 };
 

@@ -292,7 +292,8 @@ static unsigned parse_numbers(const struct option *option, const char *text, siz
   for (const char *end = text + length;; text++) {
     const char *slash = memchr(text, '/', (size_t)(end - text));
     const char *stop = slash != NULL ? slash : end;
-    if (count == option->numbers || !gyre__option_number(text, (size_t)(stop - text), &out[count]) ||
+    if (count == option->numbers ||
+        !gyre__option_number(text, (size_t)(stop - text), &out[count]) ||
         out[count] < option->min || out[count] > option->max)
       return 0;
     count++;

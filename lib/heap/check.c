@@ -94,10 +94,9 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
 static void check_ready(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      for (void *block = *gyre__pool_next(
-               heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
-           block != NULL;
-           block = gyre__link_get(block, (enum gyre__kind)kind)) {
+      for (void *block =
+               *gyre__pool_next(heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
+           block != NULL; block = gyre__link_get(block, (enum gyre__kind)kind)) {
         struct gyre__page *page = gyre__page_of(block);
         HELD(page->segment->owner == heap && page->state == GYRE__PAGE_USED, page);
         HELD(page->kind == kind && page->size_class >= size_class, page);

@@ -68,9 +68,10 @@ static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind
 void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   struct gyre__page *page = pool->gyre__first;
-  if (page == NULL || page->free == NULL) return alloc_slower(self, kind, size_class);
+  if (page == NULL || page->free == NULL || self->trace_seen != 0)
+    return alloc_slower(self, kind, size_class);
   /* What was freed into the first page since it was made ready last. */
-  make_ready(self, pool, page);
+  gyre__page_make_ready(pool, page);
   return gyre__heap_take(&pool->gyre__ready, kind);
 }
 

@@ -92,8 +92,8 @@ struct __attribute__((aligned(16))) gyre__page {
   /* Slot id: who frees objects here by the short way. 0 where nobody does: in large pages and in those
    * with traces. */
   gyre__atomic_u32 owner;
-  uint32_t block_size;    /* large: at most UINT32_MAX */
-  uint32_t reserved;      /* blocks that fit */
+  uint32_t block_size; /* large: at most UINT32_MAX */
+  uint32_t reserved;   /* blocks that fit */
   uint8_t kind;
   uint8_t size_class;
   uint8_t is_large;
@@ -220,8 +220,8 @@ struct gyre__heap {
   uint32_t slow_count;      /* slow allocations, modulo 2^32 */
   uint32_t batched;         /* batches below that are not empty */
   bool in_oom_handler;
-  bool rest_is_hidden; /* see above */
-  uint32_t trace_seen; /* the value of gyre__trace_now that the heap goes by */
+  bool rest_is_hidden;              /* see above */
+  uint32_t trace_seen;              /* the value of gyre__trace_now that the heap goes by */
   struct gyre__deferred grace_node; /* purges when empty pages may go */
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
@@ -253,7 +253,8 @@ struct gyre__heap {
   gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
   gyre__atomic_ptr merges; /* stack of pages: see gyre__page.merge_mask */
   /* -- written once, by the slot's thread or its taker; read by anyone -- */
-  gyre__atomic_ptr tracer; /* struct gyre__tracer: NULL until the heap is traced for the first time */
+  gyre__atomic_ptr
+      tracer; /* struct gyre__tracer: NULL until the heap is traced for the first time */
 #ifdef GYRE_DEBUG
   struct gyre__quarantine quarantine; /* the slot's thread; figures: read by statistics */
 #endif

@@ -40,6 +40,10 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
+GYRE_NOINLINE void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *heap) {
+  return gyre__raw_malloc_slow(size, heap, __builtin_return_address(0));
+}
+
 static GYRE_NOINLINE void *calloc_slow(struct gyre__heap *heap, size_t bytes, const void *pc) {
   GYRE__KEEP_FRAME();
   void *block = gyre__raw_malloc_slow(bytes, heap, pc);
@@ -54,14 +58,15 @@ static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size, con
   if (bytes > GYRE__CLASS_MAX) {
     heap = gyre__heap_attached(heap);
     if (heap == NULL) return NULL;
-    if (gyre__trace_is_wanted(heap)) return gyre__traced_alloc(heap, GYRE__RAW, bytes, 16, true, bytes, 0, pc);
+    if (gyre__trace_is_wanted(heap))
+      return gyre__traced_alloc(heap, GYRE__RAW, bytes, 16, true, bytes, 0, pc);
     return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
   }
-  void **ready = bytes <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED()
-                     ? gyre__raw_ready(heap, bytes)
-                     : NULL;
-  if (GYRE_UNLIKELY(ready == NULL || *ready == NULL)) return calloc_slow(heap, bytes, pc);
-  return memset(gyre__heap_take(ready, GYRE__RAW), 0, bytes);
+  void *block = bytes <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED()
+                    ? gyre__raw_malloc_ready(heap, bytes)
+                    : NULL;
+  if (GYRE_UNLIKELY(block == NULL)) return calloc_slow(heap, bytes, pc);
+  return memset(block, 0, bytes);
 }
 
 /* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
@@ -98,7 +103,8 @@ static void require_foreign(const void *block) {
                "invalid pointer: %p is not a block of this library, or was freed", block);
 }
 
-static GYRE_NOINLINE void free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+static GYRE_NOINLINE void free_slow(void *block, struct gyre__segment *segment,
+                                    struct gyre__heap *heap) {
   if (GYRE_UNLIKELY(segment == NULL)) {
     if (block == NULL) return;
     require_foreign(block);
@@ -155,11 +161,12 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
   return gyre__large_alloc_growing(heap, size);
 }
 
-static void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size,
-                        const void *pc) {
-  GYRE__KEEP_FRAME();
+GYRE_INLINE void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size,
+                             const void *pc) {
   void *moved = gyre__raw_malloc_growing(heap, usable, size);
   if (moved != NULL && gyre__trace_is_wanted(heap)) gyre__traced_note(heap, moved, size, pc);
+  if (moved == NULL && !GYRE__WATCHED && size <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED())
+    moved = gyre__raw_malloc_ready(heap, size);
   if (moved == NULL) moved = gyre__raw_malloc_for(heap, size, pc);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;

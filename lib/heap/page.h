@@ -244,7 +244,8 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
 /* ---- watch.c: what stands for malloc.c's functions in builds that look at every block ---- */
 
 void *gyre__watched_calloc(struct gyre__heap *heap, size_t size, const void *pc);
-void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size, const void *pc);
+void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size,
+                                  const void *pc);
 void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc);
 size_t gyre__watched_usable(const void *block);
 

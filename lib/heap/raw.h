@@ -21,15 +21,7 @@ void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre
 void *gyre__watched_malloc(size_t size, struct gyre__heap *heap, const void *pc);
 void gyre__watched_free(void *block, struct gyre__heap *heap);
 
-/* The ready list for blocks of a size up to GYRE__CLASS_TABLE_MAX. */
-GYRE_INLINE void **gyre__raw_ready(struct gyre__heap *heap, size_t size) {
-  size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
-  return &((gyre__pool *)(void *)((char *)heap + at))->gyre__ready;
-}
-
-/* A block of at least `size` bytes; NULL with errno ENOMEM. `pc` is where the program called the public
- * function, which is where this one's code is. */
-#define gyre__raw_malloc(heap, size) gyre__raw_malloc_for((heap), (size), GYRE__CALLER)
+/* Where the program called the public function that this is, or is inlined into. */
 #if GYRE__WATCHED
 /* Not optimized: the public function does not jump to its slow half, but calls it. */
 #define GYRE__CALLER                                                                               \
@@ -40,13 +32,31 @@ GYRE_INLINE void **gyre__raw_ready(struct gyre__heap *heap, size_t size) {
 #else
 #define GYRE__CALLER __builtin_return_address(0)
 #endif
-GYRE_INLINE void *gyre__raw_malloc_for(struct gyre__heap *heap, size_t size, const void *pc) {
-  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap, pc);
+
+/* A block of a size up to GYRE__CLASS_TABLE_MAX if the pool has one ready; NULL otherwise. */
+GYRE_INLINE void *gyre__raw_malloc_ready(struct gyre__heap *heap, size_t size) {
+  size_t at = heap->thread.base.gyre__pool_at[(size + 15) >> 4];
+  void **ready = &((gyre__pool *)(void *)((char *)heap + at))->gyre__ready;
+  return GYRE_LIKELY(*ready != NULL) ? gyre__heap_take(ready, GYRE__RAW) : NULL;
+}
+
+/* The same as gyre__raw_malloc_slow() for who jumps to it: the caller's address is where it finds its own, so
+ * that the short way need not know it, which would cost it a stack frame. */
+void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *heap);
+
+/* A block of at least `size` bytes; NULL with errno ENOMEM. For the last step of public functions. */
+GYRE_INLINE void *gyre__raw_malloc(struct gyre__heap *heap, size_t size) {
+  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap, GYRE__CALLER);
   if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX) || GYRE_FAULT_IS_ARMED())
-    return gyre__raw_malloc_slow(size, heap, pc);
-  void **ready = gyre__raw_ready(heap, size);
-  if (GYRE_UNLIKELY(*ready == NULL)) return gyre__raw_malloc_slow(size, heap, pc);
-  return gyre__heap_take(ready, GYRE__RAW);
+    return gyre__raw_malloc_jump(size, heap);
+  void *block = gyre__raw_malloc_ready(heap, size);
+  return GYRE_LIKELY(block != NULL) ? block : gyre__raw_malloc_jump(size, heap);
+}
+
+/* The same for others, who know the address. */
+GYRE_INLINE void *gyre__raw_malloc_for(struct gyre__heap *heap, size_t size, const void *pc) {
+  return GYRE__WATCHED ? gyre__watched_malloc(size, heap, pc)
+                       : gyre__raw_malloc_slow(size, heap, pc);
 }
 
 /* A thread that is not attached frees like a stranger: its heap owns no segment. */

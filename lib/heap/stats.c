@@ -12,10 +12,9 @@ static void ready_figures(struct gyre__heap *heap, struct gyre_heap_stats *sum) 
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
       unsigned count = 0;
-      for (void *block = *gyre__pool_next(
-               heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
-           block != NULL;
-           block = gyre__link_get(block, (enum gyre__kind)kind)) {
+      for (void *block =
+               *gyre__pool_next(heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
+           block != NULL; block = gyre__link_get(block, (enum gyre__kind)kind)) {
         if (++count > READY_MOST) gyre__heap_corrupted(block);
         sum->live_blocks--;
         sum->live_bytes -= gyre__page_of(block)->block_size;

@@ -153,8 +153,7 @@ int64_t gyre__traced_draw(struct gyre__tracer *t) {
     for (uint32_t next; (next = random_next(t)) < last; last = next)
       odd = !odd;
     if (!odd) continue;
-    gyre__wide bytes =
-        (gyre__wide)t->sample * ((uint64_t)whole << 32 | first) >> 32;
+    gyre__wide bytes = (gyre__wide)t->sample * ((uint64_t)whole << 32 | first) >> 32;
     return bytes < INT64_MAX ? (int64_t)bytes + 1 : INT64_MAX;
   }
 }
@@ -404,8 +403,7 @@ static GYRE_NOINLINE struct gyre__tracer *adopt(struct gyre__heap *heap, uint32_
 struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
   /* acquire: the session's settings; pairs with session_publish() in lib/observe/trace.c. */
   uint32_t session = gyre__load_acquire(&gyre__trace_now);
-  if (GYRE_LIKELY(session == heap->trace_seen))
-    /* relaxed: our own. */
+  if (GYRE_LIKELY(session == heap->trace_seen)) /* relaxed: our own. */
     return session != 0 ? gyre__load_relaxed(&heap->tracer) : NULL;
   return adopt(heap, session);
 }
@@ -579,8 +577,7 @@ static void *take_sampling(struct gyre__heap *self, struct gyre__tracer *t, enum
     gyre__watch_block_in(page, block, kind);
     gyre__heap_free_local(self, page, block, kind);
   }
-  unsigned apart =
-      is_medium ? size_class : gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment);
+  unsigned apart = is_medium ? size_class : gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment);
   return take_plain(self, t, kind, apart);
 }
 
@@ -617,13 +614,12 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
   GYRE__KEEP_FRAME();
   struct gyre__tracer *t = gyre__traced_adopt(self);
   if (block_size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX) {
-    void *block =
-        gyre__large_alloc(self, kind, block_size, alignment, zero || kind != GYRE__RAW);
+    void *block = gyre__large_alloc(self, kind, block_size, alignment, zero || kind != GYRE__RAW);
     if (block != NULL && t != NULL) mark_large(self, t, block, size, type, pc);
     return block;
   }
-  unsigned size_class = alignment <= 16 ? gyre__size_class(block_size)
-                                        : gyre__aligned_class(block_size, alignment);
+  unsigned size_class =
+      alignment <= 16 ? gyre__size_class(block_size) : gyre__aligned_class(block_size, alignment);
   void *block = t == NULL ? gyre__heap_alloc(self, kind, size_class)
                           : small_alloc(self, t, kind, size_class, alignment, size, type, pc);
   if (block != NULL && zero) memset(block, 0, block_size);
@@ -768,9 +764,10 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
       flow(t, -(int64_t)gyre__mark_size(mark));
       return;
     }
-  } else if (!gyre__cas_strong_relaxed(at, &mark, 0)) {
-    /* relaxed (above): the array may have become another page's, in another session. */
-    return;
+  } else {
+    /* relaxed: nobody else has the block, but the array may have become another page's, in another
+     * session; pairs with mark_small(). */
+    if (!gyre__cas_strong_relaxed(at, &mark, 0)) return;
   }
   uint32_t session = gyre__mark_session(mark);
   /* relaxed: another session's bytes are not counted any more; pairs with session_publish(). */

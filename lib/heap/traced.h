@@ -39,7 +39,12 @@ _Static_assert(GYRE__CLASS_MAX < (1u << GYRE__MARK_SIZE_BITS) && GYRE__SIZE_CLAS
 
 /* ---- what is to be traced ---- */
 
-enum { GYRE__TRACE_RAW = 1, GYRE__TRACE_OBJECT = 2, GYRE__TRACE_LARGE = 4, GYRE__TRACE_FOREIGN = 8 };
+enum {
+  GYRE__TRACE_RAW = 1,
+  GYRE__TRACE_OBJECT = 2,
+  GYRE__TRACE_LARGE = 4,
+  GYRE__TRACE_FOREIGN = 8
+};
 
 /* Weights are numbers of blocks (of 2^-16). */
 #define GYRE__WEIGHT_SHIFT 16
@@ -47,11 +52,13 @@ enum { GYRE__TRACE_RAW = 1, GYRE__TRACE_OBJECT = 2, GYRE__TRACE_LARGE = 4, GYRE_
 
 /* Written before the session begins, constant while it lasts. */
 extern struct gyre__trace_settings {
-  gyre__atomic_u64 sample; /* bytes, on average, from one sampled block to the next; 0: all blocks */
+  gyre__atomic_u64
+      sample; /* bytes, on average, from one sampled block to the next; 0: all blocks */
   gyre__atomic_u32 domains;
   gyre__atomic_u32 nframe;
-  gyre__atomic_u32 unwind;                     /* ask the unwinder for stacks */
-  gyre__atomic_u64 weight[GYRE__SIZE_CLASSES]; /* how many blocks of its class one sampled stands for */
+  gyre__atomic_u32 unwind; /* ask the unwinder for stacks */
+  gyre__atomic_u64
+      weight[GYRE__SIZE_CLASSES]; /* how many blocks of its class one sampled stands for */
 } gyre__trace_settings;
 
 /* ---- a heap's tracer ---- */
@@ -66,10 +73,11 @@ struct gyre__tracer {
   uint32_t slot;
   uint32_t session; /* the last that the heap has taken part in */
   uint32_t domains, nframe, unwind;
-  bool in_place; /* every block passes the slow path; otherwise samples are put into pages of their own */
-  bool is_plain; /* of raw blocks, all, and one frame */
-  bool now;      /* the block just taken off a page is a sample */
-  bool busy;     /* the tracer is at work: what it may allocate is not traced */
+  bool
+      in_place; /* every block passes the slow path; otherwise samples are put into pages of their own */
+  bool is_plain;       /* of raw blocks, all, and one frame */
+  bool now;            /* the block just taken off a page is a sample */
+  bool busy;           /* the tracer is at work: what it may allocate is not traced */
   uint64_t plain_mark; /* of such blocks, without size and site */
   uint64_t sample;
   int64_t left; /* bytes until the next sample */
@@ -85,9 +93,9 @@ struct gyre__tracer {
   uintptr_t stack_low, stack_high;
   uint32_t stack_thread;
   /* -- written by the same, read by anyone -- */
-  gyre__atomic_ptr chunks;      /* of arrays; they stay */
-  gyre__atomic_u32 flow;        /* the session that the two figures below are of */
-  gyre__atomic_size change;     /* bytes traced, less those freed, not yet in the process's figure */
+  gyre__atomic_ptr chunks;  /* of arrays; they stay */
+  gyre__atomic_u32 flow;    /* the session that the two figures below are of */
+  gyre__atomic_size change; /* bytes traced, less those freed, not yet in the process's figure */
   gyre__atomic_size change_max; /* the most that this has been */
 };
 
@@ -170,8 +178,7 @@ void gyre__traced_reset_peak(void);
 __extension__ typedef unsigned __int128 gyre__wide;
 /* The bytes that a number of bytes in sampled blocks of that weight stands for. */
 GYRE_INLINE uint64_t gyre__traced_weigh(uint64_t size, uint64_t weight) {
-  return (uint64_t)(((gyre__wide)size * weight + GYRE__WEIGHT_ONE / 2) >>
-                    GYRE__WEIGHT_SHIFT);
+  return (uint64_t)(((gyre__wide)size * weight + GYRE__WEIGHT_ONE / 2) >> GYRE__WEIGHT_SHIFT);
 }
 GYRE_INLINE uint64_t gyre__traced_class_weight(unsigned size_class) {
   /* relaxed: constant while the session lasts; pairs with settings_store() in lib/observe/trace.c. */

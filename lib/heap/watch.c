@@ -86,9 +86,10 @@ static void *raw_new(struct gyre__heap *heap, size_t size, size_t alignment, boo
     }
   }
   if (size > PTRDIFF_MAX - with_redzone(0)) return gyre__heap_alloc_fault();
-  void *block = gyre__trace_is_wanted(heap)
-                    ? gyre__traced_alloc(heap, GYRE__RAW, with_redzone(size), alignment, zero, size, 0, pc)
-                    : block_new(heap, with_redzone(size), alignment, zero);
+  void *block =
+      gyre__trace_is_wanted(heap)
+          ? gyre__traced_alloc(heap, GYRE__RAW, with_redzone(size), alignment, zero, size, 0, pc)
+          : block_new(heap, with_redzone(size), alignment, zero);
   if (block != NULL) gyre__note_out(block, gyre__page_usable(gyre__page_of(block)), size, zero);
   return block;
 }
@@ -178,8 +179,7 @@ static void *new_place(struct gyre__heap *heap, size_t size, size_t new_size, co
   return place;
 }
 
-void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t new_size,
-                            const void *pc) {
+void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t new_size, const void *pc) {
   GYRE__KEEP_FRAME();
   const struct gyre__page *page = gyre__page_of(block);
   size_t size = gyre__watched_usable(block);

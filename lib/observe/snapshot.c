@@ -340,10 +340,8 @@ int gyre__traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyr
       texts += file + func;
     }
   }
-  *out = (struct gyre_traceback){.count = item->count,
-                                 .total = item->total,
-                                 .frames = memory->frames,
-                                 .gyre__memory = memory};
+  *out = (struct gyre_traceback){
+      .count = item->count, .total = item->total, .frames = memory->frames, .gyre__memory = memory};
   return 0;
 }
 
@@ -377,14 +375,14 @@ int gyre_snapshot_trace(gyre_snapshot *s, size_t index, struct gyre_trace *out) 
   struct gyre_traceback traceback;
   result = gyre__traceback_of(s, item->stack, &traceback);
   if (result != 0) return result;
-  *out = (struct gyre_trace){
-      .size = item->size,
-      .weight = (double)item->weight,
-      .domain = item->domain,
-      .type = gyre__snapshot_string(s, stack->type),
-      .thread = item->thread,
-      .thread_name = gyre__snapshot_string(
-          s, *GYRE__SNAPSHOT_AT(s, GYRE__PART_THREADS, uint32_t, item->thread)),
-      .traceback = traceback};
+  *out =
+      (struct gyre_trace){.size = item->size,
+                          .weight = (double)item->weight,
+                          .domain = item->domain,
+                          .type = gyre__snapshot_string(s, stack->type),
+                          .thread = item->thread,
+                          .thread_name = gyre__snapshot_string(
+                              s, *GYRE__SNAPSHOT_AT(s, GYRE__PART_THREADS, uint32_t, item->thread)),
+                          .traceback = traceback};
   return 0;
 }

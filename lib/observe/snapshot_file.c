@@ -33,14 +33,18 @@ struct head {
   uint32_t version;
   uint32_t nframe;
   uint64_t sample;
-  uint64_t bytes; /* of all contents, this head included */
+  uint64_t bytes;              /* of all contents, this head included */
   uint64_t parts[GYRE__PARTS]; /* bytes of each, without padding */
 };
 static const char magic[8] = {'g', 'y', 'r', 'e', 's', 'n', 'a', 'p'};
 
 static const size_t item_bytes[GYRE__PARTS] = {
-    sizeof(struct gyre__trace_item),  sizeof(struct gyre__stack_item),  sizeof(uint32_t),
-    sizeof(struct gyre__frame_item),  sizeof(struct gyre__module_item), sizeof(uint32_t),
+    sizeof(struct gyre__trace_item),
+    sizeof(struct gyre__stack_item),
+    sizeof(uint32_t),
+    sizeof(struct gyre__frame_item),
+    sizeof(struct gyre__module_item),
+    sizeof(uint32_t),
     1,
 };
 _Static_assert(sizeof(struct gyre__trace_item) == 24 && sizeof(struct gyre__stack_item) == 16 &&

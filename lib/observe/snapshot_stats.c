@@ -232,7 +232,9 @@ static int order_of_tracebacks(const struct gyre_traceback *a, const struct gyre
   return (a->count > b->count) - (a->count < b->count);
 }
 
-static size_t magnitude(ptrdiff_t value) { return value < 0 ? (size_t)0 - (size_t)value : (size_t)value; }
+static size_t magnitude(ptrdiff_t value) {
+  return value < 0 ? (size_t)0 - (size_t)value : (size_t)value;
+}
 
 static int order_of_sizes(size_t a, size_t b) { return (a < b) - (a > b); }
 
@@ -276,9 +278,9 @@ static void stat_begin(struct filling *f, const struct grouping *g, const struct
   } else {
     *frames = (struct gyre_frame){.file = "", .func = ""};
   }
-  *f->next_stat = (struct gyre_stat){
-      .name = group->name != NONE ? strings + group->name : NULL,
-      .traceback = {.count = count, .total = total, .frames = frames}};
+  *f->next_stat =
+      (struct gyre_stat){.name = group->name != NONE ? strings + group->name : NULL,
+                         .traceback = {.count = count, .total = total, .frames = frames}};
 }
 
 static size_t rounded(double value) { return value > 0 ? (size_t)(value + 0.5) : 0; }
@@ -389,8 +391,7 @@ static bool stack_passes(const struct gyre_snapshot *s, const struct gyre_filter
 }
 
 /* Filter._match() and DomainFilter._match(). */
-static bool trace_passes(const struct gyre_filter *filter, bool stack_passes_it,
-                         uint32_t domain) {
+static bool trace_passes(const struct gyre_filter *filter, bool stack_passes_it, uint32_t domain) {
   if (filter->domain < 0 && filter->pattern != NULL) return stack_passes_it;
   bool same = filter->domain < 0 || domain == (uint32_t)filter->domain;
   if (filter->pattern == NULL) return same == (filter->inclusive != 0);
@@ -415,8 +416,7 @@ static bool trace_stays(const struct gyre_snapshot *s, const struct gyre_filter 
   size_t stacks = stack_count(s);
   bool wanted = false, has_inclusive = false;
   for (size_t f = 0; f < count; f++) {
-    bool passes =
-        trace_passes(&filters[f], verdicts[f * stacks + item->stack] != 0, item->domain);
+    bool passes = trace_passes(&filters[f], verdicts[f * stacks + item->stack] != 0, item->domain);
     if (filters[f].inclusive) {
       has_inclusive = true;
       wanted |= passes;

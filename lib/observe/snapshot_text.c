@@ -14,8 +14,7 @@ struct text {
   size_t size, length;
 };
 
-static void text_add(struct text *t, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+static void text_add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void text_add(struct text *t, const char *format, ...) {
   va_list args;
   va_start(args, format);

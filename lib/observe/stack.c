@@ -15,6 +15,7 @@
  * finding takes no lock. What is in the table is constant, until the table is dropped as a whole, a grace
  * period after tracing has ended (trace.c).
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
 #include <unwind.h>
@@ -87,9 +88,27 @@ struct unwinding {
   uint32_t max, count, skipped;
 };
 
+/* libgcc's, loaded when it is first wanted: a C program need not have it. Set before a session that wants
+ * stacks from it begins. */
+static struct {
+  __typeof__(&_Unwind_Backtrace) backtrace;
+  __typeof__(&_Unwind_GetIP) get_ip;
+} unwinder;
+
+bool gyre__unwinder_load(void) {
+  if (unwinder.backtrace != NULL) return true;
+  void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) return false;
+  void *backtrace = dlsym(library, "_Unwind_Backtrace"), *get_ip = dlsym(library, "_Unwind_GetIP");
+  if (backtrace == NULL || get_ip == NULL) return false;
+  memcpy(&unwinder.get_ip, &get_ip, sizeof get_ip);
+  memcpy(&unwinder.backtrace, &backtrace, sizeof backtrace);
+  return true;
+}
+
 static _Unwind_Reason_Code unwind_step(struct _Unwind_Context *context, void *arg) {
   struct unwinding *u = arg;
-  uintptr_t pc = _Unwind_GetIP(context);
+  uintptr_t pc = unwinder.get_ip(context);
   if (pc == 0 || u->count >= GYRE_TRACE_FRAMES_MAX) return _URC_END_OF_STACK;
   if (u->count == 0 && pc != u->pc) return ++u->skipped < 32 ? _URC_NO_REASON : _URC_END_OF_STACK;
   if (u->count < u->max) u->pcs[u->count] = pc;
@@ -99,7 +118,7 @@ static _Unwind_Reason_Code unwind_step(struct _Unwind_Context *context, void *ar
 
 static uint32_t stack_unwind(const void *pc, uintptr_t *pcs, uint32_t max) {
   struct unwinding u = {.pc = (uintptr_t)pc, .pcs = pcs, .max = max};
-  (void)_Unwind_Backtrace(unwind_step, &u);
+  (void)unwinder.backtrace(unwind_step, &u);
   if (u.count != 0) return u.count;
   pcs[0] = (uintptr_t)pc;
   return 1;
@@ -147,8 +166,7 @@ static bool piece_get(uint32_t index) {
 
 /* Room for a site of `count` frames; 0 if there is none. */
 static uint32_t site_room(uint32_t count) {
-  uint64_t steps =
-      (sizeof(struct gyre__site) + count * sizeof(uint64_t) + STEP - 1) / STEP;
+  uint64_t steps = (sizeof(struct gyre__site) + count * sizeof(uint64_t) + STEP - 1) / STEP;
   /* relaxed: a number of one's own; pairs with itself in other threads. */
   uint64_t at = gyre__load_relaxed(&next_step), begin;
   do {
@@ -226,8 +244,8 @@ uint32_t gyre__site_of_stack(struct gyre__tracer *t, const void *pc, void *frame
     if (t->pcs == NULL) return 0;
     pcs = t->pcs;
   }
-  uint32_t total = t->unwind ? stack_unwind(pc, pcs, t->nframe)
-                             : gyre__stack_walk(t, pc, frame, pcs, t->nframe);
+  uint32_t total =
+      t->unwind ? stack_unwind(pc, pcs, t->nframe) : gyre__stack_walk(t, pc, frame, pcs, t->nframe);
   uint32_t count = total < t->nframe ? total : t->nframe;
   return site_intern(pcs, count, total, type);
 }

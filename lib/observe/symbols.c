@@ -205,8 +205,7 @@ static void names_from_dw(uint64_t pc, struct names *out) {
   if (func != NULL) out->func = func;
   Dwfl_Line *line = dw.dwfl_module_getsrc_(module, pc);
   int number = 0;
-  const char *file =
-      line != NULL ? dw.dwfl_lineinfo_(line, NULL, &number, NULL, NULL, NULL) : NULL;
+  const char *file = line != NULL ? dw.dwfl_lineinfo_(line, NULL, &number, NULL, NULL, NULL) : NULL;
   if (file == NULL) return;
   out->file = file;
   out->line = number > 0 ? (unsigned)number : 0;

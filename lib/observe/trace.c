@@ -217,6 +217,8 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   int result = 0;
   if (gyre_trace_is_on()) {
     if (!opts_are_same(&opts, &tracing.opts)) result = -EALREADY;
+  } else if (opts.flags & GYRE_TRACE_UNWIND && !gyre__unwinder_load()) {
+    result = -ENOSYS;
   } else {
     tracing.opts = opts;
     /* relaxed: a figure; pairs with gyre_trace_limit(). */
@@ -231,7 +233,8 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
 /* A grace period after the end: no thread uses a number of a stack any more. */
 static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
   (void)self, (void)node;
-  if (!gyre__lock_try(&tracing.lock)) return; /* a start, most likely; else the next end drops them */
+  if (!gyre__lock_try(&tracing.lock))
+    return; /* a start, most likely; else the next end drops them */
   tracing.drop_is_due = false;
   if (!gyre_trace_is_on()) gyre__sites_reset();
   gyre__trace_unlock();
@@ -294,8 +297,8 @@ static uint32_t site_of(const void *address) {
   uint64_t mark = gyre__traced_mark(address);
   if (mark != 0) return gyre__mark_site(mark);
   if (gyre__table_get(GYRE_DOMAIN_LARGE, at, &record) && is_of_now(&record)) return record.site;
-  if (at > GYRE_HEADER_SIZE &&
-      gyre__table_get(GYRE_DOMAIN_LARGE, at - GYRE_HEADER_SIZE, &record) && is_of_now(&record))
+  if (at > GYRE_HEADER_SIZE && gyre__table_get(GYRE_DOMAIN_LARGE, at - GYRE_HEADER_SIZE, &record) &&
+      is_of_now(&record))
     return record.site;
   if (gyre__table_get_foreign(at, &record) && is_of_now(&record)) return record.site;
   return 0;
@@ -330,8 +333,7 @@ static void dump_at_exit(void) {
   if (getpid() != dump_process) return;
   gyre_snapshot *snapshot = gyre_trace_snapshot();
   int result = snapshot != NULL ? gyre_snapshot_save(snapshot, dump_path) : -errno;
-  if (result != 0)
-    gyre__log("GYRE_TRACE: cannot write \"%s\": %s", dump_path, strerror(-result));
+  if (result != 0) gyre__log("GYRE_TRACE: cannot write \"%s\": %s", dump_path, strerror(-result));
   gyre_snapshot_free(snapshot);
 }
 
@@ -345,8 +347,7 @@ static bool conf_parse(const char *text, struct gyre_trace_opts *opts, const cha
     text++;
     length = strcspn(text, ",");
     if (strncmp(text, "sample=", 7) == 0) {
-      if (!gyre__option_number(text + 7, length - 7, &number) || number > PTRDIFF_MAX)
-        return false;
+      if (!gyre__option_number(text + 7, length - 7, &number) || number > PTRDIFF_MAX) return false;
       opts->sample_bytes = (size_t)number;
     } else if (strncmp(text, "dump=", 5) == 0 && text[5] != 0) {
       *dump = text + 5; /* the rest: a path may have commas */

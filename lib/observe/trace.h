@@ -22,6 +22,8 @@ struct gyre__site {
 /* For gyre__tracer_hooks. */
 uint32_t gyre__site_of_stack(struct gyre__tracer *tracer, const void *pc, void *frame,
                              uint32_t type);
+/* Under the trace lock, before a session that asks the unwinder. False if there is none. */
+bool gyre__unwinder_load(void);
 /* The site with a number that a mark of the present session has. With the trace lock. */
 const struct gyre__site *gyre__site(uint32_t number);
 /* Drops all. No thread looks any up, or makes one. */
@@ -42,7 +44,8 @@ bool gyre__table_take(uint32_t domain, uintptr_t address, struct gyre__traced_la
 bool gyre__table_get(uint32_t domain, uintptr_t address, struct gyre__traced_large *out);
 /* The one of the lowest foreign domain. */
 bool gyre__table_get_foreign(uintptr_t address, struct gyre__traced_large *out);
-void gyre__table_visit(void (*visit)(const struct gyre__traced_large *record, void *arg), void *arg);
+void gyre__table_visit(void (*visit)(const struct gyre__traced_large *record, void *arg),
+                       void *arg);
 void gyre__table_clear(void);
 size_t gyre__table_bytes(void);
 void gyre__table_fork_prepare(void);

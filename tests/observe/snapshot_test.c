@@ -54,10 +54,8 @@ static gyre_snapshot *snapshot_of(const struct known *traces, size_t count) {
     }
     stack.total = stack.count;
     vec_put(&s->parts[GYRE__PART_STACKS], &stack, sizeof stack);
-    struct gyre__trace_item trace = {.size = traces[i].size,
-                                     .stack = (uint32_t)i,
-                                     .domain = traces[i].domain,
-                                     .weight = 1};
+    struct gyre__trace_item trace = {
+        .size = traces[i].size, .stack = (uint32_t)i, .domain = traces[i].domain, .weight = 1};
     vec_put(&s->parts[GYRE__PART_TRACES], &trace, sizeof trace);
   }
   return s;
@@ -203,8 +201,8 @@ static void stacks_are_printed_as_pythons(void **state) {
   const char *source = "first\n   \tsecond();  \n\nlast";
   assert_int_equal(write(fd, source, strlen(source)), strlen(source));
   close(fd);
-  struct gyre_frame frames[] = {{path, 2, "a", 1}, {path, 3, "b", 2}, {"/no/such", 7, "c", 3},
-                                {path, 4, "d", 4}};
+  struct gyre_frame frames[] = {
+      {path, 2, "a", 1}, {path, 3, "b", 2}, {"/no/such", 7, "c", 3}, {path, 4, "d", 4}};
   struct gyre_traceback t = {.count = 4, .total = 4, .frames = frames};
   assert_true(gyre_traceback_format(&t, 0, 0, text, sizeof text) > 0);
   (void)snprintf(expected, sizeof expected,
@@ -248,12 +246,15 @@ static void the_truth_table_of_one_filter(void **state) {
         for (int domain = 0; domain < 3; domain++) {
           struct gyre_filter f = {.inclusive = inclusive,
                                   .pattern = file ? "a.*" : "x.*",
-                                  .line = line == 0 ? 0 : line == 1 ? 5 : 6,
-                                  .domain = domain == 0 ? -1 : domain == 1 ? 1 : 0};
+                                  .line = line == 0   ? 0
+                                          : line == 1 ? 5
+                                                      : 6,
+                                  .domain = domain == 0   ? -1
+                                            : domain == 1 ? 1
+                                                          : 0};
           bool fits = file && line != 2;
           bool passes = fits == inclusive;
-          if (f.domain >= 0)
-            passes = inclusive ? passes && domain == 1 : passes || domain != 1;
+          if (f.domain >= 0) passes = inclusive ? passes && domain == 1 : passes || domain != 1;
           assert_int_equal(left_by(s, &f, 1), passes);
         }
   /* By domain only. */
@@ -450,7 +451,8 @@ static void names_and_build_ids_are_in_the_file(void **state) {
   assert_non_null(s);
   size_t count = GYRE__SNAPSHOT_COUNT(s, GYRE__PART_MODULES, struct gyre__module_item), ids = 0;
   for (size_t i = 0; i < count; i++)
-    ids += GYRE__SNAPSHOT_AT(s, GYRE__PART_MODULES, struct gyre__module_item, i)->build_id_bytes != 0;
+    ids +=
+        GYRE__SNAPSHOT_AT(s, GYRE__PART_MODULES, struct gyre__module_item, i)->build_id_bytes != 0;
   assert_true(count >= 2 && ids >= 1); /* the C library has one */
   struct gyre_trace trace;
   assert_int_equal(gyre_snapshot_trace(s, 0, &trace), 0);

@@ -70,8 +70,16 @@ static void good_values_start_it(void **state) {
 
 static void bad_values_are_reported_and_ignored(void **state) {
   (void)state;
-  static const char *const values[] = {"x",         "-1",       "65536",     "1,",       "1,sample",
-                                       "1,sample=", "1,dump=",  "1,colour=1", "1 ",       "1,sample=5x",
+  static const char *const values[] = {"x",
+                                       "-1",
+                                       "65536",
+                                       "1,",
+                                       "1,sample",
+                                       "1,sample=",
+                                       "1,dump=",
+                                       "1,colour=1",
+                                       "1 ",
+                                       "1,sample=5x",
                                        "1,sample=99999999999999999999"};
   for (unsigned i = 0; i < sizeof values / sizeof values[0]; i++) {
     assert_int_equal(child_run(values[i], "plain"), 0);

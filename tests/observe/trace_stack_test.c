@@ -161,12 +161,9 @@ static void what_is_no_frame_ends_the_walk(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(frames_along_frame_pointers),
-      TEST(frames_by_the_unwinder),
-      TEST(depths_up_to_the_limit),
-      TEST(no_stack_is_deeper_than_65535),
-      TEST(each_stack_is_kept_once),
-      TEST(what_is_no_frame_ends_the_walk),
+      TEST(frames_along_frame_pointers), TEST(frames_by_the_unwinder),
+      TEST(depths_up_to_the_limit),      TEST(no_stack_is_deeper_than_65535),
+      TEST(each_stack_is_kept_once),     TEST(what_is_no_frame_ends_the_walk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

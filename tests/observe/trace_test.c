@@ -68,7 +68,8 @@ static void limits_of_1_and_65535_work(void **state) {
     assert_int_equal(gyre_trace_get(block, &t), 1);
     assert_true(t.count >= 1 && t.count <= limits[i]);
     assert_true(t.total >= t.count);
-    assert_int_equal(t.frames[t.count - 1].line, TEST_OPTIMIZED ? t.frames[t.count - 1].line : line);
+    assert_int_equal(t.frames[t.count - 1].line,
+                     TEST_OPTIMIZED ? t.frames[t.count - 1].line : line);
     gyre_traceback_free(&t);
     gyre_free(block);
     gyre_trace_stop();
@@ -94,7 +95,7 @@ static void blocks_older_than_the_start_are_unknown(void **state) {
 
 static void sizes_are_those_asked_for(void **state) {
   (void)state;
-  static const size_t sizes[] = {0,    1,    17,    100,   1000,    1025,    5000,
+  static const size_t sizes[] = {0,    1,    17,    100,   1000,   1025,    5000,
                                  8193, 9000, 65536, 65537, 100000, 3000000, 5000000};
   enum { COUNT = sizeof sizes / sizeof sizes[0] };
   void *blocks[COUNT];
