@@ -44,6 +44,10 @@ PROGRAMS = [
     "collect/collect_bdwgc",
     "collect/collect_malloc",
     "collect/collect_mimalloc",
+    "trace/trace_gyre",
+    "trace/trace_gyre_exact",
+    "trace/trace_gyre_exact10",
+    "trace/trace_gyre_sampled",
     "apps/apps_pkggraph",
 ]
 CPYTHON = "/usr/bin/python3"
@@ -218,6 +222,13 @@ def find_cases(built, sources, own_malloc, peers):
         if case.name.startswith("collect/"):
             full = case.name + "/cpython"
             case.commands["cpython"] = [CPYTHON, script, full, str(case.iterations)]
+    tracing = os.path.join(sources, "trace", "cpython.py")
+    for case in cases.values():
+        if case.name.startswith("trace/"):
+            off = [] if case.name.startswith("trace/snapshot/") else ["cpython"]
+            for system in off + ["cpython-traced"]:
+                full = case.name + "/" + system
+                case.commands[system] = [CPYTHON, tracing, full, str(case.iterations)]
     return list(cases.values())
 
 
