@@ -6,13 +6,13 @@
  * block, and at none when it is off.
  *
  * Allocating. The short ways, many of them inline in programs, take a block off a pool's ready list and ask
- * nobody. They stay as they are: what is not to take them is not on that list. When everything is traced,
- * the list is filled with one block at a time, by the slow path that hands it out and records it, so the
- * next allocation finds it empty again. When samples are, the slow path that fills the list knows how many
- * bytes are still to come before the next one, and cuts the list there; as the exponential distribution has
- * no memory, it does not matter that a list's blocks are asked for when they become ready and not when they
- * are handed out, nor that some are put back and asked for again. A cut has to be looked for in a list only
- * if it falls into it: at 512 KiB a sample, one list in eight at most.
+ * nobody. They stay as they are: what is not to take them is not on that list. While everything is traced,
+ * the lists are empty; what would be on them is in pool->rest, where only lib/heap/traced.c looks, which takes
+ * a block and writes its mark. While samples are, the slow path that fills the list knows how many bytes
+ * are still to come before the next one, and cuts the list there. As the exponential distribution has no
+ * memory, it does not matter that a list's blocks are asked for when they become ready and not when they are
+ * handed out, nor that some are put back and asked for again. Where to cut has to be looked for only in a list
+ * that the next sample falls into: at 512 KiB a sample, one of eight at most.
  *
  * Freeing. The short way compares the segment's small_owner with the thread's heap, objects' the page's
  * owner with its id; where there are traces, both are 0, so that frees take the slow path, which looks for a
