@@ -197,6 +197,7 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
+#if !GYRE__IS_MALLOC
 /* The block is or may be traced. */
 static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, size_t size,
                                           const void *pc) {
@@ -208,6 +209,9 @@ static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, 
   gyre__traced_resize_end(heap, block, resized, size, is_known ? &before : NULL, pc);
   return resized != NULL ? resized : block_move(heap, block, usable, size, pc);
 }
+#else
+#define realloc_traced(heap, block, size, pc) NULL
+#endif
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
   if (block == NULL) return gyre__raw_malloc_for(heap, size, pc);
@@ -220,7 +224,8 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, con
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
   if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size, pc);
-  if (gyre__trace_is_wanted(heap) || page->traced) return realloc_traced(heap, block, size, pc);
+  if (!GYRE__IS_MALLOC && (gyre__trace_is_wanted(heap) || page->traced))
+    return realloc_traced(heap, block, size, pc);
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
   return block_move(heap, block, gyre__page_usable(page), size, pc);
