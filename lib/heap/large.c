@@ -435,6 +435,8 @@ static void guarded_give(struct gyre__heap *self, struct gyre__page *page) {
   page->is_large = GYRE__LARGE_FREED;
   count_out(page->large_bytes);
   gyre__guard_close(page);
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced))
+    gyre__tracer_hooks.large_died(self, page->start);
   if (gyre__quarantine_wants(self, page->large_usable))
     gyre__quarantine_put(self, page->start);
   else
@@ -479,11 +481,11 @@ void gyre__large_fork_child(void) { gyre__lock_reset(&waiting_lock); }
 
 void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *block) {
   gyre__large_require(page, block);
-  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced)) gyre__tracer_hooks.large_died(self, block);
   if (gyre__page_is_guarded(page)) {
     guarded_give(self, page);
     return;
   }
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced)) gyre__tracer_hooks.large_died(self, block);
   if (page->kind == GYRE__RAW) {
     (void)gyre__note_size(block, page->large_usable);
     gyre__note_in(block, page->large_usable);

@@ -197,7 +197,6 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-#if !GYRE__IS_MALLOC
 /* The block is or may be traced. */
 static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, size_t size,
                                           const void *pc) {
@@ -209,9 +208,6 @@ static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, 
   gyre__traced_resize_end(heap, block, resized, size, is_known ? &before : NULL, pc);
   return resized != NULL ? resized : block_move(heap, block, usable, size, pc);
 }
-#else
-#define realloc_traced(heap, block, size, pc) NULL
-#endif
 
 static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
   if (block == NULL) return gyre__raw_malloc_for(heap, size, pc);

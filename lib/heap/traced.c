@@ -745,19 +745,29 @@ void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized
 
 /* ---- freeing and looking ---- */
 
+/* What a mark becomes when its block is freed. Debug builds remember the site, in a mark of no session. */
+static uint64_t mark_freed(uint64_t mark) {
+#ifdef GYRE_DEBUG
+  return gyre__mark_site(mark);
+#else
+  (void)mark;
+  return 0;
+#endif
+}
+
 void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const void *block) {
   /* acquire: the zeroes in a new array; pairs with marks_attached(). */
   gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
   if (marks == NULL) return;
   gyre__atomic_u64 *at = &marks[gyre__page_index(page, block)];
   /* relaxed: who frees the block has it to himself. */
-  uint64_t mark = gyre__load_relaxed(at);
-  if (mark == 0) return;
+  uint64_t mark = gyre__load_relaxed(at), freed = mark_freed(mark);
+  if (mark == freed) return;
   GYRE_WINDOW("trace/free");
   bool is_ours = page->segment->owner == self;
   if (GYRE_LIKELY(is_ours)) {
     /* relaxed: ours. */
-    gyre__store_relaxed(at, 0);
+    gyre__store_relaxed(at, freed);
     /* relaxed: ours; it has one, since there are marks. */
     struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
     if (GYRE_LIKELY(t->is_plain && t->session == gyre__mark_session(mark))) {
@@ -767,7 +777,7 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
   } else {
     /* relaxed: nobody else has the block, but the array may have become another page's, in another
      * session; pairs with mark_small(). */
-    if (!gyre__cas_strong_relaxed(at, &mark, 0)) return;
+    if (!gyre__cas_strong_relaxed(at, &mark, freed)) return;
   }
   uint32_t session = gyre__mark_session(mark);
   /* relaxed: another session's bytes are not counted any more; pairs with session_publish(). */
@@ -824,6 +834,24 @@ void gyre__traced_free_small(struct gyre__heap *self, struct gyre__segment *segm
   gyre__store_relaxed(&t->change, (size_t)sum);
   gyre__heap_free_local(self, page, block, GYRE__RAW);
 }
+
+#ifdef GYRE_DEBUG
+void gyre__traced_report(const void *block) {
+  const struct gyre__segment *segment = gyre__segment_of(block);
+  if (gyre__tracer_hooks.report == NULL || segment == NULL) return;
+  uint32_t site = 0;
+  if (segment->shape < GYRE__SHAPE_SPANS) {
+    const struct gyre__page *page = gyre__page_of(block);
+    /* relaxed: something is wrong with the block anyway. */
+    const gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
+    uint32_t at = gyre__page_index(page, block);
+    /* relaxed: as above. */
+    if (marks != NULL && at < page->reserved)
+      site = gyre__mark_site(gyre__load_relaxed(&marks[at]));
+  }
+  gyre__tracer_hooks.report(block, site);
+}
+#endif
 
 #else
 

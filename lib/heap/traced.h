@@ -115,6 +115,9 @@ struct gyre__tracer_hooks {
                      const struct gyre__traced_large *record);
   void (*large_died)(struct gyre__heap *self, const void *block);
   bool (*large_take)(const void *block, struct gyre__traced_large *out);
+  /* Logs where the block of that site was allocated: before the process dies of what was done to it. May be
+   * called in any state. */
+  void (*report)(const void *block, uint32_t site);
 };
 extern struct gyre__tracer_hooks gyre__tracer_hooks;
 
@@ -130,10 +133,23 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
 void gyre__traced_note(struct gyre__heap *self, void *block, size_t size, const void *pc);
 /* Around gyre__raw_resize(). The first: true if something was known of a large block, which is in *out
  * then. `resized` is NULL if it could not be done. `self` may be the stand-in. */
+#if !GYRE__IS_MALLOC
 bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
                                struct gyre__traced_large *out);
 void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized, size_t size,
                              const struct gyre__traced_large *before, const void *pc);
+#else
+GYRE_INLINE bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
+                                           struct gyre__traced_large *out) {
+  (void)self, (void)block, (void)out;
+  return false;
+}
+GYRE_INLINE void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized,
+                                         size_t size, const struct gyre__traced_large *before,
+                                         const void *pc) {
+  (void)self, (void)block, (void)resized, (void)size, (void)before, (void)pc;
+}
+#endif
 
 /* Gives back a raw block of one of the heap's own small pages. */
 void gyre__traced_free_small(struct gyre__heap *self, struct gyre__segment *segment, void *block);
@@ -168,6 +184,12 @@ uint64_t gyre__traced_mark(const void *block);
 bool gyre__traced_is_sampled(struct gyre__tracer *tracer, size_t bytes);
 /* The site of a stack; 0 if there is no memory. The slot's thread. */
 uint32_t gyre__traced_site(struct gyre__tracer *tracer, const void *pc, void *frame, uint32_t type);
+/* Debug builds: logs where a block was allocated, if it is traced, or was when it was freed. */
+#if defined(GYRE_DEBUG) && !GYRE__IS_MALLOC
+void gyre__traced_report(const void *block);
+#else
+GYRE_INLINE void gyre__traced_report(const void *block) { (void)block; }
+#endif
 /* Bytes until the next sample: an exponential variate with that mean. */
 int64_t gyre__traced_draw(struct gyre__tracer *tracer);
 /* Counts bytes of a session in or out. `self` may be the stand-in. */

@@ -345,13 +345,14 @@ int gyre__traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyr
   return 0;
 }
 
-int gyre__traceback_make(const struct gyre__addresses *stack, struct gyre_traceback *out) {
+int gyre__traceback_make(const struct gyre__addresses *stack, bool park,
+                         struct gyre_traceback *out) {
   struct making m = {.s = gyre__snapshot_new()};
   if (m.s == NULL) return -ENOMEM;
   int result = stack_add(&m, stack->pcs, stack->count, stack->total, "") ? 0 : -ENOMEM;
   gyre__map_free(&m.frames);
   if (result == 0) result = gyre__modules_find(m.s);
-  if (result == 0) result = gyre__snapshot_name(m.s);
+  if (result == 0) result = park ? gyre__snapshot_name(m.s) : gyre__snapshot_name_now(m.s);
   if (result == 0) result = gyre__traceback_of(m.s, 0, out);
   gyre_snapshot_free(m.s);
   return result;

@@ -98,7 +98,8 @@ struct gyre__addresses {
   size_t count, total;
 };
 /* 0 or -ENOMEM. */
-int gyre__traceback_make(const struct gyre__addresses *stack, struct gyre_traceback *out);
+int gyre__traceback_make(const struct gyre__addresses *stack, bool park,
+                         struct gyre_traceback *out);
 /* The same of a stack in a snapshot that is named. */
 int gyre__traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyre_traceback *out);
 /* The frames of a stack, the oldest first, with strings in `strings`. */
@@ -111,6 +112,8 @@ void gyre__frame_fill(const struct gyre__frame_item *item, const char *strings,
 int gyre__modules_find(struct gyre_snapshot *s);
 /* Fills in the frames' names, if it has not been done. 0 or -ENOMEM. Parks the thread. */
 int gyre__snapshot_name(struct gyre_snapshot *s);
+/* The same without parking, and with -EAGAIN if another thread is at it: for a process that is about to die. */
+int gyre__snapshot_name_now(struct gyre_snapshot *s);
 void gyre__symbols_fork_child(void);
 
 #endif

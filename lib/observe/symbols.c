@@ -262,6 +262,13 @@ int gyre__snapshot_name(struct gyre_snapshot *s) {
   return result;
 }
 
+int gyre__snapshot_name_now(struct gyre_snapshot *s) {
+  if (!gyre__lock_try(&dw.lock)) return -EAGAIN;
+  int result = names_find(s);
+  gyre__lock_give(&dw.lock);
+  return result;
+}
+
 /* A thread that the child does not have may have been in libdw: what it knew is left alone. */
 void gyre__symbols_fork_child(void) {
   gyre__lock_reset(&dw.lock);

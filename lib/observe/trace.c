@@ -319,9 +319,30 @@ int gyre_trace_get(const void *address, struct gyre_traceback *out) {
   }
   gyre__trace_unlock();
   if (result != 1) return result;
-  int made = gyre__traceback_make(&stack, out);
+  int made = gyre__traceback_make(&stack, true, out);
   gyre__os_unmap(stack.pcs, stack.count * sizeof *stack.pcs);
   return made == 0 ? 1 : made;
+}
+
+/* Does without the names if somebody has the lock that we would wait for: he may be us. */
+static void report(const void *block, uint32_t number) {
+  struct gyre__traced_large record;
+  if (number == 0 && gyre__table_get(GYRE_DOMAIN_LARGE, (uintptr_t)block, &record))
+    number = record.site;
+  if (number == 0 || !gyre_trace_is_on() || !gyre__lock_try(&tracing.lock)) return;
+  uint64_t pcs[16];
+  const struct gyre__site *site = gyre__site(number);
+  struct gyre__addresses stack = {.pcs = pcs, .count = site->count, .total = site->total};
+  if (stack.count > sizeof pcs / sizeof pcs[0]) stack.count = sizeof pcs / sizeof pcs[0];
+  memcpy(pcs, site->pcs, stack.count * sizeof pcs[0]);
+  gyre__trace_unlock();
+  struct gyre_traceback traceback;
+  if (gyre__traceback_make(&stack, false, &traceback) != 0) return;
+  for (size_t i = traceback.count; i-- > 0;)
+    gyre__log("block %p was allocated%s at %s:%u (%s)", block,
+              i + 1 == traceback.count ? "" : ", called", traceback.frames[i].file,
+              traceback.frames[i].line, traceback.frames[i].func);
+  gyre_traceback_free(&traceback);
 }
 
 /* ---- GYRE_TRACE ---- */
@@ -392,6 +413,7 @@ static void __attribute__((constructor)) trace_init(void) {
   gyre__tracer_hooks.large_born = large_born;
   gyre__tracer_hooks.large_died = large_died;
   gyre__tracer_hooks.large_take = large_take;
+  gyre__tracer_hooks.report = report;
   gyre__thread_hooks.fork_prepare[4] = gyre__table_fork_prepare;
   gyre__thread_hooks.fork_parent[4] = gyre__table_fork_parent;
   gyre__thread_hooks.fork_child[4] = fork_child;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Stacks: along frame pointers and by the unwinder, how deep, and that each is kept once. */
 #include "lib/observe/trace.h"
-#include "tests/support/puppet.h"
+#include "tests/support/die.h"
 #include "trace_test.h"
 
 /* Keeps a frame pointer, whatever the compiler is told, and is not shared, inlined or turned into a jump. */
@@ -159,11 +159,51 @@ static void what_is_no_frame_ends_the_walk(void **state) {
   gyre_trace_stop();
 }
 
+/* ---- messages of debug builds ---- */
+
+#ifdef GYRE_DEBUG
+static void free_twice(void) {
+  void *block = outer(100);
+  gyre_free(block);
+  __asm__ volatile("" : "+r"(block));
+  gyre_free(block);
+}
+
+static void overrun(void) {
+  (void)gyre_option_set("guard", "1");
+  char *block = outer(100);
+  __asm__ volatile("" : "+r"(block));
+  block[101] = 1;
+  gyre_free(block);
+}
+#endif
+
+static void messages_say_where_a_block_was_allocated(void **state) {
+  (void)state;
+#ifdef GYRE_DEBUG
+  if (TEST_ADDRESS_SANITIZER || TEST_THREAD_SANITIZER) skip(); /* have their own messages */
+  trace_on(3, 0, 0);
+  assert_dies(free_twice, "double free");
+  assert_dies(free_twice, "was allocated at");
+  assert_dies(free_twice, "(inner)");
+  assert_dies(free_twice, "(outer)");
+  assert_dies(overrun, "overrun");
+  assert_dies(overrun, "(inner)");
+  gyre_trace_stop();
+#else
+  skip();
+#endif
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(frames_along_frame_pointers), TEST(frames_by_the_unwinder),
-      TEST(depths_up_to_the_limit),      TEST(no_stack_is_deeper_than_65535),
-      TEST(each_stack_is_kept_once),     TEST(what_is_no_frame_ends_the_walk),
+      TEST(frames_along_frame_pointers),
+      TEST(frames_by_the_unwinder),
+      TEST(depths_up_to_the_limit),
+      TEST(no_stack_is_deeper_than_65535),
+      TEST(each_stack_is_kept_once),
+      TEST(what_is_no_frame_ends_the_walk),
+      TEST(messages_say_where_a_block_was_allocated),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
