@@ -276,7 +276,8 @@ void gyre__page_put_back(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
       gyre__pool *pool = gyre__heap_pool(heap, (enum gyre__kind)kind, size_class);
-      ready_put_back(heap, gyre__pool_next(heap, pool), (enum gyre__kind)kind);
+      ready_put_back(heap, &pool->gyre__ready, (enum gyre__kind)kind);
+      if (heap->rest_is_hidden) ready_put_back(heap, &pool->gyre__rest, (enum gyre__kind)kind);
       /* The blocks will be asked for anew. */
       pool->gyre__sample = 0;
     }

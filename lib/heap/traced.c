@@ -745,10 +745,12 @@ void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized
 
 /* ---- freeing and looking ---- */
 
-/* What a mark becomes when its block is freed. Debug builds remember the site, in a mark of no session. */
+/* What a mark becomes when its block is freed. Debug builds remember the site, in a mark of no session that
+ * has the session where others have the size. */
 static uint64_t mark_freed(uint64_t mark) {
 #ifdef GYRE_DEBUG
-  return gyre__mark_site(mark);
+  if (gyre__mark_session(mark) == 0) return mark;
+  return gyre__mark_make(0, 0, false, gyre__mark_session(mark), gyre__mark_site(mark));
 #else
   (void)mark;
   return 0;
@@ -846,8 +848,11 @@ void gyre__traced_report(const void *block) {
     const gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
     uint32_t at = gyre__page_index(page, block);
     /* relaxed: as above. */
-    if (marks != NULL && at < page->reserved)
-      site = gyre__mark_site(gyre__load_relaxed(&marks[at]));
+    uint64_t mark = marks != NULL && at < page->reserved ? gyre__load_relaxed(&marks[at]) : 0;
+    uint64_t session =
+        gyre__mark_session(mark) != 0 ? gyre__mark_session(mark) : gyre__mark_size(mark);
+    /* relaxed: as above. Others' sites may be gone. */
+    if (session == gyre__load_relaxed(&gyre__trace_now)) site = gyre__mark_site(mark);
   }
   gyre__tracer_hooks.report(block, site);
 }

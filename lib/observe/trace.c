@@ -67,6 +67,7 @@ static struct {
   /* The stacks' table is to be dropped: */
   struct gyre__deferred drop;
   bool drop_is_due;
+  uint64_t ends, drop_ends; /* sessions that have ended; those that the grace period is for */
 } tracing = {.opts = {.nframe = 1}};
 /* What gyre_trace_limit() says. */
 static gyre__atomic_u32 limit = {1};
@@ -230,13 +231,27 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   return result;
 }
 
+static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node);
+
+/* Under the lock. */
+static void drop_defer(struct gyre__thread *self) {
+  tracing.drop_is_due = true;
+  tracing.drop_ends = tracing.ends;
+  gyre__defer(self, &tracing.drop, sites_drop);
+}
+
 /* A grace period after the end: no thread uses a number of a stack any more. */
 static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
-  (void)self, (void)node;
-  if (!gyre__lock_try(&tracing.lock))
-    return; /* a start, most likely; else the next end drops them */
+  if (!gyre__lock_try(&tracing.lock)) {
+    /* Whoever has it may wait for us. Nobody else touches the node while it is due. */
+    gyre__defer(self, node, sites_drop);
+    return;
+  }
   tracing.drop_is_due = false;
-  if (!gyre_trace_is_on()) gyre__sites_reset();
+  if (tracing.drop_ends != tracing.ends)
+    drop_defer(self); /* another session has ended since */
+  else if (!gyre_trace_is_on())
+    gyre__sites_reset();
   gyre__trace_unlock();
 }
 
@@ -246,10 +261,8 @@ void gyre_trace_stop(void) {
     session_publish(0);
     gyre__table_clear();
     struct gyre__thread *self = gyre__thread_current();
-    if (!tracing.drop_is_due && self != NULL && self->park_depth == 0) {
-      tracing.drop_is_due = true;
-      gyre__defer(self, &tracing.drop, sites_drop);
-    }
+    tracing.ends++;
+    if (!tracing.drop_is_due && self != NULL && self->park_depth == 0) drop_defer(self);
   }
   gyre__trace_unlock();
 }
