@@ -107,7 +107,8 @@ int gyre__modules_find(struct gyre_snapshot *s) {
   each(dwfl_begin) each(dwfl_end) each(dwfl_report_begin_add) each(dwfl_report_elf)                \
       each(dwfl_report_end) each(dwfl_addrmodule) each(dwfl_module_addrname)                       \
           each(dwfl_module_getsrc) each(dwfl_lineinfo) each(dwfl_standard_find_debuginfo)          \
-              each(dwfl_offline_section_address)
+              each(dwfl_offline_section_address) each(dwfl_module_nextcu) each(dwarf_haspc)        \
+                  each(dwarf_getsrc_die) each(dwarf_lineno) each(dwarf_linesrc)
 
 #define DECLARE(name) __typeof__(&name) name##_;
 static struct {
@@ -198,6 +199,18 @@ struct names {
   unsigned line;
 };
 
+/* Without the table of addresses (.debug_aranges), which clang does not write: unit by unit. */
+static const char *line_by_unit(Dwfl_Module *module, uint64_t pc, int *number) {
+  Dwarf_Addr bias = 0;
+  for (Dwarf_Die *unit = NULL; (unit = dw.dwfl_module_nextcu_(module, unit, &bias)) != NULL;) {
+    if (dw.dwarf_haspc_(unit, pc - bias) != 1) continue;
+    Dwarf_Line *line = dw.dwarf_getsrc_die_(unit, pc - bias);
+    if (line == NULL || dw.dwarf_lineno_(line, number) != 0) return NULL;
+    return dw.dwarf_linesrc_(line, NULL, NULL);
+  }
+  return NULL;
+}
+
 static void names_from_dw(uint64_t pc, struct names *out) {
   Dwfl_Module *module = dw.dwfl_addrmodule_(dw.dwfl, pc);
   if (module == NULL) return;
@@ -205,7 +218,8 @@ static void names_from_dw(uint64_t pc, struct names *out) {
   if (func != NULL) out->func = func;
   Dwfl_Line *line = dw.dwfl_module_getsrc_(module, pc);
   int number = 0;
-  const char *file = line != NULL ? dw.dwfl_lineinfo_(line, NULL, &number, NULL, NULL, NULL) : NULL;
+  const char *file = line != NULL ? dw.dwfl_lineinfo_(line, NULL, &number, NULL, NULL, NULL)
+                                  : line_by_unit(module, pc, &number);
   if (file == NULL) return;
   out->file = file;
   out->line = number > 0 ? (unsigned)number : 0;
