@@ -40,9 +40,11 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
-GYRE_NOINLINE void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *heap) {
-  return gyre__raw_malloc_slow(size, heap, __builtin_return_address(0));
+#if GYRE__IS_MALLOC
+void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *heap) {
+  return gyre__raw_malloc_slow(size, heap, NULL);
 }
+#endif
 
 static GYRE_NOINLINE void *calloc_slow(struct gyre__heap *heap, size_t bytes, const void *pc) {
   GYRE__KEEP_FRAME();
@@ -134,7 +136,7 @@ static GYRE_NOINLINE void free_first(void *block, struct gyre__segment *segment)
 }
 
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
-  if (!GYRE__IS_MALLOC && !GYRE__WATCHED && heap->trace_seen != 0 && GYRE_LIKELY(segment != NULL) &&
+  if (!GYRE__IS_MALLOC && !GYRE__WATCHED && GYRE_LIKELY(segment != NULL) &&
       segment->owner == heap && segment->shape == GYRE__SHAPE_SMALL) {
     gyre__traced_free_small(heap, segment, block);
     return;

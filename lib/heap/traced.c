@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/heap/raw.h"
+
 gyre__atomic_u32 gyre__trace_now;
 struct gyre__trace_settings gyre__trace_settings;
 struct gyre__tracer_hooks gyre__tracer_hooks;
@@ -421,7 +423,7 @@ uint32_t gyre__traced_site(struct gyre__tracer *t, const void *pc, void *frame, 
 /* Raw blocks have one half of the cache, so that there the address alone tells. */
 static inline struct gyre__cached_site *cached_at(struct gyre__tracer *t, const void *pc,
                                                   uint32_t type) {
-  size_t hash = (uintptr_t)pc ^ (uintptr_t)pc >> 8 ^ type;
+  size_t hash = (uintptr_t)pc ^ type;
   return &t->cache[hash % (GYRE__SITE_CACHE / 2) + (type != 0 ? GYRE__SITE_CACHE / 2 : 0)];
 }
 
@@ -626,59 +628,76 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
   return block;
 }
 
-static GYRE_NOINLINE void *malloc_slower(struct gyre__heap *self, size_t size, const void *pc) {
+static GYRE_NOINLINE void *malloc_slower(size_t size, struct gyre__heap *self, const void *pc) {
   GYRE__KEEP_FRAME();
+  if (self->thread.base.id == 0) return gyre__raw_malloc_slow(size, self, pc);
   return gyre__traced_alloc(self, GYRE__RAW, size, 16, false, size, 0, pc);
 }
 
-/* The page's free blocks are ready if there is no sample among them. */
-static inline bool make_ready_unsampled(struct gyre__tracer *t, gyre__pool *pool,
-                                        struct gyre__page *page) {
+/* The pool's first page gives it blocks if there is no sample among them. */
+static GYRE_NOINLINE void *malloc_sampling(size_t size, struct gyre__heap *self, const void *pc,
+                                           struct gyre__tracer *t, gyre__pool *pool) {
+  struct gyre__page *page = pool->gyre__first;
+  if (t->in_place || page == NULL || page->free == NULL) return malloc_slower(size, self, pc);
   int64_t bytes = (int64_t)page->block_size * page_free_count(page);
-  if (page->free == NULL || bytes > t->left || pool->gyre__sample != 0 || pool->gyre__ready != NULL)
-    return false;
+  if (bytes > t->left || pool->gyre__sample != 0 || pool->gyre__ready != NULL)
+    return malloc_slower(size, self, pc);
   t->left -= bytes;
   gyre__page_make_ready(pool, page);
-  return true;
+  return gyre__heap_take(&pool->gyre__ready, GYRE__RAW);
 }
 
-/* The most frequent case: everything is traced, by one frame, which is known; and the pool's first page has
- * given it blocks and has marks. */
+static GYRE_NOINLINE void *malloc_flowed_up(struct gyre__tracer *t, int64_t sum, void *block) {
+  flow_up(t, sum);
+  return block;
+}
+
 void *gyre__traced_malloc(struct gyre__heap *self, size_t size, const void *pc) {
-  /* relaxed: a session that begins at this moment is seen by the next allocation. If none is, the two
-   * differ, since this was called. */
-  if (GYRE__WATCHED || GYRE_UNLIKELY(self->trace_seen != gyre__load_relaxed(&gyre__trace_now)) ||
-      GYRE_FAULT_IS_ARMED())
-    return malloc_slower(self, size, pc);
+  return malloc_slower(size, self, pc);
+}
+
+/* Quick in the most frequent case of tracing: everything is traced, by one frame, which is known; and the pool's
+ * first page has given it blocks and has marks. The heap takes part in the session under way. */
+static GYRE_NOINLINE void *malloc_quick(size_t size, struct gyre__heap *self, const void *pc) {
   /* relaxed: our own. */
   struct gyre__tracer *t = gyre__load_relaxed(&self->tracer);
-  if (GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX)) return malloc_slower(self, size, pc);
   size_t at = self->thread.base.gyre__pool_at[(size + 15) >> 4];
   gyre__pool *pool = (gyre__pool *)(void *)((char *)self + at);
+  if (GYRE_UNLIKELY(!t->is_plain)) return malloc_sampling(size, self, pc, t, pool);
   struct gyre__page *page = pool->gyre__first;
-  if (!t->is_plain) {
-    if (t->in_place || page == NULL || !make_ready_unsampled(t, pool, page))
-      return malloc_slower(self, size, pc);
-    return gyre__heap_take(&pool->gyre__ready, GYRE__RAW);
-  }
   void *block = pool->gyre__rest;
   const struct gyre__cached_site *cached = cached_at(t, pc, 0);
   if (GYRE_UNLIKELY(block == NULL || page == NULL || cached->pc != pc))
-    return malloc_slower(self, size, pc);
+    return malloc_slower(size, self, pc);
   size_t offset = (size_t)((char *)block - page->start);
+  void *next = gyre__link_get(block, GYRE__RAW);
   /* relaxed: our own. */
   gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
-  if (GYRE_UNLIKELY(offset >= (size_t)1 << GYRE__SMALL_PAGE_SHIFT || marks == NULL))
-    return malloc_slower(self, size, pc);
-  (void)gyre__heap_take(&pool->gyre__rest, GYRE__RAW);
+  if (GYRE_UNLIKELY(offset >= (size_t)1 << GYRE__SMALL_PAGE_SHIFT || marks == NULL ||
+                    (intptr_t)next < 0))
+    return malloc_slower(size, self, pc);
+  pool->gyre__rest = next;
+  gyre__word_set(gyre__link_at(block, GYRE__RAW), 0);
   uint64_t mark = t->plain_mark | (uint64_t)size << GYRE__MARK_SITE_BITS | cached->site;
   /* release: as in mark_small(). */
   gyre__store_release(&marks[offset * page->reciprocal >> 32], mark);
   /* relaxed: as in flow(). */
   int64_t sum = (int64_t)gyre__load_relaxed(&t->change) + (int64_t)size;
   gyre__store_relaxed(&t->change, (size_t)sum);
-  if (GYRE_UNLIKELY(sum > (int64_t)gyre__load_relaxed(&t->change_max))) flow_up(t, sum);
+  if (GYRE_UNLIKELY(sum > (int64_t)gyre__load_relaxed(&t->change_max)))
+    return malloc_flowed_up(t, sum, block);
   return block;
+}
+
+/* As declared in raw.h. */
+void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *self) {
+  const void *pc = __builtin_return_address(0);
+  /* relaxed: a session that begins at this moment is seen by the next allocation. */
+  uint32_t now = gyre__load_relaxed(&gyre__trace_now);
+  if (GYRE__WATCHED || now == 0 || GYRE_UNLIKELY(now != self->trace_seen) ||
+      GYRE_FAULT_IS_ARMED() || GYRE_UNLIKELY(size > GYRE__CLASS_TABLE_MAX))
+    return gyre__raw_malloc_slow(size, self, pc);
+  return malloc_quick(size, self, pc);
 }
 
 void gyre__traced_note(struct gyre__heap *self, void *block, size_t size, const void *pc) {
