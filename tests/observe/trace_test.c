@@ -354,6 +354,28 @@ static void a_page_takes_other_blocks_later(void **state) {
   gyre_trace_stop();
 }
 
+/* A heap at rest in size: nearly all pages are full, and blocks come back to them one by one. */
+static void blocks_of_full_pages_are_traced_when_they_come_back(void **state) {
+  (void)state;
+  test_option_set("quarantine", "0");
+  struct test_random random = test_random_new(1);
+  enum { COUNT = 5000 };
+  static void *blocks[COUNT];
+  trace_on(1, 0, 0);
+  for (int i = 0; i < COUNT; i++)
+    blocks[i] = gyre_malloc(64);
+  for (int i = 0; i < 20000; i++) {
+    void **block = &blocks[test_random_below(&random, COUNT)];
+    gyre_free(*block);
+    *block = gyre_malloc(64);
+  }
+  assert_int_equal(traced_now(), COUNT * 64);
+  for (int i = 0; i < COUNT; i++)
+    gyre_free(blocks[i]);
+  assert_int_equal(traced_now(), 0);
+  gyre_trace_stop();
+}
+
 static void blocks_are_whole_again_when_it_is_off(void **state) {
   (void)state;
   enum { COUNT = 3000 };
@@ -388,6 +410,7 @@ int main(void) {
       TEST(clearing_drops_all_and_goes_on),
       TEST(the_tracer_says_what_it_has),
       TEST(a_page_takes_other_blocks_later),
+      TEST(blocks_of_full_pages_are_traced_when_they_come_back),
       TEST(blocks_are_whole_again_when_it_is_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
