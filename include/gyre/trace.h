@@ -30,9 +30,9 @@
  * the program; with dump, a snapshot is written when it ends. What it does not understand it reports and
  * ignores.
  *
- * All functions: any thread, attached or not. None runs program code. Those that look up names say so:
- * they read files, may take a second in a large program, use the C library's malloc, and are safepoints
- * during which the thread is parked. Errors are -ENODATA where tracing has to be on and is not.
+ * All functions: any thread, attached or not; those that start, stop, clear and copy wait for each other,
+ * parked. Those that look up names say so: they read files, may take a second in a large program, use the C
+ * library's malloc, and are safepoints during which the thread is parked (finalizers may run before). Errors are -ENODATA where tracing has to be on and is not.
  */
 #ifndef GYRE_TRACE_H
 #define GYRE_TRACE_H
