@@ -42,6 +42,12 @@ GYRE_ALL = {
     "stw_always": "gc_mode:stw,collect_always:3",
 }
 
+# Under allocation tracing: everything, and samples.
+GYRE_TRACED = {
+    "traced": "trace=2",
+    "sampled": "trace=1,sample=100k",
+}
+
 def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
     """A test for every *_test.c in this folder; the folder's *.h and other *.c come with each.
 
@@ -50,7 +56,7 @@ def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
       quick: for all of them.
       options: what differs, by test: {"slow_test": {"size": "medium", "quick": False}}.
       variants: more targets for each test: {"stw": "gc_mode:stw"} makes foo_stw_test of foo_test, which
-        runs with GYRE_CONF=gc_mode:stw. They are not among the quick ones. A test whose options say
+        runs with GYRE_CONF=gc_mode:stw; {"traced": "trace=2"} has it run with GYRE_TRACE=2. They are not among the quick ones. A test whose options say
         "variants" has those instead.
     """
     shared = native.glob(["*.c", "*.h"], exclude = ["*_test.c"])
@@ -65,6 +71,6 @@ def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
             gyre_test(
                 name = "%s_%s_test" % (name[:-len("_test")], variant),
                 srcs = [source] + shared,
-                env = {"GYRE_CONF": conf},
+                env = {"GYRE_TRACE": conf[len("trace="):]} if conf.startswith("trace=") else {"GYRE_CONF": conf},
                 **arguments
             )

@@ -47,6 +47,10 @@ PROGRAMS = [
     "value/value_gyre",
     "value/value_glib",
     "value/value_glib_direct",
+    "trace/trace_gyre",
+    "trace/trace_gyre_exact",
+    "trace/trace_gyre_exact10",
+    "trace/trace_gyre_sampled",
     "apps/apps_pkggraph",
 ]
 CPYTHON = "/usr/bin/python3"
@@ -232,6 +236,13 @@ def find_cases(built, sources, own_malloc, peers):
                 full = case.name + "/cpython"
                 case.commands["cpython"] = [CPYTHON, os.path.join(sources, script), full,
                                             str(case.iterations)]
+    tracing = os.path.join(sources, "trace", "cpython.py")
+    for case in cases.values():
+        if case.name.startswith("trace/"):
+            off = [] if case.name.startswith("trace/snapshot/") else ["cpython"]
+            for system in off + ["cpython-traced"]:
+                full = case.name + "/" + system
+                case.commands[system] = [CPYTHON, tracing, full, str(case.iterations)]
     return list(cases.values())
 
 

@@ -27,6 +27,7 @@
  *     objects without) and class of sizes of each thread, or a whole number of them for a block beyond 64
  *     KiB. So an arena of a megabyte is for programs with few sizes and threads.
  *   - Frees take a longer path than elsewhere: some thirty instructions more.
+ *   - Allocations cannot be traced (gyre/trace.h); tracing that is on, by GYRE_TRACE say, ends as it begins.
  *   - In arenas below 36 MiB threads do not look through their young objects: each is the collector's from
  *     birth.
  */

@@ -15,5 +15,6 @@
 #include <gyre/stats.h>
 #include <gyre/arena.h>
 #include <gyre/alloc.h>
+#include <gyre/trace.h>
 
 #endif

@@ -232,15 +232,15 @@ typedef uint64_t __attribute__((may_alias)) gyre__header_start;
 GYRE_API void *gyre__young_log_full(gyre_thread *self, gyre__header *h);
 GYRE_API void *gyre__new_slow(gyre_type *type);
 
-/* As declared above. */
-GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size) {
+/* NULL if a call has to be made for the object. */
+GYRE_INLINE void *gyre__new_inline(gyre_thread *self, gyre_type *type, size_t size) {
   /* acquire: the type's private fields and table entry; pairs with the release in
    * lib/object/type.c. 0 for types that are not registered or not simple. */
   uint64_t birth = gyre__load_acquire(&type->gyre__birth);
-  if (GYRE_UNLIKELY(birth == 0)) return gyre__new_slow(type);
+  if (GYRE_UNLIKELY(birth == 0)) return NULL;
   gyre__pool *pool = &(&self->gyre__pools[0][0])[type->gyre__pool];
   gyre__header *h = (gyre__header *)gyre__pool_pop(self, pool, GYRE_HEADER_SIZE);
-  if (GYRE_UNLIKELY(h == NULL)) return gyre__new_slow(type);
+  if (GYRE_UNLIKELY(h == NULL)) return NULL;
   /* Blocks are multiples of 16 bytes, so whole steps stay inside. */
   for (size_t at = 0; at < size; at += 16)
     memset((char *)(h + 1) + at, 0, 16);
@@ -263,6 +263,12 @@ GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t siz
     gyre__store_relaxed(&self->gyre__young_end, (void *)(end + 1));
   }
   return h + 1;
+}
+
+/* As declared above. */
+GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size) {
+  void *object = gyre__new_inline(self, type, size);
+  return GYRE_LIKELY(object != NULL) ? object : gyre__new_slow(type);
 }
 
 /* The count given to gyre_new_array; 0 for other objects. */

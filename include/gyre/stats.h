@@ -75,7 +75,10 @@ GYRE_BEGIN_DECLS
   GEN(gc_pause_max_ns, GAUGE, NANOSECONDS, "Longest pause")                                        \
   GEN(gc_pause_p50_ns, GAUGE, NANOSECONDS, "Median of the pauses")                                 \
   GEN(gc_pause_p99_ns, GAUGE, NANOSECONDS, "99th percentile of the pauses")                        \
-  ONE(heap_peak_bytes, GAUGE, BYTES, "Most that heap_committed_bytes ever was")
+  ONE(heap_peak_bytes, GAUGE, BYTES, "Most that heap_committed_bytes ever was")                    \
+  ONE(traced_bytes, GAUGE, BYTES, "Bytes in living traced blocks")                                 \
+  ONE(traced_peak_bytes, GAUGE, BYTES, "The most of these that there were")                        \
+  ONE(tracer_bytes, GAUGE, BYTES, "Bytes that the tracer itself has from the system")
 
 #define GYRE__STATS_ONE(name, kind, unit, help) uint64_t name;
 #define GYRE__STATS_GEN(name, kind, unit, help) uint64_t name[GYRE_GC_NGEN];

@@ -30,9 +30,11 @@ GYRE_BEGIN_DECLS
 /* Blocks of one kind and one size class that a thread allocates from (lib/heap/heap.h). */
 typedef struct gyre__pool {
   void *gyre__ready; /* the next to be handed out, linked; NULL when there are none */
-  void *gyre__rest;
+  void *gyre__rest;  /* lib/heap/heap.h */
   struct gyre__page *gyre__first, *gyre__last;
   uint32_t gyre__strays;
+  uint32_t
+      gyre__sample; /* the next block that is not ready is one to be traced (lib/heap/traced.c) */
 } gyre__pool;
 #define GYRE__KINDS 3
 #define GYRE__SIZE_CLASSES 44

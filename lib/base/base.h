@@ -233,6 +233,9 @@ void gyre__options_init(void);
  * the first one was. Any thread. */
 uint64_t gyre__option_store(gyre__atomic_u64 *option, const uint64_t *values, unsigned count);
 
+/* A decimal number with an optional suffix k, M or G at text[0..length); false if it is not one. */
+bool gyre__option_number(const char *text, size_t length, uint64_t *out);
+
 /* What rooms above say about values; filled in by constructors, never changed afterwards. */
 struct gyre__option_hooks {
   /* Can this process use that backend (enum gyre__large_backend)? NULL: yes. */

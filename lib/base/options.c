@@ -244,8 +244,7 @@ static enum gyre_option_kind option_kind(const struct gyre__option *option) {
 
 /* ---- parsing ---- */
 
-/* A decimal number with an optional suffix k, M or G at text[0..length); false if it is not one. */
-static bool parse_number(const char *text, size_t length, uint64_t *out) {
+bool gyre__option_number(const char *text, size_t length, uint64_t *out) {
   uint64_t number = 0;
   unsigned shift = 0;
   if (length > 0) {
@@ -274,7 +273,8 @@ static unsigned parse_numbers(const struct gyre__option *option, const char *tex
   for (const char *end = text + length;; text++) {
     const char *slash = memchr(text, '/', (size_t)(end - text));
     const char *stop = slash != NULL ? slash : end;
-    if (count == option->numbers || !parse_number(text, (size_t)(stop - text), &out[count]) ||
+    if (count == option->numbers ||
+        !gyre__option_number(text, (size_t)(stop - text), &out[count]) ||
         out[count] < option->min || out[count] > option->max)
       return 0;
     count++;

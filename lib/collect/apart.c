@@ -136,7 +136,7 @@ static bool go_on_counting(gyre__header *h, const struct gyre__page *page, uint3
                gyre__object_of(h));
   if (local != 0 && count != 0) {
     /* relaxed: as above. */
-    gyre__store_relaxed(&h->owner, (uint16_t)gyre__load_relaxed(&page->owner));
+    gyre__store_relaxed(&h->owner, (uint16_t)gyre__page_heap(page)->thread.base.id);
     gyre__store_relaxed(&h->local, (uint32_t)count);
     gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT) | GYRE__PUBLISHED);
   } else {

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "lib/collect/collect.h"
+#include "lib/heap/traced.h"
 #include "lib/object/type.h"
 
 #define ARENA_MAX ((size_t)1 << 32)
@@ -37,6 +38,7 @@ int gyre_init_in(void *buffer, size_t size) {
   if (gyre__source_is_set() || gyre__thread_slot_count() != 0 || gyre__type_count() != 0)
     return -EBUSY;
   gyre__options_init();
+  if (gyre__tracer_hooks.arena_begins != NULL) gyre__tracer_hooks.arena_begins();
   bool made = gyre__arena_begin(buffer, size) && gyre__set_reserve(size);
   options_set(size);
   int result = !made ? -EINVAL : gyre__thread_self() == NULL ? -EAGAIN : 0;

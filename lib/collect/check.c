@@ -14,9 +14,10 @@ static void check_header(gyre__header *h) {
   /* relaxed: the world is stopped. */
   uint32_t state = gyre__state_of(gyre__load_relaxed(&h->shared));
   uint32_t owner = gyre__load_relaxed(&h->owner);
-  uint32_t page_owner = gyre__load_relaxed(&gyre__page_of(h)->owner);
   uint32_t local = gyre__load_relaxed(&h->local);
   if (owner == 0 || state == GYRE__IMMORTAL_STATE) return;
+  const struct gyre__page *page = gyre__page_of(h);
+  uint32_t page_owner = page->is_large ? 0 : gyre__page_heap(page)->thread.base.id;
   GYRE_REQUIRE(state != GYRE__MERGED, "corrupted header at %p: merged, but owned by %u", (void *)h,
                owner);
   GYRE_REQUIRE(owner == page_owner, "corrupted header at %p: owned by %u, in a page of %u",

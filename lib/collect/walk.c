@@ -310,8 +310,8 @@ bool gyre__walk_is_fresh(gyre__header *h) {
 /* The owner of the page, if there may be young objects in it, looks at nothing meanwhile. */
 static void held_take(struct gyre__walk *w, const struct gyre__page *page) {
   if (w->held != NULL || page->is_large) return;
-  /* relaxed: a page in use does not change hands. */
-  w->held = (struct gyre__objects *)gyre__thread_slot(gyre__load_relaxed(&page->owner));
+  /* A page in use does not change hands. */
+  w->held = (struct gyre__objects *)gyre__page_heap(page);
   GYRE_WINDOW("walk/locking");
   gyre__lock_take(&w->held->look_lock);
 }

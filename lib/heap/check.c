@@ -81,8 +81,10 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
     HELD(page->used == 0 && !page->in_pool, page);
   } else {
     HELD(page->segment == segment, page);
-    /* relaxed: constant. */
-    HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id, page);
+    /* relaxed: nobody else changes it now. */
+    uint32_t owner = gyre__load_relaxed(&page->marks) == NULL ? heap->thread.base.id : 0;
+    /* relaxed: as above. */
+    HELD(gyre__load_relaxed(&page->owner) == owner, page);
     check_page_in_use(heap, page);
   }
   return page->state != GYRE__PAGE_FREE || dirty ? (size_t)1 << segment->page_shift : 0;
@@ -92,13 +94,11 @@ static size_t check_page(struct gyre__heap *heap, struct gyre__segment *segment,
 static void check_ready(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
-           block = gyre__link_get(block, (enum gyre__kind)kind)) {
+      for (void *block =
+               *gyre__pool_next(heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
+           block != NULL; block = gyre__link_get(block, (enum gyre__kind)kind)) {
         struct gyre__page *page = gyre__page_of(block);
-        /* relaxed: nobody else changes it now. */
-        HELD(gyre__load_relaxed(&page->owner) == heap->thread.base.id &&
-                 page->state == GYRE__PAGE_USED,
-             page);
+        HELD(gyre__page_heap(page) == heap && page->state == GYRE__PAGE_USED, page);
         HELD(page->kind == kind && page->size_class >= size_class, page);
       }
 }

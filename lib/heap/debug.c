@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 static gyre__link_word *mark_of(const void *block, enum gyre__kind kind) {
   return gyre__link_at(block, kind) + 1;
@@ -27,6 +28,7 @@ void gyre__debug_block_out(const struct gyre__page *page, void *block) {
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   if (!page->is_large) {
     gyre__link_word *mark = mark_of(block, kind);
+    if (GYRE_UNLIKELY(*mark != gyre__debug_mark(block))) gyre__traced_report(block);
     GYRE_REQUIRE(*mark == gyre__debug_mark(block),
                  "corrupted: block %p of %u bytes was written to after it was freed", block,
                  page->block_size);
@@ -42,8 +44,9 @@ void gyre__debug_block_check(const struct gyre__page *page, void *block, enum gy
   uint32_t index = gyre__page_index(page, block);
   GYRE_REQUIRE(index < page->reserved && gyre__page_block(page, index) == block,
                "invalid pointer: %p is not the start of a block", block);
-  GYRE_REQUIRE(gyre__word_get(mark_of(block, kind)) != gyre__debug_mark(block),
-               "double free: block %p of %u bytes", block, page->block_size);
+  bool is_free = gyre__word_get(mark_of(block, kind)) == gyre__debug_mark(block);
+  if (GYRE_UNLIKELY(is_free)) gyre__traced_report(block);
+  GYRE_REQUIRE(!is_free, "double free: block %p of %u bytes", block, page->block_size);
 }
 
 void gyre__debug_block_in(const struct gyre__page *page, void *block, enum gyre__kind kind) {

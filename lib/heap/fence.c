@@ -171,6 +171,7 @@ static void *no_memory(void) {
 }
 
 static void *fence_malloc(void *ctx, size_t size) {
+  GYRE__KEEP_FRAME();
   const struct fence *fence = ctx;
   size_t sum;
   if (!sum_of(size, HEAD, &sum)) return no_memory();
@@ -180,6 +181,7 @@ static void *fence_malloc(void *ctx, size_t size) {
 }
 
 static void *fence_calloc(void *ctx, size_t count, size_t size) {
+  GYRE__KEEP_FRAME();
   const struct fence *fence = ctx;
   size_t bytes, sum;
   if (__builtin_mul_overflow(count, size, &bytes) || !sum_of(bytes, HEAD, &sum)) return no_memory();
@@ -187,6 +189,7 @@ static void *fence_calloc(void *ctx, size_t count, size_t size) {
 }
 
 static void *fence_aligned(void *ctx, size_t alignment, size_t size) {
+  GYRE__KEEP_FRAME();
   const struct fence *fence = ctx;
   size_t distance = alignment > HEAD ? alignment : HEAD, sum;
   if (alignment <= HEAD) return fence_malloc(ctx, size);
@@ -263,6 +266,7 @@ static void fence_free(void *ctx, void *block) {
 
 /* Always moves to grow, so that who kept the old address is found out. Shrinking cannot fail. */
 static void *fence_realloc(void *ctx, void *block, size_t size) {
+  GYRE__KEEP_FRAME();
   const struct fence *fence = ctx;
   if (block == NULL) return fence_malloc(ctx, size);
   block_check(block, fence);

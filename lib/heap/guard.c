@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 #define SLACK 0xBD
 
@@ -70,9 +71,11 @@ struct gyre__page *gyre__guard_take(struct gyre__heap *heap, size_t size, size_t
 void gyre__guard_close(struct gyre__page *page) {
   size_t size = page->large_usable, room = bytes_to_guard(page);
   const unsigned char *bytes = (const unsigned char *)page->start;
-  for (size_t i = size; i < room; i++)
+  for (size_t i = size; i < room; i++) {
+    if (GYRE_UNLIKELY(bytes[i] != SLACK)) gyre__traced_report(page->start);
     GYRE_REQUIRE(bytes[i] == SLACK, "overrun: block %p of %zu bytes was written to at byte %zu",
                  (void *)page->start, size, i);
+  }
   gyre__memory_uncharge(page->large_bytes);
   (void)gyre__os_forbid(page->large_base, page->large_bytes);
 }

@@ -8,16 +8,24 @@
 #include "lib/base/probe.h"
 #include "lib/heap/hook.h"
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 /* ---- allocating ---- */
 
 void (*gyre__heap_before_refill)(struct gyre__heap *self);
 void (*gyre__heap_before_reap)(struct gyre__heap *heap);
 
+static inline void make_ready(struct gyre__heap *self, gyre__pool *pool, struct gyre__page *page) {
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(self->trace_seen != 0))
+    gyre__traced_make_ready(self, pool, page);
+  else
+    gyre__page_make_ready(pool, page);
+}
+
 /* True if there is a page, whose blocks are then ready. */
 static bool pool_fill(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class,
                       struct gyre__page *page) {
-  if (page != NULL) gyre__page_make_ready(gyre__heap_pool(self, kind, size_class), page);
+  if (page != NULL) make_ready(self, gyre__heap_pool(self, kind, size_class), page);
   return page != NULL;
 }
 
@@ -65,7 +73,8 @@ static GYRE_NOINLINE void *alloc_slower(struct gyre__heap *self, enum gyre__kind
 void *gyre__heap_alloc_slow(struct gyre__heap *self, enum gyre__kind kind, unsigned size_class) {
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   struct gyre__page *page = pool->gyre__first;
-  if (page == NULL || page->free == NULL) return alloc_slower(self, kind, size_class);
+  if (page == NULL || page->free == NULL || self->trace_seen != 0)
+    return alloc_slower(self, kind, size_class);
   /* What was freed into the first page since it was made ready last. */
   gyre__page_make_ready(pool, page);
   return gyre__heap_take(&pool->gyre__ready, kind);
@@ -97,6 +106,9 @@ _Noreturn void gyre__heap_corrupted(const void *block) {
 #define STRAYS_MOST 8u
 
 static inline bool keep_full(struct gyre__heap *self, struct gyre__page *page) {
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(self->trace_seen != 0) &&
+      !gyre__traced_may_keep(self, page))
+    return false;
   gyre__pool *pool = gyre__heap_pool(self, (enum gyre__kind)page->kind, page->size_class);
   void *ready = pool->gyre__ready;
   if (pool->gyre__rest == ready || pool->gyre__strays == 0) {
@@ -134,8 +146,10 @@ void gyre__heap_page_idle(gyre_thread *handle, void *idle_page) {
 }
 
 static bool page_is_ours(const struct gyre__heap *self, const struct gyre__page *page) {
-  /* relaxed: see gyre__heap_free(). */
-  return gyre__load_relaxed(&page->owner) == self->thread.base.id;
+  if (page->segment->owner == self) return true;
+  /* relaxed: see gyre__heap_free(). In an arena, whose segments are nobody's, the page alone knows. */
+  return gyre__arena_on && gyre__load_relaxed(&page->owner) == self->thread.base.id &&
+         self->thread.base.id != 0;
 }
 
 /* ---- batches ----
@@ -196,7 +210,10 @@ void gyre__heap_send(struct gyre__heap *self) {
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block) {
   if (page->is_large) {
     gyre__large_free(self, page, block);
-  } else if (page_is_ours(self, page)) {
+    return;
+  }
+  gyre__trace_forget(self, page, block);
+  if (page_is_ours(self, page)) {
     gyre__heap_free_local(self, page, block, (enum gyre__kind)page->kind);
   } else if (self->thread.base.id != 0 && &self->thread.base == gyre__self) {
     batch_add(self, page, block);
@@ -218,7 +235,14 @@ void gyre__heap_free_chain(struct gyre__heap *self, struct gyre__page *page, voi
 #endif
   if (page->is_large) {
     gyre__large_free(self, page, first);
-  } else if (page_is_ours(self, page)) {
+    return;
+  }
+  /* relaxed: as in gyre__trace_forget(). */
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
+    for (void *block = first; block != NULL;
+         block = block != last ? gyre__link_get(block, kind) : NULL)
+      gyre__traced_free(self, page, block);
+  if (page_is_ours(self, page)) {
     if (page->full) gyre__page_unfull(self, page);
     gyre__link_set(last, kind, page->free);
     page->free = first;

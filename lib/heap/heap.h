@@ -82,15 +82,18 @@ struct __attribute__((aligned(16))) gyre__page {
   uint8_t awaits_news; /* its next remote free, or one under way, pushes it onto the heap's news */
   uint8_t span;        /* large, in a span: its slices */
   uint8_t grows;       /* large, in a span: one of heap->growing */
+  uint8_t traced;      /* large: lib/observe is to be told when it is freed */
   struct gyre__page *next, *prev; /* the pool's list; empty pages: the heap's empty list, by next */
   /* Grace period after which it may change its kind. Large: the pin that must be over before its
    * memory may go. */
   uint64_t empty_ticket;
   uint64_t sum; /* of the addresses of the blocks on the free list */
   /* -- constant while the page is in use -- */
-  gyre__atomic_u32 owner; /* slot id; large: 0, so that no thread takes the block for a pool's */
-  uint32_t block_size;    /* large: at most UINT32_MAX */
-  uint32_t reserved;      /* blocks that fit */
+  /* Slot id: who frees objects here by the short way. 0 where nobody does: in large pages and in those
+   * with traces. */
+  gyre__atomic_u32 owner;
+  uint32_t block_size; /* large: at most UINT32_MAX */
+  uint32_t reserved;   /* blocks that fit */
   uint8_t kind;
   uint8_t size_class;
   uint8_t is_large;
@@ -114,6 +117,9 @@ struct __attribute__((aligned(16))) gyre__page {
   gyre__atomic_u64 merge_mask;
   struct gyre__page *merge_next; /* on that stack: written by the pusher, read by the popper */
   struct gyre__page *news_next;  /* on the owner's stack of pages with news: likewise */
+  /* A word for each block, 0 or what is known of its allocation (traced.h); NULL: none is traced. Set and
+   * cleared by the slot's thread, or its taker; read by who frees a block. */
+  gyre__atomic_ptr marks;
   /* -- the slot's thread, as above -- */
   /* Object pages: for each block, what has been counted of a frozen object whose count is stopped; NULL if
    * there is none (lib/collect/apart.c). Changed in a stopped world. */
@@ -121,7 +127,6 @@ struct __attribute__((aligned(16))) gyre__page {
   /* For gyre_heap_list_classes(): `counted`, with the class at GYRE__KNOWN_CLASS and kind + 1 at
    * GYRE__KNOWN_KIND; 0 if it is no page of a pool. Written by the slot's thread, read by anyone. */
   gyre__atomic_u64 known;
-  uint64_t unused2_[1];
   uint32_t large_owner; /* large object blocks: the slot that has it on its list; constant */
   uint64_t empty_since_ns;
   /* Large blocks only: the backend's pointer and size, and the slot's list of large object blocks.
@@ -170,8 +175,8 @@ struct gyre__segment {
   uint32_t page_shift;
   uint32_t page_count;
   struct gyre__heap *owner;
-  /* The same if its pages are small ones, else NULL: a free compares it with the thread's own heap, and
-   * learns both at once. */
+  /* The same if its pages are small ones and none of them has traces, else NULL: a free compares it with
+   * the thread's own heap, and learns all of that at once. */
   struct gyre__heap *small_owner;
   /* -- the slot's thread, or whoever has the slot taken; spans: under its large_lock -- */
   uint64_t free_pages;               /* bit i: pages[i] is free */
@@ -208,7 +213,8 @@ struct gyre__quarantine {
  * at the head of its list of pages and, before them, *strays*, blocks of full pages. `first` is that
  * page, NULL if there is none, and `last` the end of the list; `strays` says how many such blocks there are at most, and `rest` what
  * comes after them. The ready list is NULL when it has run dry. (mimalloc and snmalloc keep such lists
- * too.) */
+ * too.) While all blocks are traced (`rest_is_hidden`), it is NULL all the time, so that each allocation asks
+ * lib/heap/traced.c, and what would be on it is in `rest`. */
 struct gyre__heap {
   struct gyre__thread thread;
   /* Object pages that are empty and keep kind and class for now, newest first, by kind - 1 and
@@ -222,6 +228,8 @@ struct gyre__heap {
   uint32_t slow_count;      /* slow allocations, modulo 2^32 */
   uint32_t batched;         /* batches below that are not empty */
   bool in_oom_handler;
+  bool rest_is_hidden;              /* see above */
+  uint32_t trace_seen;              /* the value of gyre__trace_now that the heap goes by */
   struct gyre__deferred grace_node; /* purges when empty pages may go */
   uint64_t grace_cutoff_ns;         /* which: those that were empty at that time */
   /* Blocks of others, by a hash of their page. Empty while the thread is parked or gone. */
@@ -253,6 +261,9 @@ struct gyre__heap {
   char unused_[64];
   gyre__atomic_ptr news;   /* stack of pages: see gyre__page.remote */
   gyre__atomic_ptr merges; /* stack of pages: see gyre__page.merge_mask */
+  /* -- written once, by the slot's thread or its taker; read by anyone -- */
+  gyre__atomic_ptr
+      tracer; /* struct gyre__tracer: NULL until the heap is traced for the first time */
 #ifdef GYRE_DEBUG
   struct gyre__quarantine quarantine; /* the slot's thread; figures: read by statistics */
 #endif
@@ -326,6 +337,11 @@ GYRE_INLINE gyre__pool *gyre__heap_pool(struct gyre__heap *heap, enum gyre__kind
   return &heap->thread.base.gyre__pools[kind][size_class];
 }
 
+/* What the pool hands out next. */
+GYRE_INLINE void **gyre__pool_next(struct gyre__heap *heap, gyre__pool *pool) {
+  return GYRE_UNLIKELY(heap->rest_is_hidden) ? &pool->gyre__rest : &pool->gyre__ready;
+}
+
 GYRE_INLINE struct gyre__heap *gyre__heap_self(void) {
   return (struct gyre__heap *)gyre__thread_self();
 }
@@ -380,6 +396,36 @@ GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind
   return gyre__heap_take(ready, kind);
 }
 
+/* ---- tracing, as far as every slow path asks for it; the rest is in traced.h ---- */
+
+/* Keeps a frame pointer in this function, so that a walk along them (lib/observe/stack.c) gets past it. */
+#define GYRE__KEEP_FRAME() __asm__ volatile("" ::"r"(__builtin_frame_address(0)))
+
+/* 0, or the number of the session of tracing that is under way. */
+extern gyre__atomic_u32 gyre__trace_now GYRE__HIDDEN;
+
+/* Is this heap traced, or to be from now on, or not any more? */
+GYRE_INLINE bool gyre__trace_is_wanted(const struct gyre__heap *heap) {
+  /* relaxed: a hint; gyre__traced_adopt() looks again. Pairs with the store in session_publish(). */
+  return !GYRE__IS_MALLOC &&
+         GYRE_UNLIKELY((gyre__load_relaxed(&gyre__trace_now) | heap->trace_seen) != 0);
+}
+
+/* A block with marks may be free from now on: forgets what is known of it. Any thread. */
+void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const void *block);
+GYRE_INLINE void gyre__trace_forget(struct gyre__heap *self, struct gyre__page *page,
+                                    const void *block) {
+  /* relaxed: whoever has a traced block got it through what orders it after the store; pairs with
+   * gyre__traced_attach(). */
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
+    gyre__traced_free(self, page, block);
+}
+
+/* The heap that a page with blocks in use belongs to; not for large ones. Any thread that has one of the blocks, or
+ * knows otherwise that they stay. (page->owner does not tell of pages with traces, segment->owner not of an
+ * arena's.) */
+struct gyre__heap *gyre__page_heap(const struct gyre__page *page);
+
 /* Gives back a block that the fast path cannot: another slot's, or a large one. */
 void gyre__heap_free_slow(struct gyre__heap *self, struct gyre__page *page, void *block);
 
@@ -405,7 +451,8 @@ GYRE_INLINE void gyre__heap_free(struct gyre__heap *self, struct gyre__page *pag
                                  enum gyre__kind kind) {
   gyre__watch_block_in(page, block, kind);
   /* relaxed: our own id is never stale: a page changes hands only with its segment, when no block
-   * of it is left; pairs with the store in segment_new(). */
+   * of it is left, and only we take the id out of our pages; pairs with the stores in
+   * page_init_in_segment() and lib/heap/traced.c. */
   if (GYRE_LIKELY(gyre__load_relaxed(&page->owner) == self->thread.base.id))
     gyre__heap_free_local(self, page, block, kind);
   else

@@ -33,19 +33,36 @@
 
 /* ---- pool: mem as it is ---- */
 
+/* Where the program called gyre_malloc() or its like, if its allocator serves that call; else NULL. */
+static __thread const void *outer_pc;
+
+const void *gyre__hook_enter(const void *pc) {
+  const void *before = outer_pc;
+  if (before == NULL) outer_pc = pc;
+  return before;
+}
+
+void gyre__hook_leave(const void *before) { outer_pc = before; }
+
+/* For the tracer: where the block was asked for, which is not in the wrappers that hand it on to us. */
+#define ASKED_AT (outer_pc != NULL ? outer_pc : GYRE__CALLER)
+
 static void *pool_malloc(void *ctx, size_t size) {
+  GYRE__KEEP_FRAME();
   (void)ctx;
-  return gyre__raw_malloc_base(size, gyre__raw_heap(gyre__self));
+  return gyre__raw_malloc_base(size, gyre__raw_heap(gyre__self), ASKED_AT);
 }
 
 static void *pool_calloc(void *ctx, size_t count, size_t size) {
+  GYRE__KEEP_FRAME();
   (void)ctx;
-  return gyre__raw_calloc_base(gyre__raw_heap(gyre__self), count, size);
+  return gyre__raw_calloc_base(gyre__raw_heap(gyre__self), count, size, ASKED_AT);
 }
 
 static void *pool_realloc(void *ctx, void *block, size_t size) {
+  GYRE__KEEP_FRAME();
   (void)ctx;
-  return gyre__raw_realloc_base(gyre__raw_heap(gyre__self), block, size);
+  return gyre__raw_realloc_base(gyre__raw_heap(gyre__self), block, size, ASKED_AT);
 }
 
 static void pool_free(void *ctx, void *block) {
@@ -54,8 +71,9 @@ static void pool_free(void *ctx, void *block) {
 }
 
 static void *pool_aligned(void *ctx, size_t alignment, size_t size) {
+  GYRE__KEEP_FRAME();
   (void)ctx;
-  return gyre__raw_aligned_base(gyre__raw_heap(gyre__self), alignment, size);
+  return gyre__raw_aligned_base(gyre__raw_heap(gyre__self), alignment, size, ASKED_AT);
 }
 
 static size_t pool_usable(void *ctx, const void *block) {

@@ -19,6 +19,11 @@ GYRE_INLINE void *gyre__hook_aligned(const struct gyre_allocator *a, size_t alig
   return NULL;
 }
 GYRE_INLINE void gyre__hook_start(void) {}
+GYRE_INLINE const void *gyre__hook_enter(const void *pc) {
+  (void)pc;
+  return NULL;
+}
+GYRE_INLINE void gyre__hook_leave(const void *before) { (void)before; }
 GYRE_INLINE void gyre__fence_flush(void) {}
 GYRE_INLINE void gyre__hook_fork_prepare(void) {}
 GYRE_INLINE void gyre__hook_fork_parent(void) {}
@@ -42,6 +47,10 @@ GYRE_INLINE const struct gyre_allocator *gyre__hook_now(void) {
 GYRE_INLINE bool gyre__hook_is_on(void) { return gyre__hook_now() != NULL; }
 /* With the alignment looked at; NULL with errno. */
 void *gyre__hook_aligned(const struct gyre_allocator *a, size_t alignment, size_t size);
+/* Around a call of a function of the program's that serves mem: what it has from ours was asked for at `pc`, or
+ * where the outermost such call was. Returns what gyre__hook_leave() is to be given. The thread itself. */
+const void *gyre__hook_enter(const void *pc);
+void gyre__hook_leave(const void *before);
 /* Reads the options; before the first slot. Any thread. */
 void gyre__hook_start(void);
 void gyre__hook_fork_prepare(void);

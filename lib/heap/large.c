@@ -23,6 +23,7 @@
 
 #include "lib/base/probe.h"
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 /* jemalloc's non-standard interface, if the program is linked with it. */
 extern void *mallocx(size_t size, int flags) __attribute__((weak));
@@ -165,6 +166,7 @@ static void page_init(struct gyre__page *page, struct gyre__heap *self, enum gyr
   page->kind = (uint8_t)kind;
   page->state = GYRE__PAGE_USED;
   page->used = page->capacity = page->reserved = 1;
+  page->traced = 0;
   page->large_owner = self->thread.base.id;
   /* release: what is above, for a collection that comes by in an arena; elsewhere the lock of the list
    * that the page is put on orders it. Pairs with gather_page() in lib/collect/set.c. */
@@ -452,6 +454,8 @@ static void guarded_give(struct gyre__heap *self, struct gyre__page *page) {
   page->is_large = GYRE__LARGE_FREED;
   count_out(page->large_bytes);
   gyre__guard_close(page);
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced))
+    gyre__tracer_hooks.large_died(self, page->start);
   if (gyre__quarantine_wants(self, page->large_usable))
     gyre__quarantine_put(self, page->start);
   else
@@ -503,6 +507,7 @@ void gyre__large_free(struct gyre__heap *self, struct gyre__page *page, void *bl
     guarded_give(self, page);
     return;
   }
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(page->traced)) gyre__tracer_hooks.large_died(self, block);
   if (page->kind == GYRE__RAW) {
     (void)gyre__note_size(block, page->large_usable);
     gyre__note_in(block, page->large_usable);

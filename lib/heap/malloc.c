@@ -6,6 +6,7 @@
 #include "lib/heap/hook.h"
 #include "lib/heap/page.h"
 #include "lib/heap/raw.h"
+#include "lib/heap/traced.h"
 
 static struct gyre__heap *heap_given(gyre_thread *self) {
   GYRE_ASSERT(self == gyre__self && self->id != 0);
@@ -23,9 +24,10 @@ struct gyre__heap *gyre__heap_attached(struct gyre__heap *heap) {
 
 /* The thread's first call. In libgyre_malloc it may also be one of its last, when it has ended as far as
  * this library knows; then it is detached again, because nobody else would do it. */
-static GYRE_NOINLINE void *malloc_first(size_t size) {
+static GYRE_NOINLINE void *malloc_first(size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
   struct gyre__heap *heap = gyre__heap_attached(gyre__raw_heap(gyre__self));
-  void *block = heap != NULL ? gyre__raw_malloc_base(size, heap) : NULL;
+  void *block = heap != NULL ? gyre__raw_malloc_base(size, heap, pc) : NULL;
   if (GYRE__IS_MALLOC && gyre__thread_has_ended()) gyre_thread_detach();
   return block;
 }
@@ -36,54 +38,97 @@ GYRE_INLINE const struct gyre_allocator *hook_of(const struct gyre__heap *heap) 
   return gyre__hook_now();
 }
 
-GYRE_NOINLINE void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap) {
-  const struct gyre_allocator *hook = hook_of(heap);
-  if (GYRE_UNLIKELY(hook != NULL)) return hook->malloc(hook->ctx, size);
-  return gyre__raw_malloc_base(size, heap);
+/* The program's allocator is called: what it has from ours is the program's, as far as tracing goes. */
+static GYRE_NOINLINE void *hooked_malloc(const struct gyre_allocator *hook, size_t size,
+                                         const void *pc) {
+  GYRE__KEEP_FRAME();
+  const void *before = gyre__hook_enter(pc);
+  void *block = hook->malloc(hook->ctx, size);
+  gyre__hook_leave(before);
+  return block;
 }
 
-void *gyre__raw_malloc_base(size_t size, struct gyre__heap *heap) {
-  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap);
-  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size);
+void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return hooked_malloc(hook, size, pc);
+  return gyre__raw_malloc_base(size, heap, pc);
+}
+
+void *gyre__raw_malloc_base(size_t size, struct gyre__heap *heap, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  if (GYRE__WATCHED) return gyre__watched_malloc(size, heap, pc);
+  if (GYRE_UNLIKELY(heap->thread.base.id == 0)) return malloc_first(size, pc);
+  if (gyre__trace_is_wanted(heap)) return gyre__traced_malloc(heap, size, pc);
   if (size > GYRE__CLASS_MAX) return gyre__large_alloc(heap, GYRE__RAW, size, 16, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__size_class(size));
 }
 
+#if GYRE__IS_MALLOC
+void *gyre__raw_malloc_jump(size_t size, struct gyre__heap *heap) {
+  return gyre__raw_malloc_slow(size, heap, NULL);
+}
+#endif
+
 /* The functions below come in two: with a look at the program's allocator, and without (`base`), for that
- * allocator itself to call. What the two share is told which it is by a constant. */
-GYRE_INLINE void *plain_malloc(struct gyre__heap *heap, size_t size, bool base) {
-  return base ? gyre__raw_malloc_base(size, heap) : gyre__raw_malloc(heap, size);
+ * allocator itself to call. What the two share has a short way too: while an allocator is set, it leads
+ * nowhere. */
+GYRE_INLINE void *plain_malloc(struct gyre__heap *heap, size_t size, const void *pc) {
+  void *block = NULL;
+  if (!GYRE__WATCHED && size <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED())
+    block = gyre__raw_malloc_ready(heap, size);
+  return GYRE_LIKELY(block != NULL) ? block : gyre__raw_malloc_base(size, heap, pc);
 }
 
-GYRE_INLINE void plain_free(struct gyre__heap *heap, void *block, bool base) {
-  if (base)
+GYRE_INLINE void plain_free(struct gyre__heap *heap, void *block) {
+  if (GYRE__WATCHED || !gyre__raw_free_own(heap, gyre__segment_of(block), block))
     gyre__raw_free_base(block, heap);
-  else
-    gyre__raw_free(heap, block);
 }
 
-GYRE_INLINE void *plain_calloc(struct gyre__heap *heap, size_t count, size_t size, bool base) {
-  size_t bytes;
-  if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
-  if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes);
-  if (bytes > GYRE__CLASS_MAX) {
-    heap = gyre__heap_attached(heap);
-    if (heap == NULL) return NULL;
-    return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
-  }
-  void *block = plain_malloc(heap, bytes, base);
+static GYRE_NOINLINE void *calloc_slow(struct gyre__heap *heap, size_t bytes, const void *pc) {
+  GYRE__KEEP_FRAME();
+  void *block = gyre__raw_malloc_base(bytes, heap, pc);
   if (block != NULL) memset(block, 0, bytes);
   return block;
 }
 
-static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size) {
-  const struct gyre_allocator *hook = hook_of(heap);
-  if (GYRE_UNLIKELY(hook != NULL)) return hook->calloc(hook->ctx, count, size);
-  return plain_calloc(heap, count, size, false);
+GYRE_INLINE void *plain_calloc(struct gyre__heap *heap, size_t count, size_t size, const void *pc) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return gyre__heap_alloc_fault();
+  if (GYRE__WATCHED) return gyre__watched_calloc(heap, bytes, pc);
+  if (bytes > GYRE__CLASS_MAX) {
+    heap = gyre__heap_attached(heap);
+    if (heap == NULL) return NULL;
+    if (gyre__trace_is_wanted(heap))
+      return gyre__traced_alloc(heap, GYRE__RAW, bytes, 16, true, bytes, 0, pc);
+    return gyre__large_alloc(heap, GYRE__RAW, bytes, 16, true);
+  }
+  void *block = bytes <= GYRE__CLASS_TABLE_MAX && !GYRE_FAULT_IS_ARMED()
+                    ? gyre__raw_malloc_ready(heap, bytes)
+                    : NULL;
+  if (GYRE_UNLIKELY(block == NULL)) return calloc_slow(heap, bytes, pc);
+  return memset(block, 0, bytes);
 }
 
-void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size) {
-  return plain_calloc(heap, count, size, true);
+static GYRE_NOINLINE void *hooked_calloc(const struct gyre_allocator *hook, size_t count,
+                                         size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
+  const void *before = gyre__hook_enter(pc);
+  void *block = hook->calloc(hook->ctx, count, size);
+  gyre__hook_leave(before);
+  return block;
+}
+
+static void *heap_calloc(struct gyre__heap *heap, size_t count, size_t size, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return hooked_calloc(hook, count, size, pc);
+  return plain_calloc(heap, count, size, pc);
+}
+
+void *gyre__raw_calloc_base(struct gyre__heap *heap, size_t count, size_t size, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  return plain_calloc(heap, count, size, pc);
 }
 
 /* Pages lie on multiples of the alignment, so the block size must be one. Ends at a power of two at the
@@ -95,28 +140,44 @@ unsigned gyre__aligned_class(size_t size, size_t alignment) {
   return size_class;
 }
 
-GYRE_INLINE void *plain_aligned(struct gyre__heap *heap, size_t alignment, size_t size, bool base) {
+GYRE_INLINE void *plain_aligned(struct gyre__heap *heap, size_t alignment, size_t size,
+                                const void *pc) {
   if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > GYRE__ALIGNMENT_MAX) {
     errno = EINVAL;
     return NULL;
   }
-  if (alignment <= 16) return plain_malloc(heap, size, base);
-  if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size);
+  if (alignment <= 16) return plain_malloc(heap, size, pc);
+  if (GYRE__WATCHED) return gyre__watched_aligned_alloc(heap, alignment, size, pc);
   heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
+  if (gyre__trace_is_wanted(heap))
+    return gyre__traced_alloc(heap, GYRE__RAW, size, alignment, false, size, 0, pc);
   if (size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX)
     return gyre__large_alloc(heap, GYRE__RAW, size, alignment, false);
   return gyre__heap_alloc(heap, GYRE__RAW, gyre__aligned_class(size, alignment));
 }
 
-static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
-  const struct gyre_allocator *hook = hook_of(heap);
-  if (GYRE_UNLIKELY(hook != NULL)) return gyre__hook_aligned(hook, alignment, size);
-  return plain_aligned(heap, alignment, size, false);
+static GYRE_NOINLINE void *hooked_aligned(const struct gyre_allocator *hook, size_t alignment,
+                                          size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
+  const void *before = gyre__hook_enter(pc);
+  void *block = gyre__hook_aligned(hook, alignment, size);
+  gyre__hook_leave(before);
+  return block;
 }
 
-void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size) {
-  return plain_aligned(heap, alignment, size, true);
+static void *heap_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size,
+                                const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  const struct gyre_allocator *hook = hook_of(heap);
+  if (GYRE_UNLIKELY(hook != NULL)) return hooked_aligned(hook, alignment, size, pc);
+  return plain_aligned(heap, alignment, size, pc);
+}
+
+void *gyre__raw_aligned_base(struct gyre__heap *heap, size_t alignment, size_t size,
+                             const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  return plain_aligned(heap, alignment, size, pc);
 }
 
 /* ---- freeing ---- */
@@ -142,10 +203,12 @@ void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyr
   /* relaxed: as in gyre__heap_free(). In an arena, whose segments are nobody's, the page alone knows. */
   bool ours = segment->owner == heap || (gyre__load_relaxed(&page->owner) == heap->thread.base.id &&
                                          heap->thread.base.id != 0);
-  if (GYRE_LIKELY(ours))
+  if (GYRE_LIKELY(ours)) {
+    gyre__trace_forget(heap, page, block);
     gyre__heap_free_local(heap, page, block, GYRE__RAW);
-  else
+  } else {
     gyre__heap_free_slow(heap, page, block);
+  }
 }
 
 /* libgyre_malloc: a thread that frees now will most likely go on, so it attaches. If it cannot, or has
@@ -164,6 +227,9 @@ GYRE_NOINLINE void gyre__raw_free_slow(void *block, struct gyre__segment *segmen
     if (block != NULL) hook->free(hook->ctx, block);
   } else if (GYRE__WATCHED) {
     gyre__watched_free(block, heap);
+  } else if (!GYRE__IS_MALLOC && GYRE_LIKELY(segment != NULL) && segment->owner == heap &&
+             segment->shape == GYRE__SHAPE_SMALL) {
+    gyre__traced_free_small(heap, segment, block);
   } else if (GYRE__IS_MALLOC && GYRE_UNLIKELY(heap->thread.base.id == 0)) {
     free_first(block, segment);
   } else {
@@ -194,14 +260,15 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
   return gyre__large_alloc_growing(heap, size);
 }
 
-static GYRE_NOINLINE void *block_move(struct gyre__heap *heap, void *block, size_t usable,
-                                      size_t size, bool base) {
+GYRE_INLINE void *block_move(struct gyre__heap *heap, void *block, size_t usable, size_t size,
+                             const void *pc) {
   void *moved = gyre__raw_malloc_growing(heap, usable, size);
-  if (moved == NULL) moved = plain_malloc(heap, size, base);
+  if (moved != NULL && gyre__trace_is_wanted(heap)) gyre__traced_note(heap, moved, size, pc);
+  if (moved == NULL) moved = plain_malloc(heap, size, pc);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return size <= usable ? block : NULL;
   memcpy(moved, block, usable < size ? usable : size);
-  plain_free(gyre__raw_heap(gyre__self), block, base);
+  plain_free(gyre__raw_heap(gyre__self), block);
   return moved;
 }
 
@@ -219,7 +286,7 @@ void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
 static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size) {
   if (segment->shape != GYRE__SHAPE_SPANS) return false;
   struct gyre__page *page = gyre__segment_page(segment, block);
-  if (page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
+  if (page->traced || page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
       page->kind != GYRE__RAW || size <= page->large_usable ||
       size > (size_t)page->span << GYRE__SLICE_SHIFT)
     return false;
@@ -227,31 +294,56 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-GYRE_INLINE void *plain_realloc(struct gyre__heap *heap, void *block, size_t size, bool base) {
-  if (block == NULL) return plain_malloc(heap, size, base);
+/* The block is or may be traced. */
+static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, size_t size,
+                                          const void *pc) {
+  GYRE__KEEP_FRAME();
+  struct gyre__traced_large before;
+  size_t usable = gyre__page_usable(gyre__page_of(block));
+  bool is_known = gyre__traced_resize_begin(heap, block, &before);
+  void *resized = gyre__raw_resize(heap, block, size);
+  gyre__traced_resize_end(heap, block, resized, size, is_known ? &before : NULL, pc);
+  return resized != NULL ? resized : block_move(heap, block, usable, size, pc);
+}
+
+GYRE_INLINE void *plain_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+  if (block == NULL) return plain_malloc(heap, size, pc);
   struct gyre__segment *segment = gyre__segment_of(block);
   if (GYRE_UNLIKELY(segment == NULL))
     require_foreign(block);
-  else if (!GYRE__WATCHED && grow_in_span(segment, block, size))
+  else if (!GYRE__WATCHED && !gyre__trace_is_wanted(heap) && grow_in_span(segment, block, size))
     return block;
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS || page->is_large)
     gyre__large_require(page, block);
-  if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size);
+  if (GYRE__WATCHED) return gyre__watched_realloc(heap, block, size, pc);
+  if (!GYRE__IS_MALLOC && (gyre__trace_is_wanted(heap) || page->traced))
+    return realloc_traced(heap, block, size, pc);
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
-  return block_move(heap, block, gyre__page_usable(page), size, base);
+  return block_move(heap, block, gyre__page_usable(page), size, pc);
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+static GYRE_NOINLINE void *hooked_realloc(const struct gyre_allocator *hook, void *block,
+                                          size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
+  const void *before = gyre__hook_enter(pc);
+  void *resized = hook->realloc(hook->ctx, block, size);
+  gyre__hook_leave(before);
+  return resized;
+}
+
+static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
   const struct gyre_allocator *hook = gyre__hook_now();
-  if (GYRE_UNLIKELY(hook != NULL)) return hook->realloc(hook->ctx, block, size);
-  return plain_realloc(heap, block, size, false);
+  if (GYRE_UNLIKELY(hook != NULL)) return hooked_realloc(hook, block, size, pc);
+  return plain_realloc(heap, block, size, pc);
 }
 
-void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size) {
-  return plain_realloc(heap, block, size, true);
+void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+  GYRE__KEEP_WATCHED_FRAME();
+  return plain_realloc(heap, block, size, pc);
 }
 
 /* ---- the public functions ---- */
@@ -261,15 +353,15 @@ void *gyre_malloc(size_t size) { return gyre__raw_malloc(gyre__raw_heap(gyre__se
 void gyre_free(void *block) { gyre__raw_free(gyre__raw_heap(gyre__self), block); }
 
 void *gyre_calloc(size_t count, size_t size) {
-  return heap_calloc(gyre__raw_heap(gyre__self), count, size);
+  return heap_calloc(gyre__raw_heap(gyre__self), count, size, GYRE__CALLER);
 }
 
 void *gyre_realloc(void *block, size_t size) {
-  return heap_realloc(gyre__raw_heap(gyre__self), block, size);
+  return heap_realloc(gyre__raw_heap(gyre__self), block, size, GYRE__CALLER);
 }
 
 void *gyre_aligned_alloc(size_t alignment, size_t size) {
-  return heap_aligned_alloc(gyre__raw_heap(gyre__self), alignment, size);
+  return heap_aligned_alloc(gyre__raw_heap(gyre__self), alignment, size, GYRE__CALLER);
 }
 
 void gyre_free_sized(void *block, size_t size) {
@@ -294,15 +386,15 @@ void *gyre__thread_malloc(gyre_thread *self, size_t size) {
 }
 
 void *gyre_thread_calloc(gyre_thread *self, size_t count, size_t size) {
-  return heap_calloc(heap_given(self), count, size);
+  return heap_calloc(heap_given(self), count, size, GYRE__CALLER);
 }
 
 void *gyre_thread_realloc(gyre_thread *self, void *block, size_t size) {
-  return heap_realloc(heap_given(self), block, size);
+  return heap_realloc(heap_given(self), block, size, GYRE__CALLER);
 }
 
 void *gyre_thread_aligned_alloc(gyre_thread *self, size_t alignment, size_t size) {
-  return heap_aligned_alloc(heap_given(self), alignment, size);
+  return heap_aligned_alloc(heap_given(self), alignment, size, GYRE__CALLER);
 }
 
 void gyre__thread_free(gyre_thread *self, void *block) { gyre__raw_free(heap_given(self), block); }

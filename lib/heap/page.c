@@ -48,6 +48,7 @@
  * lock-free, collecting wait-free.
  */
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 #include <string.h>
 
@@ -153,8 +154,7 @@ static void *remote_first(const struct gyre__page *page, uint64_t remote) {
   return gyre__page_block(page, (uint32_t)remote >> REMOTE_FIRST_SHIFT);
 }
 
-/* The heap that a block's page belongs to. */
-static struct gyre__heap *page_heap(const struct gyre__page *page) {
+struct gyre__heap *gyre__page_heap(const struct gyre__page *page) {
   if (GYRE_LIKELY(page->segment->owner != NULL)) return page->segment->owner;
   /* acquire: the page has an owner as long as it has a block; pairs with slices_give() in arena.c, of
    * which nobody sees anything who has a block. */
@@ -165,7 +165,7 @@ static struct gyre__heap *page_heap(const struct gyre__page *page) {
 }
 
 void gyre__page_free_remote(struct gyre__page *page, void *first, void *last, uint32_t count) {
-  struct gyre__heap *owner = page_heap(page);
+  struct gyre__heap *owner = gyre__page_heap(page);
   enum gyre__kind kind = (enum gyre__kind)page->kind;
   uint32_t index = gyre__page_index(page, first);
   /* relaxed: the compare-exchange decides. */
@@ -294,9 +294,13 @@ static void ready_put_back(struct gyre__heap *heap, void **ready, enum gyre__kin
 
 void gyre__page_put_back(struct gyre__heap *heap) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
-    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++)
-      ready_put_back(heap, &heap->thread.base.gyre__pools[kind][size_class].gyre__ready,
-                     (enum gyre__kind)kind);
+    for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
+      gyre__pool *pool = gyre__heap_pool(heap, (enum gyre__kind)kind, size_class);
+      ready_put_back(heap, &pool->gyre__ready, (enum gyre__kind)kind);
+      if (heap->rest_is_hidden) ready_put_back(heap, &pool->gyre__rest, (enum gyre__kind)kind);
+      /* The blocks will be asked for anew. */
+      pool->gyre__sample = 0;
+    }
 }
 
 /* ---- news ---- */
@@ -385,6 +389,9 @@ static void page_free_whole(struct gyre__heap *heap, struct gyre__page *page) {
   page->state = GYRE__PAGE_FREE;
   gyre__page_forget_free(page);
   page->capacity = 0;
+  /* relaxed: the slot's own. */
+  if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
+    gyre__traced_detach(heap, page);
   /* relaxed: nobody looks: no collection is under way, or the page is raw and it is 0. */
   gyre__store_relaxed(&page->objects_end, 0);
   /* relaxed: as in page_show(). */

@@ -90,6 +90,9 @@ void gyre__segment_fork_child(void);
 struct gyre__segment *gyre__segment_make_arena(char *base, uint32_t page_count);
 /* World stopped: sets the way of frees in all segments by whether the program has an allocator of its own. */
 void gyre__segment_owners_set(void);
+/* The same in one segment, whose slot's thread, or its taker, changes none of its pages meanwhile; asks for traces
+ * too. */
+void gyre__segment_owner_set(struct gyre__segment *segment);
 void gyre__segment_unpublish(const struct gyre__segment *segment);
 /* "No news of the unmapped": calls off the news that the page waits for. False if some are under way. */
 bool gyre__page_call_off_news(struct gyre__page *page);
@@ -278,9 +281,10 @@ void *gyre__raw_malloc_growing(struct gyre__heap *heap, size_t usable, size_t si
 
 /* ---- watch.c: what stands for malloc.c's functions in builds that look at every block ---- */
 
-void *gyre__watched_calloc(struct gyre__heap *heap, size_t size);
-void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size);
-void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t size);
+void *gyre__watched_calloc(struct gyre__heap *heap, size_t size, const void *pc);
+void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size,
+                                  const void *pc);
+void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc);
 size_t gyre__watched_usable(const void *block);
 
 /* ---- purge.c ---- */

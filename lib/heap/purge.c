@@ -27,6 +27,7 @@
 
 #include "lib/heap/hook.h"
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
@@ -222,6 +223,7 @@ int gyre_purge(void) {
 
 void gyre__purge_at_safepoint(struct gyre__thread *self) {
   struct gyre__heap *heap = (struct gyre__heap *)self;
+  if (gyre__trace_is_wanted(heap)) (void)gyre__traced_adopt(heap);
   uint64_t now = gyre__clock_ns();
   gyre__heap_send(heap);
   if (!join_round(heap)) purge_older(heap, cutoff_at(now));

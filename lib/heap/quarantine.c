@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "lib/heap/page.h"
+#include "lib/heap/traced.h"
 
 /* Blocks that wait in one heap at most. */
 #define RING 4096u
@@ -39,6 +40,7 @@ void gyre__quarantine_fill(void *block, size_t size) {
 /* ---- leaving ---- */
 
 static void changed(const void *block, size_t size, size_t offset) {
+  gyre__traced_report(block);
   gyre__die(__FILE__, __LINE__,
             "corrupted: block %p of %zu bytes was written to after it was freed, at byte %zu",
             block, size, offset);

@@ -198,15 +198,35 @@ static void segment_publish(const struct gyre__segment *segment, void *entry) {
   gyre__store_release(&gyre__segment_table[index], entry);
 }
 
+static bool has_traces(const struct gyre__segment *segment) {
+  for (uint32_t i = 0; i < segment->page_count; i++)
+    /* relaxed: nobody sets it now. */
+    if (gyre__load_relaxed(&segment->pages[i].marks) != NULL) return true;
+  return false;
+}
+
 static struct gyre__heap *small_owner_of(const struct gyre__segment *segment) {
   bool direct = !GYRE__INLINE_OFF && segment->shape == GYRE__SHAPE_SMALL && !gyre__hook_is_on();
-  return direct ? segment->owner : NULL;
+  return direct && !has_traces(segment) ? segment->owner : NULL;
+}
+
+/* With the lock, so that of two who do it the last knows what there is. */
+static void small_owner_set(struct gyre__segment *segment) {
+  /* relaxed: for others than the owner, neither value is their own; pairs with gyre__raw_free() and
+   * gyre_thread_free(). */
+  __atomic_store_n(&segment->small_owner, small_owner_of(segment), __ATOMIC_RELAXED);
 }
 
 void gyre__segment_owners_set(void) {
   gyre__lock_take(&metadata_lock);
   for (size_t i = 0; i < list_count; i++)
-    list[i]->small_owner = small_owner_of(list[i]);
+    small_owner_set(list[i]);
+  gyre__lock_give(&metadata_lock);
+}
+
+void gyre__segment_owner_set(struct gyre__segment *segment) {
+  gyre__lock_take(&metadata_lock);
+  small_owner_set(segment);
   gyre__lock_give(&metadata_lock);
 }
 

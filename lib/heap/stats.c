@@ -15,13 +15,14 @@ struct classes {
 };
 
 /* Takes off what the pools have ready: those blocks are counted as used. `classes` may be NULL. */
-static void ready_figures(const struct gyre__heap *heap, struct gyre_heap_stats *sum,
+static void ready_figures(struct gyre__heap *heap, struct gyre_heap_stats *sum,
                           struct classes *classes) {
   for (unsigned kind = 0; kind < GYRE__KINDS; kind++)
     for (unsigned size_class = 0; size_class < GYRE__SIZE_CLASSES; size_class++) {
       unsigned count = 0;
-      for (void *block = heap->thread.base.gyre__pools[kind][size_class].gyre__ready; block != NULL;
-           block = gyre__link_get(block, (enum gyre__kind)kind)) {
+      for (void *block =
+               *gyre__pool_next(heap, gyre__heap_pool(heap, (enum gyre__kind)kind, size_class));
+           block != NULL; block = gyre__link_get(block, (enum gyre__kind)kind)) {
         if (++count > READY_MOST) gyre__heap_corrupted(block);
         const struct gyre__page *page = gyre__page_of(block);
         sum->live_blocks--;

@@ -19,6 +19,7 @@
 
 #include "lib/heap/page.h"
 #include "lib/heap/raw.h"
+#include "lib/heap/traced.h"
 
 /* ---- blocks of all kinds ---- */
 
@@ -71,34 +72,46 @@ static void *block_new(struct gyre__heap *heap, size_t size, size_t alignment, b
   return block;
 }
 
-static void *raw_new(struct gyre__heap *heap, size_t size, size_t alignment, bool zero) {
+static void *raw_new(struct gyre__heap *heap, size_t size, size_t alignment, bool zero,
+                     const void *pc) {
+  GYRE__KEEP_FRAME();
   heap = gyre__heap_attached(heap);
   if (heap == NULL) return NULL;
   if (gyre__guard_wants(heap, size, alignment)) {
     void *guarded = gyre__large_alloc_guarded(heap, size, alignment);
     if (guarded != NULL && zero) memset(guarded, 0, size);
-    if (guarded != NULL) return guarded;
+    if (guarded != NULL) {
+      if (gyre__trace_is_wanted(heap)) gyre__traced_note(heap, guarded, size, pc);
+      return guarded;
+    }
   }
   if (size > PTRDIFF_MAX - with_redzone(0)) return gyre__heap_alloc_fault();
-  void *block = block_new(heap, with_redzone(size), alignment, zero);
+  void *block =
+      gyre__trace_is_wanted(heap)
+          ? gyre__traced_alloc(heap, GYRE__RAW, with_redzone(size), alignment, zero, size, 0, pc)
+          : block_new(heap, with_redzone(size), alignment, zero);
   if (block != NULL) gyre__note_out(block, gyre__page_usable(gyre__page_of(block)), size, zero);
   return block;
 }
 
-void *gyre__watched_malloc(size_t size, struct gyre__heap *heap) {
+void *gyre__watched_malloc(size_t size, struct gyre__heap *heap, const void *pc) {
+  GYRE__KEEP_FRAME();
   bool is_first = heap->thread.base.id == 0;
-  void *block = raw_new(heap, size, 16, false);
+  void *block = raw_new(heap, size, 16, false, pc);
   /* As in malloc.c: nobody else would detach the thread. */
   if (GYRE__IS_MALLOC && is_first && gyre__thread_has_ended()) gyre_thread_detach();
   return block;
 }
 
-void *gyre__watched_calloc(struct gyre__heap *heap, size_t size) {
-  return raw_new(heap, size, 16, true);
+void *gyre__watched_calloc(struct gyre__heap *heap, size_t size, const void *pc) {
+  GYRE__KEEP_FRAME();
+  return raw_new(heap, size, 16, true, pc);
 }
 
-void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size) {
-  return raw_new(heap, size, alignment, false);
+void *gyre__watched_aligned_alloc(struct gyre__heap *heap, size_t alignment, size_t size,
+                                  const void *pc) {
+  GYRE__KEEP_FRAME();
+  return raw_new(heap, size, alignment, false, pc);
 }
 
 static void raw_give(void *block, struct gyre__heap *heap) {
@@ -115,6 +128,7 @@ static void raw_give(void *block, struct gyre__heap *heap) {
   }
   gyre__debug_block_check(page, block, GYRE__RAW);
   (void)gyre__note_size(block, page->block_size);
+  gyre__trace_forget(heap, page, block);
   gyre__note_open(block, page->block_size);
   gyre__debug_block_in(page, block, GYRE__RAW);
   if (gyre__quarantine_wants(heap, page->block_size)) {
@@ -142,10 +156,15 @@ void gyre__watched_free(void *block, struct gyre__heap *heap) {
 }
 
 /* In place, or at least without a copy; NULL if that cannot be. `size` is what the block has now. */
-static void *resize(struct gyre__heap *heap, void *block, size_t size, size_t new_size) {
+static void *resize(struct gyre__heap *heap, void *block, size_t size, size_t new_size,
+                    const void *pc) {
+  GYRE__KEEP_FRAME();
   size_t room = gyre__page_usable(gyre__page_of(block));
   gyre__note_open((char *)block + size, room - size);
+  struct gyre__traced_large before;
+  bool is_known = gyre__traced_resize_begin(heap, block, &before);
   void *resized = gyre__raw_resize(heap, block, with_redzone(new_size));
+  gyre__traced_resize_end(heap, block, resized, new_size, is_known ? &before : NULL, pc);
   if (resized == NULL)
     gyre__note_close(block, room, size);
   else
@@ -154,26 +173,29 @@ static void *resize(struct gyre__heap *heap, void *block, size_t size, size_t ne
 }
 
 /* Where to move a block. If some are guarded, this may be one, and it is not to have room behind it. */
-static void *new_place(struct gyre__heap *heap, size_t size, size_t new_size) {
+static void *new_place(struct gyre__heap *heap, size_t size, size_t new_size, const void *pc) {
+  GYRE__KEEP_FRAME();
   void *place = NULL;
   if (gyre__option(guard) == 0)
     place = gyre__raw_malloc_growing(heap, with_redzone(size), with_redzone(new_size));
-  if (place == NULL) return raw_new(heap, new_size, 16, false);
+  if (place == NULL) return raw_new(heap, new_size, 16, false, pc);
+  if (gyre__trace_is_wanted(heap)) gyre__traced_note(heap, place, new_size, pc);
   gyre__note_out(place, gyre__page_usable(gyre__page_of(place)), new_size, false);
   return place;
 }
 
-void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t new_size) {
+void *gyre__watched_realloc(struct gyre__heap *heap, void *block, size_t new_size, const void *pc) {
+  GYRE__KEEP_FRAME();
   const struct gyre__page *page = gyre__page_of(block);
   size_t size = gyre__watched_usable(block);
   if (new_size > PTRDIFF_MAX - with_redzone(0)) return gyre__heap_alloc_fault();
   if (!gyre__page_is_guarded(page)) {
-    void *resized = resize(heap, block, size, new_size);
+    void *resized = resize(heap, block, size, new_size, pc);
     if (resized != NULL) return resized;
   } else if (new_size == size) {
     return block;
   }
-  void *moved = new_place(heap, size, new_size);
+  void *moved = new_place(heap, size, new_size, pc);
   /* Shrinking cannot fail: the block as it is will do. */
   if (moved == NULL) return new_size <= size ? block : NULL;
   memcpy(moved, block, size < new_size ? size : new_size);

@@ -120,9 +120,9 @@ static void settle_idle(struct gyre__objects *self, struct gyre__thread *slot) {
 }
 
 void gyre__merge_request(struct gyre__objects *self, struct gyre__page *page, gyre__header *h) {
-  /* relaxed: an object with an owner lies in that owner's page, and a page in use does not change
-   * hands. */
-  struct gyre__thread *slot = gyre__thread_slot(gyre__load_relaxed(&page->owner));
+  /* An object with an owner lies in that owner's page, which is no large one, and a page in use does not
+   * change hands. */
+  struct gyre__thread *slot = &gyre__page_heap(page)->thread;
   mask_set((struct gyre__heap *)slot, page, mask_bit(page, h));
   GYRE_WINDOW("merge/pushed");
   gyre__thread_request(slot, GYRE__REQ_SETTLE);

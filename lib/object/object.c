@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/heap/raw.h"
+#include "lib/heap/traced.h"
 #include "lib/object/type.h"
 
 struct gyre__object_hooks gyre__object_hooks;
@@ -60,7 +62,8 @@ static void count_init_shared(gyre__header *h) {
 }
 
 /* The general case: any type, any size, a thread that is not attached yet. */
-static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
+static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count, const void *pc) {
+  GYRE__KEEP_FRAME();
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) {
     errno = ENOMEM;
@@ -82,8 +85,11 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   size = gyre__object_block_size(body + (type->element_size != 0 ? sizeof(size_t) : 0));
   enum gyre__kind kind = type->gyre__kind;
   bool large = size > GYRE__CLASS_MAX;
-  gyre__header *h = large ? gyre__heap_alloc_large(&self->heap, kind, size, 16)
-                          : gyre__heap_alloc(&self->heap, kind, gyre__size_class(size));
+  gyre__header *h =
+      gyre__trace_is_wanted(&self->heap)
+          ? gyre__traced_alloc(&self->heap, kind, size, 16, false, body, gyre__type_id(type), pc)
+      : large ? gyre__heap_alloc_large(&self->heap, kind, size, 16)
+              : gyre__heap_alloc(&self->heap, kind, gyre__size_class(size));
   if (h == NULL) return NULL;
   /* A large block of an object kind is zero already. */
   if (!large) memset((char *)h + GYRE_HEADER_SIZE, 0, size - GYRE_HEADER_SIZE);
@@ -114,7 +120,7 @@ static GYRE_NOINLINE void *object_new_slow(gyre_type *type, size_t count) {
   return gyre__object_of(h);
 }
 
-void *gyre__new_slow(gyre_type *type) { return object_new_slow(type, 0); }
+void *gyre__new_slow(gyre_type *type) { return object_new_slow(type, 0, GYRE__CALLER); }
 
 void *gyre__young_log_full(gyre_thread *self, gyre__header *h) {
   gyre__object_hooks.young_full((struct gyre__objects *)(void *)self, h);
@@ -122,8 +128,9 @@ void *gyre__young_log_full(gyre_thread *self, gyre__header *h) {
 }
 
 void *gyre_new(gyre_type *type) {
-  if (GYRE_UNLIKELY(type == NULL)) return object_new_slow(type, 0);
-  return gyre_thread_new(gyre__self, type, type->size);
+  if (GYRE_UNLIKELY(type == NULL)) return object_new_slow(type, 0, GYRE__CALLER);
+  void *object = gyre__new_inline(gyre__self, type, type->size);
+  return GYRE_LIKELY(object != NULL) ? object : object_new_slow(type, 0, GYRE__CALLER);
 }
 
 void *gyre_new_array(gyre_type *type, size_t count) {
@@ -131,7 +138,7 @@ void *gyre_new_array(gyre_type *type, size_t count) {
     errno = EINVAL;
     return NULL;
   }
-  return object_new_slow(type, count);
+  return object_new_slow(type, count, GYRE__CALLER);
 }
 
 int gyre__static_register(gyre__header *h, gyre_type *type) {

@@ -2,6 +2,7 @@
 /* The figures of all rooms in one struct, and what each of them is: one table, GYRE_STATS_FIGURES in
  * the public header, is the struct, the descriptions, and what the writers (print.c) go by. */
 #include <gyre/stats.h>
+#include <gyre/trace.h>
 
 #include <errno.h>
 #include <string.h>
@@ -118,6 +119,14 @@ static void gc_figures(struct gyre_stats *out) {
     generation_figures(out, g);
 }
 
+static void trace_figures(struct gyre_stats *out) {
+  size_t now, peak;
+  (void)gyre_trace_memory(&now, &peak);
+  out->traced_bytes = now;
+  out->traced_peak_bytes = peak;
+  out->tracer_bytes = gyre_trace_overhead();
+}
+
 int gyre_stats_get(struct gyre_stats *out) {
   if (out == NULL || out->size == 0) return -EINVAL;
   struct gyre_stats stats = {.size = out->size};
@@ -125,6 +134,7 @@ int gyre_stats_get(struct gyre_stats *out) {
   heap_figures(&stats);
   gc_figures(&stats);
   stats.weak_referents = gyre__weak_object_count();
+  trace_figures(&stats);
   memcpy(out, &stats, out->size < sizeof stats ? out->size : sizeof stats);
   return 0;
 }

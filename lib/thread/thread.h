@@ -135,7 +135,7 @@ struct gyre__thread_hooks {
   /* The thread has adopted another mode word: at a safepoint, or as it attaches or unparks. Runs no
    * program code. */
   void (*mode_changed)(struct gyre__thread *self, uint32_t old_word);
-  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect, [6] and [7] lib/value. prepare is called in
+  /* fork: [0] lib/heap, [1] lib/object, [2] lib/weak, [3] lib/collect, [4] lib/observe, [6] and [7] lib/value. prepare is called in
    * descending order, in the stopped world; parent and child in ascending order, before the world
    * is resumed. The two single ones are called outside of that: for a lock that is held long. */
 #define GYRE__FORK_ROOMS 8

@@ -301,7 +301,8 @@ static enum gyre_verdict verdict_of(gyre_graph *graph, const void *object) {
   ptrdiff_t excess = -99;
   int verdict = gyre_graph_verdict(graph, node_at(graph, object), NULL, &excess);
   TEST_REQUIRE(verdict >= 0);
-  TEST_REQUIRE((excess == 0) == (verdict == GYRE_VERDICT_REACHABLE || verdict == GYRE_VERDICT_GARBAGE));
+  TEST_REQUIRE((excess == 0) ==
+               (verdict == GYRE_VERDICT_REACHABLE || verdict == GYRE_VERDICT_GARBAGE));
   return (enum gyre_verdict)verdict;
 }
 
@@ -389,8 +390,7 @@ static void a_map_refers_to_its_values(void **state) {
   assert_int_equal(gyre_gc_get_referents(objects, 1, &list), 1);
   assert_true(lists(list, v));
   gyre_objlist_free(list);
-  assert_true(gyre_sizeof_deep(map, NULL, NULL) >=
-              (ptrdiff_t)(gyre_sizeof(map) + gyre_sizeof(v)));
+  assert_true(gyre_sizeof_deep(map, NULL, NULL) >= (ptrdiff_t)(gyre_sizeof(map) + gyre_sizeof(v)));
   assert_int_equal(gyre_refcount(v), 2);
   assert_int_equal(gyre_refcount(k), 1);
   DROP(v);
@@ -428,7 +428,8 @@ static void *churns(void *arg) {
 /* Maps have a lock of their own, so nobody else's keeps their values alive. */
 static void questions_may_be_asked_while_a_map_changes(void **state) {
   (void)state;
-  static const enum gyre_weakmap_kind kinds[] = {GYRE_WEAK_KEY, GYRE_WEAK_VALUE, GYRE_WEAK_EPHEMERON};
+  static const enum gyre_weakmap_kind kinds[] = {GYRE_WEAK_KEY, GYRE_WEAK_VALUE,
+                                                 GYRE_WEAK_EPHEMERON};
   for (size_t kind = 0; kind < 3; kind++) {
     struct churn c = {.map = gyre_weakmap_new(kinds[kind], NULL, NULL)};
     pthread_t thread = test_thread_start(churns, &c);
@@ -468,7 +469,7 @@ static int debug_end(void **state) {
   return test_end(state);
 }
 #define DEBUG_TEST(name)                                                                           \
-  { #name, name, nodes_begin, debug_end, (void *)(uintptr_t)"gc:0" }
+  { #name, name, nodes_begin, debug_end, (void *)(uintptr_t) "gc:0" }
 
 int main(void) {
   const struct CMUnitTest tests[] = {

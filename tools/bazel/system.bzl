@@ -16,6 +16,8 @@ _LIBRARIES = {
     "cmocka": ("libcmocka-dev", "cmocka", None, []),
     "glib": ("libglib2.0-dev", "glib-2.0", None, []),
     "jemalloc": ("libjemalloc-dev", "jemalloc", None, []),
+    # Headers only: the library is loaded at run time (lib/observe/symbols.c).
+    "libdw_headers": ("libdw-dev", None, "/usr/include/elfutils/libdwfl.h", []),
     # Debian's package has a CMake file only.
     "mimalloc": ("libmimalloc-dev", None, "/usr/include/mimalloc.h", ["-lmimalloc"]),
     "tcmalloc": ("libgoogle-perftools-dev", "libtcmalloc_minimal", None, []),

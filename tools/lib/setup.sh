@@ -13,7 +13,7 @@ GYRE_PACKAGES=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto
   gcc g++ clang-14 libclang-rt-14-dev lld-14 binutils pkg-config python3
   # the library
-  libc6-dev liburcu-dev libxxhash-dev systemtap-sdt-dev
+  libc6-dev liburcu-dev libdw-dev libxxhash-dev systemtap-sdt-dev
   # tests and checks
   libcmocka-dev python3-prometheus-client cmake make clang-format-14 clang-tidy-14 spin valgrind
   # programs that run on libgyre_malloc.so as a test
