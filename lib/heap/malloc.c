@@ -282,9 +282,13 @@ void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
   return size_fits(size, usable) ? block : NULL;
 }
 
-/* The most frequent case of a buffer that grows: it lies in a span whose slices suffice. */
-static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size) {
-  if (segment->shape != GYRE__SHAPE_SPANS) return false;
+/* The most frequent case of a buffer that grows: it lies in a span whose slices suffice, and nobody wants to
+ * be told. */
+GYRE_INLINE bool grow_in_span(const struct gyre__heap *heap, void *block, size_t size) {
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE__WATCHED || segment == NULL || segment->shape != GYRE__SHAPE_SPANS ||
+      gyre__trace_is_wanted(heap))
+    return false;
   struct gyre__page *page = gyre__segment_page(segment, block);
   if (page->traced || page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
       page->kind != GYRE__RAW || size <= page->large_usable ||
@@ -309,10 +313,7 @@ static GYRE_NOINLINE void *realloc_traced(struct gyre__heap *heap, void *block, 
 GYRE_INLINE void *plain_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
   if (block == NULL) return plain_malloc(heap, size, pc);
   struct gyre__segment *segment = gyre__segment_of(block);
-  if (GYRE_UNLIKELY(segment == NULL))
-    require_foreign(block);
-  else if (!GYRE__WATCHED && !gyre__trace_is_wanted(heap) && grow_in_span(segment, block, size))
-    return block;
+  if (GYRE_UNLIKELY(segment == NULL)) require_foreign(block);
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS || page->is_large)
@@ -334,16 +335,23 @@ static GYRE_NOINLINE void *hooked_realloc(const struct gyre_allocator *hook, voi
   return resized;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+/* What grow_in_span() does not do. */
+static GYRE_NOINLINE void *realloc_slow(struct gyre__heap *heap, void *block, size_t size,
+                                        const void *pc) {
   GYRE__KEEP_WATCHED_FRAME();
   const struct gyre_allocator *hook = gyre__hook_now();
   if (GYRE_UNLIKELY(hook != NULL)) return hooked_realloc(hook, block, size, pc);
   return plain_realloc(heap, block, size, pc);
 }
 
+GYRE_INLINE void *heap_realloc(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
+  if (gyre__hook_now() == NULL && grow_in_span(heap, block, size)) return block;
+  return realloc_slow(heap, block, size, pc);
+}
+
 void *gyre__raw_realloc_base(struct gyre__heap *heap, void *block, size_t size, const void *pc) {
   GYRE__KEEP_WATCHED_FRAME();
-  return plain_realloc(heap, block, size, pc);
+  return grow_in_span(heap, block, size) ? block : plain_realloc(heap, block, size, pc);
 }
 
 /* ---- the public functions ---- */
