@@ -15,7 +15,7 @@
 
 struct root {
   void *object;
-  const char *name;   /* in `text`, but for keys */
+  const char *name; /* in `text`, but for keys */
   char text[];
 };
 

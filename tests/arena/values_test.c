@@ -66,7 +66,8 @@ static void use_numbers(void) {
 static void use_strings(bool dirty) {
   GYRE_AUTO(gyre_str) none = gyre_str_from("");
   GYRE_AUTO(gyre_str) one = gyre_str_from("x");
-  TEST_REQUIRE(gyre_type_of(none) == &gyre_interned_type && gyre_type_of(one) == &gyre_interned_type);
+  TEST_REQUIRE(gyre_type_of(none) == &gyre_interned_type &&
+               gyre_type_of(one) == &gyre_interned_type);
   TEST_REQUIRE(strcmp(gyre_str_data(one), "x") == 0);
   TEST_REQUIRE(gyre_intern_count() == 0);
   for (int i = 0; i < 300; i++) {

@@ -243,7 +243,7 @@ static int looks_end(void **state) {
   return test_end(state);
 }
 #define LOOKS_TEST(name)                                                                           \
-  { #name, name, nodes_begin, looks_end, (void *)(uintptr_t)"gc:0" }
+  { #name, name, nodes_begin, looks_end, (void *)(uintptr_t) "gc:0" }
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -55,8 +55,8 @@ static void inspection_knows_the_names(void **state) {
   assert_string_equal(name_in(graph, x), "x");
   assert_string_equal(name_in(graph, y), "y");
   assert_null(name_in(graph, held));
-  assert_int_equal(
-      gyre_graph_verdict(graph, (size_t)gyre_graph_at(graph, x), NULL, NULL), GYRE_VERDICT_ROOT);
+  assert_int_equal(gyre_graph_verdict(graph, (size_t)gyre_graph_at(graph, x), NULL, NULL),
+                   GYRE_VERDICT_ROOT);
   assert_int_equal(gyre_graph_leaking(graph, NULL, 0), 1); /* `held` */
   gyre_graph_free(graph);
   assert_int_equal(gyre_root_remove("x"), 0);
