@@ -262,7 +262,8 @@ enum gyre_verdict {
 };
 
 /* The verdict on a node. `growth`, if not NULL, says which types grow. *excess, if not NULL, gets the counts
- * beyond the references to it. Negative: -ERANGE, -ENOMEM. */
+ * beyond the references to it. Negative: -ERANGE, -ENOMEM. Of an entry of an ephemeron map (gyre/weakmap.h)
+ * the map has the reference, as it has the count; but the value is reachable only if the key is, too. */
 GYRE_API int gyre_graph_verdict(gyre_graph *graph, size_t node, const gyre_growth *growth,
                                 ptrdiff_t *excess);
 /* "unreachable cycle", and so on. Static. */

@@ -22,8 +22,8 @@
  * The number of references is L + C + that; when counting goes on, the header gets it: an object that had
  * an owner has it again. Nothing dies meanwhile; what nobody refers to any more when counting goes on is
  * released then. A touch (collect.c) would write, too: the mark is set beforehand. What is still written
- * into headers are locks, and a first weak reference. Objects whose counts are just being merged, and those
- * that are immortal anyway, stay as they are.
+ * into headers are locks, and a first weak reference. Objects whose counts are just being merged, those
+ * that wait in a queue for their finalizers, and those that are immortal anyway, stay as they are.
  *
  * Pages with stopped objects do not change, since none of these dies; so a table is good until it is
  * dropped. Tables come from the system, all of a freeze in one piece, and are touched only where there is
@@ -112,10 +112,12 @@ int gyre_gc_track(void *object) {
 
 /* ---- stopping counts ---- */
 
+/* A merged object has no local count; what is there links it to others that wait for their finalizers
+ * (lib/object/pending.c). */
 static bool can_stop(const gyre__header *h) {
   /* relaxed: the world is stopped. */
   uint32_t state = gyre__state_of(gyre__load_relaxed(&h->shared));
-  return state == GYRE__DEFAULT || state == GYRE__MERGED;
+  return state == GYRE__DEFAULT || (state == GYRE__MERGED && gyre__load_relaxed(&h->local) == 0);
 }
 
 static void stop_counting(gyre__header *h, gyre__atomic_u32 *word) {

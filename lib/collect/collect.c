@@ -442,7 +442,10 @@ int gyre_gc_set_mode(enum gyre_gc_mode mode) {
   return gyre_option_set("gc_mode", mode == GYRE_GC_STW ? "stw" : "concurrent");
 }
 
-enum gyre_gc_mode gyre_gc_get_mode(void) { return (enum gyre_gc_mode)gyre__option(gc_mode); }
+enum gyre_gc_mode gyre_gc_get_mode(void) {
+  gyre__options_init(); /* it may be the first that is asked */
+  return (enum gyre_gc_mode)gyre__option(gc_mode);
+}
 
 ptrdiff_t (*gyre__visits_check)(void);
 void (*gyre__for_each_root)(gyre__root_seen_fn *each, void *arg);

@@ -228,7 +228,10 @@ static int set_enabled(uint64_t on) { return (int)gyre__option_store(&gyre__opti
 
 int gyre_gc_enable(void) { return set_enabled(1); }
 int gyre_gc_disable(void) { return set_enabled(0); }
-int gyre_gc_is_enabled(void) { return (int)gyre__option(gc); }
+int gyre_gc_is_enabled(void) {
+  gyre__options_init(); /* it may be the first that is asked */
+  return (int)gyre__option(gc);
+}
 
 int gyre_gc_set_threshold(const int *values, size_t n) {
   if (values == NULL || n < 1 || n > GYRE_GC_NGEN) return -EINVAL;
@@ -246,6 +249,7 @@ int gyre_gc_set_threshold(const int *values, size_t n) {
 
 int gyre_gc_get_threshold(int out[GYRE_GC_NGEN]) {
   if (out == NULL) return -EINVAL;
+  gyre__options_init(); /* as above */
   for (int g = 0; g < GYRE_GC_NGEN; g++)
     out[g] = (int)threshold(g);
   return 0;

@@ -17,6 +17,18 @@
  *   The collector beside the program may meet a reference twice, in its old and in its new place, or
  *     not at all. Before it logs, that makes suspects of living objects at worst; while it logs, every
  *     moved object is touched, like any that is counted (lib/collect/collect.c).
+ *   A copy of the heap (lib/observe/copy.c) is made while threads log: what was moved is touched, and so has
+ *     "changed", whatever the copy has seen of its references. A slot that was moved from holds its pointer
+ *     until it is made to forget it, and whoever read the old length may come to it later still; the object
+ *     may be dead by then, but all that dies meanwhile keeps its block.
+ *   A walk (mode STILL, lib/collect/walk.c) may meet the reference nowhere: the old array has forgotten it, and
+ *     the new one was born beside the walk, which leaves that out. So a list that grows during the walk may be
+ *     missing among its items' referrers, as it would be if it had been made a moment later. Of what a stale slot
+ *     holds only the address is used, and its page is pinned.
+ *   Stopped counts (lib/collect/apart.c). A frozen holder has no owner, so nothing is published out of it. It
+ *     is no member of anybody's look, so what it refers to has a reference from outside before the move and after
+ *     it. A frozen object is immortal for as long: publishing and touching it write nothing, and a look does
+ *     not take it in when counting goes on, since it is published from then on.
  */
 #include "lib/object/object.h"
 

@@ -16,6 +16,10 @@
  *     no two living strings are equal: cds_lfht_add_unique() adds only if no entry matches, in one
  *     step, and an entry whose string lives matches.
  *
+ * Those who look at the heap count strings by their address, too (lib/collect/walk.c, lib/observe/copy.c); such
+ * a count fails or succeeds by the same step as a look-up's, so the rules hold. Frozen with stopped counts, a
+ * string is found and cannot die; its entry goes when counting goes on and finds no reference.
+ *
  * Progress: look-ups, insertions and removals are lock-free. A hit writes the count of its string and
  * nothing else: two threads that look for different strings share no line that is written, and two that
  * look for the same one share its count, unless it is immortal.

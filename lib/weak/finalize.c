@@ -64,9 +64,11 @@ static bool claim(struct gyre_finalize *f) {
   return mine;
 }
 
-/* What has been claimed: the object need not be watched any more. */
-static void disarm(struct gyre_finalize *f) {
-  if (gyre__weak_unwatch(gyre__objects_self(), &f->watch)) entry_drop(f);
+/* What this thread has claimed: the object need not be watched any more. If it has died since, its control
+ * block may have been given up, after the claim; so who claims is attached before, and passes no safepoint
+ * until then. */
+static void disarm(struct gyre__objects *self, struct gyre_finalize *f) {
+  if (gyre__weak_unwatch(self, &f->watch)) entry_drop(f);
 }
 
 static int run(struct gyre_finalize *f) {
@@ -132,9 +134,11 @@ void gyre_finalize_free(gyre_finalize *f) {
 int gyre_finalize_alive(const gyre_finalize *f) { return f != NULL && is_alive(f); }
 
 int gyre_finalize_call(gyre_finalize *f, int *result) {
-  if (f == NULL || !claim(f)) return 0;
+  if (f == NULL || !is_alive(f)) return 0;
+  struct gyre__objects *self = gyre__objects_self();
+  if (!claim(f)) return 0;
   GYRE_WINDOW("finalize/claimed");
-  disarm(f);
+  disarm(self, f);
   int value = run(f);
   if (result != NULL) *result = value;
   return 1;
@@ -169,7 +173,7 @@ int gyre_finalize_detach(gyre_finalize *f, struct gyre_finalize_info *out) {
   if (object == NULL) return 0;
   bool mine = claim(f);
   if (mine) {
-    disarm(f);
+    disarm(gyre__objects_self(), f);
     tell(f, object, out);
     entry_drop(f);
   } else {
@@ -204,7 +208,7 @@ void gyre__finalize_all(void) {
     if (f != NULL) unlink_entry(f);
     gyre__lock_give(&registry.lock);
     if (f == NULL) return;
-    disarm(f);
+    disarm(gyre__objects_self(), f);
     run_and_log(f, "at exit");
   }
 }

@@ -79,6 +79,15 @@
  * of v changes and nobody gets hold of it. The rules are checked in tests/model (ephemeron.pml). Nothing is asked of the young collections (young.c): maps and keys have
  * weak references, which keeps both out of them, and an entry's count on a value keeps that alive there.
  *
+ * What is set apart (lib/collect/apart.c: frozen, untracked) is in no set, and so such an end counts as alive: a
+ * frozen map leaves its entries to their keys, and a frozen key to the maps. With both ends frozen the value's
+ * count comes from outside. Stopped counts change nothing of this: an end whose last reference has gone is
+ * alive until counting goes on, and dies then by its count, as any other.
+ *
+ * Who looks at the heap beside the collector sees one reference, from the map to the value, since there is one
+ * count: an edge of a copy (lib/observe/copy.c), a referrer (lib/collect/walk.c). What is alive in a copy needs
+ * both ends, as above (lib/observe/graph.c). They read tables as the collector does, between two safepoints.
+ *
  * Values of an ephemeron map that was left while its key was condemned are freed in the same collection.
  * A chain in which each value is the next key is marked in one pass, in proportion to its length.
  */

@@ -13,7 +13,10 @@ static gyre_type manual_type = {.name = "manual",
                                 .size = sizeof(node),
                                 .slots = GYRE_SLOTS(node, next, other),
                                 .flags = GYRE_TYPE_MANUAL_FINALIZE};
-static gyre_type queued_type;
+static gyre_type queued_type = {.name = "queued",
+                                .size = sizeof(node),
+                                .slots = GYRE_SLOTS(node, next, other),
+                                .flags = GYRE_TYPE_FINALIZE_QUEUED};
 static GYRE_STATIC_OBJECT(colour) still = GYRE_STATIC_INIT(7);
 
 /* So that types do not get the same numbers each time. */
@@ -170,9 +173,7 @@ static void use_collector(bool dirty) {
   for (size_t i = 0; i < garbage->count && !dirty; i++)
     gyre_clear(&((node *)garbage->items[i])->next);
   gyre_objlist_free(garbage);
-  queued_type = finalized_type;
-  queued_type.name = "queued";
-  queued_type.flags |= GYRE_TYPE_FINALIZE_QUEUED;
+  queued_type.finalize = finalized_type.finalize;
   test_option_set("finalizers", "program");
   gyre_release(node_new(&queued_type, 1));
   ring_drop(&queued_type, 3);

@@ -145,6 +145,39 @@ static void stopped_counts_are_exact_again(void **state) {
   assert_int_equal(nodes_destroyed(), 3);
 }
 
+static gyre_type queued_type = {.name = "queued",
+                                .size = sizeof(node),
+                                .slots = GYRE_SLOTS(node, next, other),
+                                .flags = GYRE_TYPE_FINALIZE_QUEUED};
+
+/* Their headers' counts are not all that is in there: they are linked. */
+static void what_waits_for_its_finalizer_may_be_frozen(void **state) {
+  (void)state;
+  queued_type.finalize = finalized_type.finalize;
+  queued_type.destroy = finalized_type.destroy;
+  test_option_set("finalizers", "program");
+  gyre_weak *weak[3];
+  for (uint64_t i = 0; i < 3; i++) {
+    node *n = node_new(&queued_type, i);
+    weak[i] = gyre_weak_new(n, NULL, NULL);
+    gyre_release(n);
+  }
+  assert_int_equal(gyre_pending_count(), 3);
+  assert_int_equal(gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING), 3);
+  for (int i = 0; i < 3; i++) {
+    node *n = gyre_weak_get(weak[i]);
+    assert_int_equal(gyre_refcount(n), 2);
+    gyre_release(n);
+  }
+  assert_int_equal(gyre_gc_unfreeze(), 3);
+  test_check();
+  assert_int_equal(gyre_run_pending(SIZE_MAX), 3);
+  assert_int_equal(nodes_finalized(), 3);
+  assert_int_equal(nodes_destroyed(), 3);
+  for (int i = 0; i < 3; i++)
+    gyre_weak_free(weak[i]);
+}
+
 static void nothing_dies_until_then(void **state) {
   (void)state;
   node *n = node_new(&finalized_type, 1);
@@ -333,6 +366,7 @@ int main(void) {
       NODE_TEST(what_is_frozen_keeps_others_alive),
       NODE_TEST(not_inside_a_collection),
       NODE_TEST(stopped_counts_are_exact_again),
+      NODE_TEST(what_waits_for_its_finalizer_may_be_frozen),
       NODE_TEST(nothing_dies_until_then),
       NODE_TEST(those_that_never_die_stay_so),
       NODE_TEST(untracked_ones_keep_their_place),

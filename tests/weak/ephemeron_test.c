@@ -3,8 +3,10 @@
  *
  * An entry's count on its value is a reference with two ends, the map and the key, so whoever counts
  * references, follows them or leaves objects out has to see it as the collector does. */
+#include <errno.h>
+
 #include "tests/support/node.h"
-#include "tests/support/puppet.h"
+#include "tests/support/window.h"
 
 static gyre_weakmap *map_new(void) {
   gyre_weakmap *map = gyre_weakmap_new(GYRE_WEAK_EPHEMERON, NULL, NULL);
@@ -462,6 +464,38 @@ static void questions_may_be_asked_while_a_map_changes(void **state) {
   }
 }
 
+static void questions_without_memory_change_nothing(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  node *k = node_new(&node_type, 1), *v = node_new(&node_type, 2);
+  gyre_weakmap *map = map_new();
+  put(map, k, v);
+  LINK(v, next, k);
+  bool failed = true;
+  for (uint64_t nth = 1; failed; nth++) {
+    void *objects[] = {map};
+    gyre_objlist *list = NULL;
+    gyre__fault_arm(nth, 0);
+    gyre_graph *graph = gyre_graph_new(0);
+    int verdict = graph != NULL ? gyre_graph_verdict(graph, 0, NULL, NULL) : -ENOMEM;
+    ptrdiff_t n = gyre_gc_get_referents(objects, 1, &list);
+    ptrdiff_t bytes = gyre_sizeof_deep(map, NULL, NULL);
+    failed = gyre__fault_count() >= nth;
+    gyre__fault_arm(0, 0);
+    assert_true(verdict == -ENOMEM || verdict > 0);
+    assert_true(n == -ENOMEM || n == 1);
+    assert_true(bytes == -ENOMEM || bytes > 0);
+    if (n > 0) gyre_objlist_free(list);
+    gyre_graph_free(graph);
+    assert_int_equal(gyre_refcount(v), 2);
+    assert_int_equal(gyre_refcount(k), 2);
+    assert_int_equal(gyre_refcount(map), 1);
+  }
+  DROP(v);
+  DROP(k);
+  DROP(map);
+}
+
 static int debug_end(void **state) {
   (void)gyre_gc_set_debug(0);
   (void)gyre_gc_unfreeze();
@@ -487,6 +521,7 @@ int main(void) {
       DEBUG_TEST(a_copy_needs_both_ends_to_call_a_value_reachable),
       DEBUG_TEST(a_map_refers_to_its_values),
       DEBUG_TEST(questions_may_be_asked_while_a_map_changes),
+      DEBUG_TEST(questions_without_memory_change_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -272,6 +272,12 @@ static void *retains(void *object) {
   return NULL;
 }
 
+static bool grace_is_over;
+static void sees_grace(gyre_deferred *deferred) {
+  (void)deferred;
+  grace_is_over = true;
+}
+
 static void a_death_and_a_call_at_once_are_one_call(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
@@ -291,6 +297,13 @@ static void a_death_and_a_call_at_once_are_one_call(void **state) {
       gyre_finalize_free(rival.f);
     } else {
       gyre_release(rival.object);
+      /* The caller is in the library, so what the death has left to be freed stays. */
+      static gyre_deferred deferred;
+      grace_is_over = false;
+      assert_int_equal(gyre_defer(&deferred, sees_grace), 0);
+      for (int i = 0; i < 10000; i++)
+        gyre_safepoint();
+      assert_false(grace_is_over);
     }
     test_window_release();
     test_thread_join(thread);
