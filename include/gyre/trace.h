@@ -49,7 +49,7 @@ GYRE_BEGIN_DECLS
 
 /* ---- on and off ------------------------------------------------------------------------------ */
 
-/* What kind of memory. Foreign memory may have any number from GYRE_TRACED_FOREIGN on. */
+/* What kind of memory (not the domains of gyre/alloc.h, which are about who serves it). Foreign memory may have any number from GYRE_TRACED_FOREIGN on. */
 enum {
   GYRE_TRACED_MEM,    /* gyre_malloc and its kin, up to 64 KiB */
   GYRE_TRACED_OBJECT, /* objects, up to 64 KiB */

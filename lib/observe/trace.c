@@ -42,6 +42,10 @@
  * Without memory a block is untraced, the allocation succeeds all the same. When tracing has ended,
  * arrays lose their memory as heaps hear of it, and the stacks go after a grace period.
  *
+ * Allocators of the program's (lib/heap/hook.c). They take the short ways away as well, and get what the slow
+ * halves would do; what they have from ours comes by gyre__raw_malloc_base() and its like, with the address of the
+ * program's call instead of the wrapper's. An arena has no tracing: lib/README.md says why.
+ *
  * fork(): the child has its parent's traces. A heap whose thread is lost keeps its marks for ever, as it
  * keeps its blocks.
  *

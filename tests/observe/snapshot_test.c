@@ -458,7 +458,7 @@ static void names_and_build_ids_are_in_the_file(void **state) {
   assert_int_equal(gyre_snapshot_trace(s, 0, &trace), 0);
   assert_int_equal(trace.size, 123);
   const struct gyre_frame *last = &trace.traceback.frames[trace.traceback.count - 1];
-  assert_non_null(strstr(last->file, "snapshot_test"));
+  assert_non_null(strstr(last->file, "snapshot_"));
   assert_non_null(strstr(last->func, "names_and_build_ids"));
   gyre_traceback_free(&trace.traceback);
   gyre_snapshot_free(s);
