@@ -720,6 +720,37 @@ static void without_memory_to_retire_an_array_it_is_kept(void **state) {
   gyre_release(s.list);
 }
 
+/* The array of a cleared list is kept, but not used again: its slots are no references any more. */
+static void a_list_cleared_without_memory_holds_what_comes_later(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet other;
+  struct shared s = {.list = gyre_list_new()};
+  puppet_start(&other);
+  puppet_run(&other, uses, &s);
+  for (int round = 0; round < 3; round++) {
+    fill(s.list, 1, 4);
+    gyre__fault_arm(1, 0);
+    gyre_list_clear(s.list);
+    gyre__fault_arm(0, 0);
+    node *x = item(9);
+    assert_int_equal(gyre_list_append(s.list, x), 0);
+    gyre_release(x);
+    uint64_t destroyed = nodes_destroyed();
+    gyre_list_clear(s.list);
+    assert_int_equal(nodes_destroyed(), destroyed + 1);
+  }
+  fill(s.list, 1, 3);
+  gyre__fault_arm(1, 0);
+  gyre_list_clear(s.list);
+  gyre__fault_arm(0, 0);
+  uint64_t destroyed = nodes_destroyed();
+  fill(s.list, 1, 1);
+  puppet_stop(&other);
+  gyre_release(s.list);
+  assert_int_equal(nodes_destroyed(), destroyed + 1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(an_empty_list_has_nothing),
@@ -743,6 +774,7 @@ int main(void) {
       NODE_TEST(a_reader_does_not_wait_for_a_writer),
       NODE_TEST(failed_allocations_change_nothing),
       NODE_TEST(without_memory_to_retire_an_array_it_is_kept),
+      NODE_TEST(a_list_cleared_without_memory_holds_what_comes_later),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
