@@ -87,6 +87,7 @@ void *gyre__slot_load_once_slow(gyre_slot *slot) {
   if (is_own(h)) return gyre__retain(object);
   GYRE_WINDOW("slot/load_once");
   if (!gyre__try_count(h)) return NULL;
+  GYRE_WINDOW("slot/counted_once");
   /* seq_cst: after the count; pairs with slot_change() and the owner's look at the shared word. */
   if (GYRE_LIKELY(gyre__load_seq_cst(&slot->gyre__ref) == object)) {
     taken(h);
