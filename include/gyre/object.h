@@ -532,8 +532,14 @@ GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
 }
 
 /* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
- * false NULL. Any thread; attaches it if need be; lock-free; not a safepoint. */
+ * false NULL. Any thread; attaches it if need be; lock-free. If the reference is changed at the same moment,
+ * giving back what was counted in vain may drop another object's last reference, with all that gyre_release()
+ * may do: it is the last that is done here, but what the caller has borrowed may be gone then. */
 GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
+
+/* The same for who must not run program code yet. What was counted in vain is put into *late (NULL: nothing),
+ * to be released by the caller, who then looks again; the result is NULL. */
+GYRE_API void *gyre_uncounted_look(gyre_uncounted *u, void **late);
 
 /* ---- structures that are read without counting
  *
