@@ -462,8 +462,10 @@ int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
       old = array_of(list);
       gyre_slots_move(old, fresh->at, old->at, from);
       gyre_slots_move(old, &fresh->at[from], &old->at[to], length - to);
-      old = gyre_swap(&list->items, fresh);
+      /* The length first: who finds the new array must not look for items beyond it. */
       length_set(list, left);
+      GYRE_WINDOW("list/deleting");
+      old = gyre_swap(&list->items, fresh);
       gyre_slots_forget(old->at, from);
       gyre_slots_forget(&old->at[to], length - to);
       done = true;
@@ -664,6 +666,7 @@ int gyre_list_sort(gyre_list *list, gyre_list_compare *compare, void *arg) {
   gyre_free(places);
 
   locked = lock(list);
+  if (length_of(list) > n) length_set(list, n); /* first, as in gyre_list_delete() */
   struct items *other = gyre_swap(&list->items, items);
   length_set(list, n);
   unlock(list, locked);

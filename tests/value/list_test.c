@@ -638,6 +638,34 @@ static void a_reader_does_not_wait_for_a_writer(void **state) {
   }
 }
 
+static void deletes_held(void *arg) {
+  test_window_subject();
+  assert_int_equal(gyre_list_delete(((struct shared *)arg)->list, 0, 30), 0);
+}
+
+static void a_reader_does_not_wait_for_a_deletion(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet writer;
+  struct shared s = {.list = gyre_list_new()};
+  fill(s.list, 0, 40);
+  puppet_start(&writer);
+  puppet_run(&writer, uses, &s);
+  test_window_hold("list/deleting", 1);
+  puppet_begin(&writer, deletes_held, &s);
+  test_window_await();
+  for (uint64_t i = 0; i < 40; i++) {
+    uint64_t tag = tag_at(s.list, (ptrdiff_t)i);
+    assert_true(tag == i || tag == (i < 10 ? 30 + i : UINT64_MAX));
+  }
+  test_window_release();
+  puppet_await(&writer);
+  assert_int_equal(gyre_list_length(s.list), 10);
+  assert_int_equal(tag_at(s.list, -1), 39);
+  puppet_stop(&writer);
+  gyre_release(s.list);
+}
+
 /* ---- no memory ---- */
 
 static void scenario(void) {
@@ -772,6 +800,7 @@ int main(void) {
       NODE_TEST(a_reader_finds_what_is_in_the_list_whatever_happens),
       NODE_TEST(a_finalizer_in_a_read_may_change_the_list),
       NODE_TEST(a_reader_does_not_wait_for_a_writer),
+      NODE_TEST(a_reader_does_not_wait_for_a_deletion),
       NODE_TEST(failed_allocations_change_nothing),
       NODE_TEST(without_memory_to_retire_an_array_it_is_kept),
       NODE_TEST(a_list_cleared_without_memory_holds_what_comes_later),
