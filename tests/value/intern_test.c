@@ -200,7 +200,8 @@ static void a_string_that_dies_under_a_look_up_is_not_returned(void **state) {
 
 /* The same, and the block becomes an object that the look-up counts in vain. It dies as that is given back, and
  * its finalizer lets a grace period pass: the entry that the look-up has stopped at is freed. */
-static test_flag step; /* 1: the look-up has its pointer; 2: go on; 3: the finalizer runs; 4: all is freed */
+static test_flag
+    step; /* 1: the look-up has its pointer; 2: go on; 3: the finalizer runs; 4: all is freed */
 static void waits_with_its_pointer(void *arg) {
   (void)arg;
   test_flag_set(&step, 1);
