@@ -581,7 +581,7 @@ GYRE_INLINE void *gyre__slot_load_once(gyre_slot *slot) {
 /* Moves n references from the slots `from` to the slots `to` without counting them; they may overlap, as
  * for memmove(). `holder` is the object that the slots `from` are in, NULL if they are in memory of the
  * caller's own. What `to` held is overwritten, not released. What is left in `from` no longer stands for
- * a reference: before its next safepoint or count the caller overwrites it (by another move or
+ * a reference: before its next safepoint or release the caller overwrites it (by another move or
  * gyre_slot_init) or has gyre_slots_forget() empty it. `to` is in the same object, in a new one that the
  * caller has made, or memory of the caller's own. No other thread may write to the slots meanwhile;
  * readers see the old reference or the new one. Attaches the thread; not a safepoint; runs no program
