@@ -6,9 +6,11 @@
  *     void *first = gyre_list_get(list, 0);        // a reference of the caller's
  *     gyre_release(first);
  *
- * It behaves as the list of Python without a global lock: each call here is atomic, and reading takes no
- * lock (gyre_list_get, gyre_list_length; a reader never waits for a writer). Calls that change the list
- * take its object lock. For several calls that must be one step, take it for all of them:
+ * It behaves as the list of Python without a global lock. Calls that change the list, and those that copy
+ * it, take its object lock: for each other they are atomic. gyre_list_get and gyre_list_length take no lock,
+ * and never wait. While items are being moved (insert and pop before the end, delete, reverse) they
+ * find at each index the item that was there or the one that will be, and may find the length changed
+ * before or after the items. For several calls that must be one step, take the lock for all of them:
  *
  *     gyre_list_lock(list);
  *     if (gyre_list_length(list) < limit) gyre_list_append(list, thing);
@@ -49,8 +51,9 @@ GYRE_API gyre_list *gyre_list_from(void *const *items, size_t n);
 /* How many items the list has. Takes no lock. */
 GYRE_API size_t gyre_list_length(const gyre_list *list);
 
-/* The item at `index`, counted for the caller; NULL with errno ERANGE. Takes no lock; lock-free: begins
- * again only if a writer got something done meanwhile. */
+/* The item at `index`, counted for the caller; NULL with errno ERANGE. A negative index is reckoned from the
+ * length at the beginning: if others insert or remove meanwhile, it is that place of the list as it is by
+ * then. Takes no lock; lock-free: begins again only if a writer got something done meanwhile. */
 GYRE_API void *gyre_list_get(gyre_list *list, ptrdiff_t index);
 
 /* Puts `item` (counted) at `index` and drops what was there. 0 or an error. */

@@ -538,8 +538,14 @@ GYRE_INLINE int gyre_uncounted_is(const gyre_uncounted *u, const void *object) {
 }
 
 /* A counted reference to the object, the caller's now; NULL if there is none or if it is dying. Never a
- * false NULL. Any thread; attaches it if need be; lock-free; not a safepoint. */
+ * false NULL. Any thread; attaches it if need be; lock-free. If the reference is changed at the same moment,
+ * giving back what was counted in vain may drop another object's last reference, with all that gyre_release()
+ * may do: it is the last that is done here, but what the caller has borrowed may be gone then. */
 GYRE_API void *gyre_uncounted_get(gyre_uncounted *u);
+
+/* The same for who must not run program code yet. What was counted in vain is put into *late (NULL: nothing),
+ * to be released by the caller, who then looks again; the result is NULL. */
+GYRE_API void *gyre_uncounted_look(gyre_uncounted *u, void **late);
 
 /* ---- structures that are read without counting
  *
@@ -581,7 +587,7 @@ GYRE_INLINE void *gyre__slot_load_once(gyre_slot *slot) {
 /* Moves n references from the slots `from` to the slots `to` without counting them; they may overlap, as
  * for memmove(). `holder` is the object that the slots `from` are in, NULL if they are in memory of the
  * caller's own. What `to` held is overwritten, not released. What is left in `from` no longer stands for
- * a reference: before its next safepoint or count the caller overwrites it (by another move or
+ * a reference: before its next safepoint or release the caller overwrites it (by another move or
  * gyre_slot_init) or has gyre_slots_forget() empty it. `to` is in the same object, in a new one that the
  * caller has made, or memory of the caller's own. No other thread may write to the slots meanwhile;
  * readers see the old reference or the new one. Attaches the thread; not a safepoint; runs no program

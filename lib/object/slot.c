@@ -87,6 +87,7 @@ void *gyre__slot_load_once_slow(gyre_slot *slot) {
   if (is_own(h)) return gyre__retain(object);
   GYRE_WINDOW("slot/load_once");
   if (!gyre__try_count(h)) return NULL;
+  GYRE_WINDOW("slot/counted_once");
   /* seq_cst: after the count; pairs with slot_change() and the owner's look at the shared word. */
   if (GYRE_LIKELY(gyre__load_seq_cst(&slot->gyre__ref) == object)) {
     taken(h);
@@ -118,9 +119,11 @@ void *gyre__slot_load_slow(gyre_slot *slot) {
 }
 
 /* As a load from a slot: count, then look again. But here the reference does not keep the object alive,
- * so one that cannot be counted may still be in it: until its destroy hook has run. */
-void *gyre_uncounted_get(gyre_uncounted *u) {
+ * so one that cannot be counted may still be in it: until its destroy hook has run. And whoever walks through
+ * a table must not run program code before the end; so what was counted in vain is the caller's. */
+void *gyre_uncounted_look(gyre_uncounted *u, void **late) {
   gyre__attach_self();
+  *late = NULL;
   for (;;) {
     /* acquire: the header behind the pointer; pairs with gyre_uncounted_set(). */
     void *object = gyre__load_acquire(&u->gyre__ref);
@@ -130,13 +133,28 @@ void *gyre_uncounted_get(gyre_uncounted *u) {
     if (is_own(h)) return gyre__retain(object);
     GYRE_WINDOW("slot/uncounted");
     bool counted = gyre__try_count(h);
+    GYRE_WINDOW("slot/uncounted_counted");
     /* seq_cst: after the count; pairs with gyre_uncounted_set(). */
     bool same = gyre__load_seq_cst(&u->gyre__ref) == object;
     if (counted && same) {
       taken(h);
       return object;
     }
-    if (counted) gyre__release_shared(gyre__objects_self(), h);
+    if (counted) {
+      *late = object;
+      return NULL;
+    }
     if (same) return NULL;
   }
+}
+
+void *gyre_uncounted_get(gyre_uncounted *u) {
+  void *late;
+  void *object = gyre_uncounted_look(u, &late);
+  if (GYRE_LIKELY(late == NULL)) return object;
+  /* All looks come before the first release, which may end what the caller has borrowed. One level each
+   * time that the reference is changed meanwhile. */
+  object = gyre_uncounted_get(u);
+  gyre_release(late);
+  return object;
 }

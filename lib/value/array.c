@@ -207,10 +207,10 @@ static int lock_with_room(gyre_array *array, size_t n, void **spare) {
       array->capacity = room;
       return 0;
     }
+    room = n > 1 && array->capacity == 0 ? need : capacity_for(need);
     gyre_unlock(array);
     gyre_free(fresh);
     size_t bytes;
-    room = n > 1 && array->capacity == 0 ? need : capacity_for(need);
     if (room < need || __builtin_mul_overflow(room, (size_t)array->itemsize, &bytes))
       return -ENOMEM;
     if ((fresh = gyre_malloc(bytes)) == NULL) return -ENOMEM;

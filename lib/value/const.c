@@ -35,13 +35,16 @@ static struct {
   size_t count; /* under the lock */
 } consts;
 
-/* The entry for a key in a table, or the empty one where it would be. */
-static struct entry *find(struct table *table, const gyre_type *type, int64_t key) {
+/* The entry for a key in a table and its object, or the empty one where it would be and NULL. The object is
+ * looked at once: an entry that was empty may be filled with another key's at any moment. */
+static struct entry *find(struct table *table, const gyre_type *type, int64_t key, void **object) {
   uint64_t words[2] = {(uintptr_t)type, (uint64_t)key};
   for (size_t i = (size_t)gyre_hash_bytes(words, sizeof words);; i++) {
     struct entry *e = &table->at[i & table->mask];
-    /* acquire: type and key; pairs with the release in entry_set(). */
-    if (gyre__load_acquire(&e->object) == NULL || (e->type == type && e->key == key)) return e;
+    /* acquire: type and key, and the object itself; pairs with the release in entry_set(). */
+    *object = gyre__load_acquire(&e->object);
+    GYRE_WINDOW("const/looked");
+    if (*object == NULL || (e->type == type && e->key == key)) return e;
   }
 }
 
@@ -49,8 +52,9 @@ void *gyre_const_get(const gyre_type *type, int64_t key) {
   /* acquire: the table's contents; pairs with table_grow(). */
   struct table *table = (struct table *)gyre__load_acquire(&consts.table);
   if (table == NULL) return NULL;
-  /* acquire: the object itself; pairs with entry_set(). */
-  return gyre__load_acquire(&find(table, type, key)->object);
+  void *object;
+  (void)find(table, type, key, &object);
+  return object;
 }
 
 /* ---- under the lock ---- */
@@ -58,7 +62,7 @@ void *gyre_const_get(const gyre_type *type, int64_t key) {
 static void entry_set(struct entry *e, const gyre_type *type, int64_t key, void *object) {
   e->type = type;
   e->key = key;
-  /* release: pairs with find() and gyre_const_get(). */
+  /* release: pairs with find(). */
   gyre__store_release(&e->object, object);
 }
 
@@ -74,7 +78,8 @@ static struct table *table_grow(struct table *old) {
     const struct entry *e = &old->at[i];
     /* relaxed: written under the lock. */
     void *object = gyre__load_relaxed(&e->object);
-    if (object != NULL) entry_set(find(table, e->type, e->key), e->type, e->key, object);
+    void *none;
+    if (object != NULL) entry_set(find(table, e->type, e->key, &none), e->type, e->key, object);
   }
   /* release: its contents; pairs with gyre_const_get(). */
   gyre__store_release(&consts.table, (void *)table);
@@ -85,9 +90,9 @@ static int const_add(const gyre_type *type, int64_t key, void *object) {
   /* relaxed: written under the lock. */
   struct table *table = table_grow((struct table *)gyre__load_relaxed(&consts.table));
   if (table == NULL) return -ENOMEM;
-  struct entry *e = find(table, type, key);
-  /* relaxed: as above. */
-  if (gyre__load_relaxed(&e->object) != NULL) return -EEXIST;
+  void *there;
+  struct entry *e = find(table, type, key, &there);
+  if (there != NULL) return -EEXIST;
   (void)gyre_immortalize(object);
   entry_set(e, type, key, object);
   consts.count++;

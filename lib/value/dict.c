@@ -27,17 +27,20 @@
  *
  *     It finds its key at a position and counts the value: the value was the key's at that moment, since no
  *     other key is ever at that position.
- *     It finds the value empty, or no key up to an empty word, and the view is still the dictionary's: the
- *     key was absent at some moment since the reader began. A word that was empty when it was looked at
- *     had no word of this key behind it, and what was passed before never becomes this key's.
+ *     It finds no key up to an empty word, and the view is still the dictionary's: the key was absent at some
+ *     moment since the reader began. A word that was empty when it was looked at had no word of this key
+ *     behind it, and what was passed before never becomes this key's.
  *     The same, and the view is not the dictionary's any more: the entries may have been emptied because
- *     they were copied. It begins again.
+ *     they were copied. It begins again. Likewise if it finds the value empty.
  *     A view that was replaced because of growing or compacting is as it was at that moment, which lies
  *     within the reader's time.
  *
  * A borrowed pointer ends at the thread's next safepoint; a reader passes none. So views and emptied chunks
  * are given up by gyre_defer(), after every reader that may have seen them has passed one. A reader counts
- * nothing but the value, and a key only to compare it with another object of the same hash.
+ * nothing but the value, and a key only to compare it with another object of the same hash. What it has
+ * counted in vain it gives back, which may run program code and so end what it has borrowed: it looks once
+ * (gyre_load_once), and begins again if there is nothing. Then it finds the word marked, or another view,
+ * both of which come before a slot is emptied; or the value that has come into the place of the other.
  *
  * Writers hold the object's lock. Under it nothing of the program's is called, unless the program has it over
  * several calls (gyre_dict_lock()): a comparison that needs a
@@ -197,11 +200,12 @@ struct found {
 static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32); }
 
 /* A key of the same hash that is not the same object: FOUND if equal; UNSURE if that is for program code
- * to say, or if the hashes are the same by chance; ABSENT if the entry is gone. */
+ * to say, if the hashes are the same by chance, or, but under the lock, if the entry is just going: then what
+ * was borrowed may be gone, too. */
 static GYRE_NOINLINE enum result key_compare(struct entry *entry, const void *key,
                                              struct found *found) {
-  void *other = gyre_load(&entry->key);
-  if (other == NULL) return ABSENT;
+  void *other = gyre_load_once(&entry->key);
+  if (other == NULL) return UNSURE;
   found->held = other;
   if (is_simple(gyre_type_of(key)) && is_simple(gyre_type_of(other)) && gyre_equal(other, key) == 1)
     return FOUND;
@@ -227,8 +231,7 @@ static inline enum result probe(const struct view *view, const void *key, uint64
     found->word = &view->index[i];
     if (GYRE_LIKELY(gyre_slot_is(&entry->key, key))) return FOUND;
     if (identity || entry->hash != hash) continue;
-    enum result result = key_compare(entry, key, found);
-    if (result != ABSENT) return result;
+    return key_compare(entry, key, found);
   }
 }
 
@@ -248,8 +251,8 @@ again:;
     if (word > mask || word < POSITIONS) continue;
     struct entry *entry = entry_at(view, word - POSITIONS);
     if (entry->hash != hash) continue;
-    void *other = gyre_load(&entry->key);
-    if (other == NULL) continue;
+    void *other = gyre_load_once(&entry->key);
+    if (other == NULL) goto again;
     int equal = gyre_equal(other, key);
     if (equal > 0) {
       *match = other;
@@ -611,10 +614,10 @@ void gyre_dict_clear(gyre_dict *dict) {
 /* ---- reading ---- */
 
 /* What the entry's value is at the moment: counted into *value, unless `value` is NULL. False if it is
- * gone. */
+ * gone or has just changed; what was borrowed may be gone then. */
 static inline bool value_of(struct entry *entry, void **value) {
   if (value == NULL) return !gyre_slot_is(&entry->value, NULL);
-  *value = gyre_load(&entry->value);
+  *value = gyre_load_once(&entry->value);
   return *value != NULL;
 }
 
@@ -651,10 +654,10 @@ static inline int get(gyre_dict *dict, const void *key, void **value) {
     }
     GYRE_WINDOW("dict/probed");
     bool there = result == FOUND && value_of(found.entry, value);
-    bool current = there || view_of(dict) == view;
+    bool absent = result == ABSENT && view_of(dict) == view;
     /* Last: it may run program code if the entry has just gone. */
     if (GYRE_UNLIKELY(found.held != NULL)) gyre_release(found.held);
-    if (GYRE_LIKELY(current)) return there;
+    if (GYRE_LIKELY(there || absent)) return there;
   }
 }
 
@@ -679,7 +682,7 @@ static inline enum result get_interned(gyre_dict *dict, const void *key, void **
     if (word > mask || word < POSITIONS) continue;
     struct entry *entry = entry_at(view, word - POSITIONS);
     if (GYRE_LIKELY(gyre_slot_is(&entry->key, key))) {
-      *value = gyre_load(&entry->value);
+      *value = gyre_load_once(&entry->value);
       return *value != NULL ? FOUND : UNSURE;
     }
     if (entry->hash == hash) return UNSURE;

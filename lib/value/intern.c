@@ -4,8 +4,10 @@
  *     table: hash -> entry --- string (uncounted) ---> gyre_str
  *
  * liburcu's lock-free hash table, in shards, as in lib/weak/table.c, which says how it gets our grace
- * periods, why there are shards, and how they grow. An operation of this library passes no safepoint, so
- * what a look-up finds stays readable until it returns.
+ * periods, why there are shards, and how they grow. A look-up passes no safepoint, so what it finds stays
+ * readable until it returns. For that it runs no program code: it may count an object in vain that has come
+ * into the place of a dying string, and giving that back may kill it. So a look-up ends where that happens,
+ * and begins again when the object was given back.
  *
  * An entry refers to its string without a count. The string dies by one atomic step (its type has
  * GYRE_TYPE_TRY_RETAIN). Until then it can be counted and is found; from then on it cannot, and its entry
@@ -157,16 +159,19 @@ struct wanted {
   const char *data;
   size_t length;
   gyre_str *found; /* counted, if an entry matched */
+  void *late;      /* counted in vain; `found` is NULL then */
 };
 
 static struct entry *entry_of(struct cds_lfht_node *node) {
   return (struct entry *)(void *)((char *)node - offsetof(struct entry, node));
 }
 
-/* liburcu asks this of entries with the same hash, and returns the first that matches. */
+/* liburcu asks this of entries with the same hash, and returns the first that matches: or where it has to
+ * end, with nothing found. */
 static int matches(struct cds_lfht_node *node, const void *key) {
   struct wanted *wanted = (struct wanted *)(uintptr_t)key;
-  gyre_str *s = gyre_uncounted_get(&entry_of(node)->string);
+  gyre_str *s = gyre_uncounted_look(&entry_of(node)->string, &wanted->late);
+  if (GYRE_UNLIKELY(wanted->late != NULL)) return 1;
   if (s == NULL) return 0; /* dying */
   if (GYRE_LIKELY(gyre_str_length(s) == wanted->length &&
                   memcmp(gyre_str_data(s), wanted->data, wanted->length) == 0)) {
@@ -183,6 +188,11 @@ static int matches_object(struct cds_lfht_node *node, const void *key) {
 
 static void entry_free(gyre_deferred *node) {
   gyre_free((char *)node - offsetof(struct entry, deferred));
+}
+
+static void late_release(struct wanted *wanted) {
+  gyre_release(wanted->late);
+  wanted->late = NULL;
 }
 
 /* Adds a string for what was not found; or another thread was faster. */
@@ -202,7 +212,11 @@ static gyre_str *add(struct wanted *wanted, uint64_t hash) {
   gyre__store_relaxed(&s->gyre__hash, hash);
   gyre_uncounted_set(&entry->string, s);
   GYRE_WINDOW("intern/adding");
-  struct cds_lfht_node *there = cds_lfht_add_unique(table, hash, matches, wanted, &entry->node);
+  struct cds_lfht_node *there;
+  while ((there = cds_lfht_add_unique(table, hash, matches, wanted, &entry->node)) !=
+             &entry->node &&
+         wanted->found == NULL)
+    late_release(wanted);
   if (there != &entry->node) {
     gyre_free(entry);
     gyre_release(s);
@@ -273,13 +287,16 @@ gyre_str *gyre_intern(const char *data, size_t length) {
     errno = ENOMEM;
     return NULL;
   }
-  struct wanted wanted = {data, length, NULL};
+  struct wanted wanted = {data, length, NULL, NULL};
   uint64_t hash = gyre__str_hash_bytes(data, length);
   struct cds_lfht *table = shard_table(shard_of(hash));
   if (GYRE_LIKELY(table != NULL)) {
     struct cds_lfht_iter at;
-    cds_lfht_lookup(table, hash, matches, &wanted, &at);
-    if (GYRE_LIKELY(at.node != NULL)) return wanted.found;
+    for (;; late_release(&wanted)) {
+      cds_lfht_lookup(table, hash, matches, &wanted, &at);
+      if (at.node == NULL) break;
+      if (GYRE_LIKELY(wanted.found != NULL)) return wanted.found;
+    }
   }
   return add(&wanted, hash);
 }

@@ -34,7 +34,7 @@ struct items {
   /* -- constant -- */
   size_t capacity;
   /* -- under the list's lock -- */
-  /* An array that should have been retired when there was no memory for that. */
+  /* Of an array that the list keeps: another. */
   GYRE_SLOT(struct items) previous;
   item_slot at[];
 };
@@ -42,15 +42,18 @@ struct items {
 struct gyre_list {
   /* NULL while there are no items yet. Changed under the lock. */
   GYRE_SLOT(struct items) items;
+  /* Arrays that should have been retired when there was no memory for that. Under the lock. They hold no
+   * items, and are never used again: what is left in their slots are no references. */
+  GYRE_SLOT(struct items) kept;
   /* Written under the lock. Who reads it sees the items that it covers. */
   gyre__atomic_size length;
   /* The id of the thread that has called gyre_list_lock(), or 0. Only the thread itself ever finds its
    * own id there. */
   gyre__atomic_u32 locker;
-  /* 1: a thread other than the maker has used the list. */
-  gyre__atomic_u32 is_shared;
   /* The id of the thread that made the list. Constant. */
-  uint32_t maker;
+  uint16_t maker;
+  /* 1: a thread other than the maker has used the list. */
+  gyre__atomic_u8 is_shared;
 };
 
 static GYRE_TYPE_DEFINE(items_type, struct items, .slots = GYRE_SLOTS(struct items, previous),
@@ -67,7 +70,7 @@ static int lists_equal(const void *object, const void *other);
 
 gyre_type gyre_list_type = {.name = "gyre_list",
                             .size = sizeof(struct gyre_list),
-                            .slots = GYRE_SLOTS(struct gyre_list, items),
+                            .slots = GYRE_SLOTS(struct gyre_list, items, kept),
                             .hash = gyre_hash_refuse,
                             .equal = lists_equal};
 
@@ -79,7 +82,7 @@ static inline bool enter(const gyre_list *list) {
   gyre_thread *self = gyre_thread_current();
   if (GYRE_UNLIKELY(self == NULL) && (self = gyre_thread_attach()) == NULL) return false;
   if (GYRE_LIKELY(self->id == list->maker)) return true;
-  gyre__atomic_u32 *flag = &((gyre_list *)(uintptr_t)list)->is_shared;
+  gyre__atomic_u8 *flag = &((gyre_list *)(uintptr_t)list)->is_shared;
   /* seq_cst: before this thread borrows the array; pairs with the look in array_discard(). */
   if (gyre__load_seq_cst(flag) == 0) gyre__store_seq_cst(flag, 1);
   return true;
@@ -139,8 +142,8 @@ static struct items *array_new(size_t capacity) {
   return items;
 }
 
-/* Gives up an array that the list has no more, and that holds no items. If there is no memory to retire it
- * with, the list's present array keeps it. */
+/* Gives up an array that the list has no more, and that holds no items, with what the list kept. If there
+ * is no memory to retire it with, the list keeps it. */
 static void array_discard(gyre_list *list, struct items *items) {
   if (items == NULL) return;
   /* seq_cst: after the array was replaced; pairs with enter(). */
@@ -149,23 +152,15 @@ static void array_discard(gyre_list *list, struct items *items) {
     return;
   }
   struct retired *retired = gyre_new(&retired_type);
-  if (retired != NULL) {
-    gyre_slot_init(&retired->items, items);
-    gyre_retire(retired, &retired->link);
-    return;
+  if (GYRE_UNLIKELY(retired == NULL || !gyre_slot_is(&list->kept, NULL))) {
+    bool locked = lock(list);
+    gyre_slot_init(&items->previous, gyre_take(&list->kept));
+    if (retired == NULL) (void)gyre_swap(&list->kept, items);
+    unlock(list, locked);
+    if (retired == NULL) return;
   }
-  bool locked = lock(list);
-  struct items *present = array_of(list);
-  if (present == NULL) {
-    (void)gyre_swap(&list->items, items);
-  } else {
-    struct items *last = items, *next;
-    while ((next = gyre_borrow(&last->previous)) != NULL)
-      last = next;
-    gyre_slot_init(&last->previous, gyre_take(&present->previous));
-    (void)gyre_swap(&present->previous, items);
-  }
-  unlock(list, locked);
+  gyre_slot_init(&retired->items, items);
+  gyre_retire(retired, &retired->link);
 }
 
 /* Makes `fresh`, which is empty, the list's array, with the items that it has. Returns the old one, which
@@ -292,7 +287,7 @@ void **gyre__list_snapshot(gyre_list *list, ptrdiff_t start, ptrdiff_t stop, siz
 
 gyre_list *gyre_list_new(void) {
   gyre_list *list = gyre_new(&gyre_list_type);
-  if (list != NULL) list->maker = gyre_thread_current()->id;
+  if (list != NULL) list->maker = (uint16_t)gyre_thread_current()->id;
   return list;
 }
 
@@ -467,8 +462,10 @@ int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
       old = array_of(list);
       gyre_slots_move(old, fresh->at, old->at, from);
       gyre_slots_move(old, &fresh->at[from], &old->at[to], length - to);
-      old = gyre_swap(&list->items, fresh);
+      /* The length first: who finds the new array must not look for items beyond it. */
       length_set(list, left);
+      GYRE_WINDOW("list/deleting");
+      old = gyre_swap(&list->items, fresh);
       gyre_slots_forget(old->at, from);
       gyre_slots_forget(&old->at[to], length - to);
       done = true;
@@ -669,6 +666,7 @@ int gyre_list_sort(gyre_list *list, gyre_list_compare *compare, void *arg) {
   gyre_free(places);
 
   locked = lock(list);
+  if (length_of(list) > n) length_set(list, n); /* first, as in gyre_list_delete() */
   struct items *other = gyre_swap(&list->items, items);
   length_set(list, n);
   unlock(list, locked);

@@ -142,6 +142,49 @@ static void a_reader_may_find_the_value_that_was_set_meanwhile(void **state) {
   scene_end();
 }
 
+/* What a reader has counted in vain dies as it is given back, and the finalizer lets a grace period pass, in
+ * which all that the reader had borrowed is freed. */
+static test_flag is_freed;
+static int waits_until_all_is_freed(node *n) {
+  (void)n;
+  TEST_REQUIRE(gyre_synchronize() == 0);
+  gyre_park();
+  while (!test_flag_get(&is_freed))
+    sched_yield();
+  gyre_unpark();
+  return 0;
+}
+
+static void a_finalizer_in_a_reader_may_end_what_it_has_borrowed(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  gyre_str *key = str("key");
+  node *value = node_new(&finalized_type, 1), *later = node_new(&node_type, 2);
+  scene.dict = gyre_dict_new();
+  scene.key = key;
+  TEST_REQUIRE(gyre_dict_set(scene.dict, key, value) == 0);
+  gyre_release(value);
+  node_on_finalize = waits_until_all_is_freed;
+  test_flag_set(&is_freed, 0);
+  test_window_hold("slot/counted_once", 1);
+  pthread_t thread = test_thread_start(gets, NULL);
+  test_window_await();
+  gyre_dict_clear(scene.dict);
+  assert_int_equal(nodes_finalized(), 0);
+  TEST_REQUIRE(gyre_dict_set(scene.dict, key, later) == 0);
+  test_window_release();
+  while (nodes_finalized() == 0)
+    gyre_safepoint();
+  for (int i = 0; i < 3; i++)
+    TEST_REQUIRE(gyre_synchronize() == 0);
+  test_flag_set(&is_freed, 1);
+  test_thread_join(thread);
+  assert_ptr_equal(scene.result, later);
+  node_on_finalize = NULL;
+  gyre_release(later);
+  scene_end();
+}
+
 static void a_reader_of_keys_with_functions_of_their_own_begins_again(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
@@ -575,6 +618,7 @@ int main(void) {
       TEST(a_reader_finds_its_key_though_the_dictionary_grows),
       TEST(a_reader_whose_key_is_taken_out_finds_nothing),
       TEST(a_reader_may_find_the_value_that_was_set_meanwhile),
+      NODE_TEST(a_finalizer_in_a_reader_may_end_what_it_has_borrowed),
       TEST(a_reader_of_keys_with_functions_of_their_own_begins_again),
       TEST(a_writer_of_such_keys_does_not_make_a_second_entry),
       TEST(what_a_writer_allocated_in_vain_is_given_back),

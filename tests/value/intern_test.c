@@ -198,6 +198,58 @@ static void a_string_that_dies_under_a_look_up_is_not_returned(void **state) {
   gyre_release(reused);
 }
 
+/* The same, and the block becomes an object that the look-up counts in vain. It dies as that is given back, and
+ * its finalizer lets a grace period pass: the entry that the look-up has stopped at is freed. */
+static test_flag
+    step; /* 1: the look-up has its pointer; 2: go on; 3: the finalizer runs; 4: all is freed */
+static void waits_with_its_pointer(void *arg) {
+  (void)arg;
+  test_flag_set(&step, 1);
+  while (test_flag_get(&step) != 2)
+    sched_yield();
+}
+static int finalizes_late(void *object) {
+  (void)object;
+  test_flag_set(&step, 3);
+  gyre_park();
+  while (test_flag_get(&step) != 4)
+    sched_yield();
+  gyre_unpark();
+  return 0;
+}
+static gyre_type late_type = {
+    .name = "late", .size = sizeof(gyre_str), .element_size = 1, .finalize = finalizes_late};
+
+static void a_look_up_begins_again_if_it_ran_program_code(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  test_flag_set(&there, 0);
+  test_flag_set(&step, 0);
+  gyre_str *old = interned("under a look-up");
+  test_window_call("slot/uncounted", 1, waits_with_its_pointer, NULL);
+  test_window_hold("slot/uncounted_counted", 1);
+  pthread_t thread = test_thread_start(interns, (void *)(uintptr_t) "under a look-up");
+  while (test_flag_get(&step) != 1)
+    sched_yield();
+  test_reuse_last();
+  gyre_release(old);
+  void *reused = gyre_new_array(&late_type, strlen("under a look-up") + 1);
+  assert_ptr_equal(reused, old);
+  test_flag_set(&step, 2);
+  test_window_await();
+  gyre_release(reused); /* not the last */
+  assert_int_equal(test_flag_get(&step), 2);
+  test_window_release();
+  TEST_AWAIT(test_flag_get(&step) == 3);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(gyre_synchronize(), 0);
+  test_flag_set(&step, 4);
+  TEST_AWAIT(test_flag_get(&there) == 1);
+  assert_string_equal(gyre_str_data(theirs), "under a look-up");
+  test_flag_set(&there, 2);
+  test_thread_join(thread);
+}
+
 /* ---- many threads ---- */
 
 enum { THREADS = 8, VALUES = 40 };
@@ -277,6 +329,7 @@ int main(void) {
       TEST(two_threads_that_add_the_same_get_one),
       TEST(a_dying_string_is_not_handed_out),
       TEST_WITH(a_string_that_dies_under_a_look_up_is_not_returned, "quarantine:0"),
+      TEST_WITH(a_look_up_begins_again_if_it_ran_program_code, "quarantine:0"),
       TEST(threads_never_have_two_of_one_value),
       TEST(a_forked_child_finds_what_its_parent_had),
   };

@@ -638,6 +638,34 @@ static void a_reader_does_not_wait_for_a_writer(void **state) {
   }
 }
 
+static void deletes_held(void *arg) {
+  test_window_subject();
+  assert_int_equal(gyre_list_delete(((struct shared *)arg)->list, 0, 30), 0);
+}
+
+static void a_reader_does_not_wait_for_a_deletion(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet writer;
+  struct shared s = {.list = gyre_list_new()};
+  fill(s.list, 0, 40);
+  puppet_start(&writer);
+  puppet_run(&writer, uses, &s);
+  test_window_hold("list/deleting", 1);
+  puppet_begin(&writer, deletes_held, &s);
+  test_window_await();
+  for (uint64_t i = 0; i < 40; i++) {
+    uint64_t tag = tag_at(s.list, (ptrdiff_t)i);
+    assert_true(tag == i || tag == (i < 10 ? 30 + i : UINT64_MAX));
+  }
+  test_window_release();
+  puppet_await(&writer);
+  assert_int_equal(gyre_list_length(s.list), 10);
+  assert_int_equal(tag_at(s.list, -1), 39);
+  puppet_stop(&writer);
+  gyre_release(s.list);
+}
+
 /* ---- no memory ---- */
 
 static void scenario(void) {
@@ -720,6 +748,37 @@ static void without_memory_to_retire_an_array_it_is_kept(void **state) {
   gyre_release(s.list);
 }
 
+/* The array of a cleared list is kept, but not used again: its slots are no references any more. */
+static void a_list_cleared_without_memory_holds_what_comes_later(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet other;
+  struct shared s = {.list = gyre_list_new()};
+  puppet_start(&other);
+  puppet_run(&other, uses, &s);
+  for (int round = 0; round < 3; round++) {
+    fill(s.list, 1, 4);
+    gyre__fault_arm(1, 0);
+    gyre_list_clear(s.list);
+    gyre__fault_arm(0, 0);
+    node *x = item(9);
+    assert_int_equal(gyre_list_append(s.list, x), 0);
+    gyre_release(x);
+    uint64_t destroyed = nodes_destroyed();
+    gyre_list_clear(s.list);
+    assert_int_equal(nodes_destroyed(), destroyed + 1);
+  }
+  fill(s.list, 1, 3);
+  gyre__fault_arm(1, 0);
+  gyre_list_clear(s.list);
+  gyre__fault_arm(0, 0);
+  uint64_t destroyed = nodes_destroyed();
+  fill(s.list, 1, 1);
+  puppet_stop(&other);
+  gyre_release(s.list);
+  assert_int_equal(nodes_destroyed(), destroyed + 1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(an_empty_list_has_nothing),
@@ -741,8 +800,10 @@ int main(void) {
       NODE_TEST(a_reader_finds_what_is_in_the_list_whatever_happens),
       NODE_TEST(a_finalizer_in_a_read_may_change_the_list),
       NODE_TEST(a_reader_does_not_wait_for_a_writer),
+      NODE_TEST(a_reader_does_not_wait_for_a_deletion),
       NODE_TEST(failed_allocations_change_nothing),
       NODE_TEST(without_memory_to_retire_an_array_it_is_kept),
+      NODE_TEST(a_list_cleared_without_memory_holds_what_comes_later),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -213,6 +213,43 @@ static void a_type_may_have_constants(void **state) {
   assert_int_equal(gyre_const_add(&colour_type, 5, NULL), -EINVAL);
 }
 
+/* Another key whose search begins at the same entry, in any table. */
+static int64_t neighbour_of(int64_t key) {
+  uint64_t words[2] = {(uintptr_t)&colour_type, (uint64_t)key};
+  uint64_t hash = gyre_hash_bytes(words, sizeof words);
+  for (int64_t other = key + 1;; other++) {
+    words[1] = (uint64_t)other;
+    if (((gyre_hash_bytes(words, sizeof words) ^ hash) & 0xFFFF) == 0) return other;
+  }
+}
+
+struct newcomer {
+  int64_t key;
+  colour *object;
+};
+
+static void adds(void *arg) {
+  struct newcomer *newcomer = arg;
+  TEST_REQUIRE(gyre_const_add(&colour_type, newcomer->key, newcomer->object) == 0);
+}
+
+static void an_entry_that_is_just_filled_is_not_anothers(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  static GYRE_STATIC_OBJECT(colour) more[10];
+  /* Most of these keys find their first entry empty; it is filled at that moment. */
+  for (int i = 0; i < 10; i++) {
+    int64_t absent = 1000000 + i;
+    struct newcomer newcomer = {neighbour_of(absent), &more[i].object};
+    assert_int_equal(GYRE_STATIC_REGISTER(&more[i], &colour_type), 0);
+    test_window_subject();
+    test_window_call("const/looked", 1, adds, &newcomer);
+    assert_null(gyre_const_get(&colour_type, absent));
+    test_window_clear();
+    assert_ptr_equal(gyre_const_get(&colour_type, newcomer.key), newcomer.object);
+  }
+}
+
 static void a_constant_is_immortal(void **state) {
   (void)state;
   colour *c = gyre_new(&colour_type);
@@ -236,6 +273,7 @@ int main(void) {
       NODE_TEST(failed_allocations_name_nothing),
       NODE_TEST(a_type_may_have_constants),
       NODE_TEST(a_constant_is_immortal),
+      NODE_TEST(an_entry_that_is_just_filled_is_not_anothers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
