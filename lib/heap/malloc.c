@@ -153,8 +153,9 @@ void *gyre__raw_resize(struct gyre__heap *heap, void *block, size_t size) {
 }
 
 /* The most frequent case of a buffer that grows: it lies in a span whose slices suffice. */
-static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size) {
-  if (segment->shape != GYRE__SHAPE_SPANS) return false;
+GYRE_INLINE bool grow_in_span(void *block, size_t size) {
+  struct gyre__segment *segment = gyre__segment_of(block);
+  if (GYRE__WATCHED || segment == NULL || segment->shape != GYRE__SHAPE_SPANS) return false;
   struct gyre__page *page = gyre__segment_page(segment, block);
   if (page->is_large != GYRE__LARGE_LIVE || page->start != (char *)block ||
       page->kind != GYRE__RAW || size <= page->large_usable ||
@@ -164,13 +165,10 @@ static bool grow_in_span(struct gyre__segment *segment, void *block, size_t size
   return true;
 }
 
-static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+static GYRE_NOINLINE void *realloc_slow(struct gyre__heap *heap, void *block, size_t size) {
   if (block == NULL) return gyre__raw_malloc(heap, size);
   struct gyre__segment *segment = gyre__segment_of(block);
-  if (GYRE_UNLIKELY(segment == NULL))
-    require_foreign(block);
-  else if (!GYRE__WATCHED && grow_in_span(segment, block, size))
-    return block;
+  if (GYRE_UNLIKELY(segment == NULL)) require_foreign(block);
   const struct gyre__page *page = gyre__page_of(block);
   GYRE_REQUIRE(page->kind == GYRE__RAW, "invalid pointer: %p is an object", block);
   if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) gyre__large_require(page, block);
@@ -178,6 +176,10 @@ static void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
   void *resized = gyre__raw_resize(heap, block, size);
   if (resized != NULL) return resized;
   return block_move(heap, block, gyre__page_usable(page), size);
+}
+
+GYRE_INLINE void *heap_realloc(struct gyre__heap *heap, void *block, size_t size) {
+  return grow_in_span(block, size) ? block : realloc_slow(heap, block, size);
 }
 
 /* ---- the public functions ---- */
