@@ -95,6 +95,7 @@ struct gyre__collection {
   unsigned debug;     /* the debug flags when it began */
   bool out_of_memory; /* some suspects were kept, because there was no memory to prove them dead */
   bool held;          /* the suspects carry GYRE__HOLD counts of the collector's */
+  bool weak_locked;   /* it has the control blocks' locks of what it looks at */
   /* What was done. */
   uint64_t dead; /* those included that were kept because of GYRE_GC_DEBUG_SAVEALL */
   uint64_t uncollectable;

@@ -171,7 +171,7 @@ static GYRE_NOINLINE void ephemerons(struct gyre__collection *c, const gyre_type
   }
   /* relaxed: who makes it a key later holds it counted. */
   if (gyre__load_relaxed(&h->bits) & GYRE__BIT_WEAK)
-    gyre__ephemerons_of_key(c->self, object, ephemeron_of_key, &arg);
+    gyre__ephemerons_of_key(c->self, object, c->weak_locked, ephemeron_of_key, &arg);
 }
 
 /* Is a suspect a key of ephemerons? */

@@ -113,7 +113,9 @@ static bool keep_manual(struct gyre__collection *c, struct special *first, size_
   for (size_t i = 0; i < n; i++)
     if (gyre__side_is_suspect(*first[i].side) && gyre__is_manual(first[i].h))
       gyre__set_mark_manual_one(c, first[i].h, first[i].side);
+  c->weak_locked = true;
   gyre__set_mark_manual_rest(c);
+  c->weak_locked = false;
   bool finalizable = false;
   for (size_t i = 0; i < n; i++) {
     if (*first[i].side & GYRE__SIDE_MANUAL)

@@ -34,8 +34,9 @@ struct gyre__weak_pending {
   struct gyre__weak_control *first, *last;
 };
 
-/* The object's control block, locked, or NULL if it has none. The caller holds a counted reference,
- * or knows otherwise that the object stays in its place. An attached thread. */
+/* The object's control block, locked, or NULL if it has none, or if the object has died meanwhile. The
+ * caller holds a counted reference, or knows otherwise that the object stays in its place. An attached
+ * thread. */
 struct gyre__weak_control *gyre__weak_lock(struct gyre__objects *self, void *object);
 void gyre__weak_unlock(struct gyre__objects *self, struct gyre__weak_control *control);
 
@@ -77,9 +78,9 @@ typedef void gyre__ephemeron_fn(void *other, void *value, void *arg);
  * locked and not dead. The function passes no safepoint. */
 void gyre__ephemerons_of_map(const void *map, gyre__ephemeron_fn *fn, void *arg);
 /* The same for the entries of which an object is the key, with their maps, with the lock of the object's
- * control block held. */
-void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, gyre__ephemeron_fn *fn,
-                             void *arg);
+ * control block held; `locked`: the caller has it already. */
+void gyre__ephemerons_of_key(struct gyre__objects *self, void *key, bool locked,
+                             gyre__ephemeron_fn *fn, void *arg);
 /* Are there any such entries? The lock of the control block is held. */
 bool gyre__weak_has_entries(const struct gyre__weak_control *control);
 
