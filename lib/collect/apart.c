@@ -136,8 +136,8 @@ static bool go_on_counting(gyre__header *h, const struct gyre__page *page, uint3
   /* One that waits for its finalizer is linked by its local word (lib/object/pending.c). */
   bool owned = shared & GYRE__STOPPED_OWNED;
   uint32_t local = owned ? gyre__load_relaxed(&h->local) : 0;
-  int64_t count = (int64_t)local + gyre__count_of(shared) +
-                  ((int64_t)stopped - (int64_t)GYRE__COUNT_STOPPED);
+  int64_t count =
+      (int64_t)local + gyre__count_of(shared) + ((int64_t)stopped - (int64_t)GYRE__COUNT_STOPPED);
   GYRE_REQUIRE(count >= 0, "more releases than references of the frozen object at %p",
                gyre__object_of(h));
   if (owned && count != 0) {

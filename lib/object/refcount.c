@@ -454,10 +454,11 @@ ptrdiff_t gyre_refcount(const void *object) {
   if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
     gyre__atomic_u32 *word = gyre__stopped_count(h);
     /* relaxed: as above. */
-    return word == NULL ? GYRE_IMMORTAL
-                        : (shared & GYRE__STOPPED_OWNED ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0) +
-                              gyre__count_of(shared) +
-                              (int32_t)(gyre__load_relaxed(word) - GYRE__COUNT_STOPPED);
+    return word == NULL
+               ? GYRE_IMMORTAL
+               : (shared & GYRE__STOPPED_OWNED ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0) +
+                     gyre__count_of(shared) +
+                     (int32_t)(gyre__load_relaxed(word) - GYRE__COUNT_STOPPED);
   }
   /* relaxed: as above. */
   ptrdiff_t local =

@@ -293,7 +293,9 @@ static void uses_the_map(node *n) {
   if (n->tag != 7) return;
   TEST_REQUIRE(gyre_weakmap_set(used_map, used_key, used_key) == 0);
 }
-static void makes(void *arg) { *(node **)arg = node_new(&node_type, *(node **)arg == NULL ? 7 : 0); }
+static void makes(void *arg) {
+  *(node **)arg = node_new(&node_type, *(node **)arg == NULL ? 7 : 0);
+}
 static void sets_value(void *arg) {
   struct role *role = arg;
   TEST_REQUIRE(gyre_weakmap_set(role->map, role->key, role->value) == 0);
