@@ -244,8 +244,10 @@ GYRE_INLINE void *gyre__new_inline(gyre_thread *self, gyre_type *type, size_t si
   /* Blocks are multiples of 16 bytes, so whole steps stay inside. */
   for (size_t at = 0; at < size; at += 16)
     memset((char *)(h + 1) + at, 0, 16);
-  /* relaxed: nobody writes to a word at rest, and another value is left alone. */
-  if (gyre__load_relaxed(&h->shared) == GYRE__SHARED_AT_REST) gyre__store_relaxed(&h->shared, 0);
+  /* relaxed: nobody writes to a word at rest, and another value is left alone. release: who counts on the
+   * new object, because it has come too late for the one before, sees what was done before that was freed;
+   * pairs with the compare-exchange of lib/object's gyre__try_count(). */
+  if (gyre__load_relaxed(&h->shared) == GYRE__SHARED_AT_REST) gyre__store_release(&h->shared, 0);
   /* relaxed: published with the header. */
   gyre__store_relaxed(&h->local, 1);
   birth |= (uint64_t)self->id << 32;

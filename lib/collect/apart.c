@@ -20,10 +20,11 @@
  *     header:  owner 0 | local L | shared: count C, IMMORTAL        table: STOPPED + what has come since
  *
  * The number of references is L + C + that; when counting goes on, the header gets it: an object that had
- * an owner has it again. Nothing dies meanwhile; what nobody refers to any more when counting goes on is
+ * an owner, as a flag in the shared word says, has it again. One that had none has no L: the word may be a
+ * link in the queue of finalizers (lib/object/pending.c). Nothing dies meanwhile; what nobody refers to any more when counting goes on is
  * released then. A touch (collect.c) would write, too: the mark is set beforehand. What is still written
- * into headers are locks, and a first weak reference. Objects whose counts are just being merged, those
- * that wait in a queue for their finalizers, and those that are immortal anyway, stay as they are.
+ * into headers are locks, and a first weak reference. Objects whose counts are just being merged, and those
+ * that are immortal anyway, stay as they are.
  *
  * Pages with stopped objects do not change, since none of these dies; so a table is good until it is
  * dropped. Tables come from the system, all of a freeze in one piece, and are touched only where there is
@@ -112,18 +113,18 @@ int gyre_gc_track(void *object) {
 
 /* ---- stopping counts ---- */
 
-/* A merged object has no local count; what is there links it to others that wait for their finalizers
- * (lib/object/pending.c). */
 static bool can_stop(const gyre__header *h) {
   /* relaxed: the world is stopped. */
   uint32_t state = gyre__state_of(gyre__load_relaxed(&h->shared));
-  return state == GYRE__DEFAULT || (state == GYRE__MERGED && gyre__load_relaxed(&h->local) == 0);
+  return state == GYRE__DEFAULT || state == GYRE__MERGED;
 }
 
 static void stop_counting(gyre__header *h, gyre__atomic_u32 *word) {
   /* relaxed: the world is stopped, here and below. */
   gyre__store_relaxed(word, GYRE__COUNT_STOPPED);
-  gyre__store_relaxed(&h->shared, gyre__load_relaxed(&h->shared) | GYRE__IMMORTAL_STATE);
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  uint32_t owned = gyre__state_of(shared) == GYRE__DEFAULT ? GYRE__STOPPED_OWNED : 0;
+  gyre__store_relaxed(&h->shared, (shared & ~GYRE__STOPPED_OWNED) | owned | GYRE__IMMORTAL_STATE);
   gyre__store_relaxed(&h->owner, 0);
   gyre__store_relaxed(&h->bits, (uint8_t)(gyre__load_relaxed(&h->bits) | GYRE__BIT_TOUCHED));
 }
@@ -131,19 +132,22 @@ static void stop_counting(gyre__header *h, gyre__atomic_u32 *word) {
 /* The count goes into the header again. False if it is 0: then it is 1, the caller's. */
 static bool go_on_counting(gyre__header *h, const struct gyre__page *page, uint32_t stopped) {
   /* relaxed: the world is stopped, here and below. */
-  uint32_t local = gyre__load_relaxed(&h->local);
-  int64_t count = (int64_t)local + gyre__count_of(gyre__load_relaxed(&h->shared)) +
-                  ((int64_t)stopped - (int64_t)GYRE__COUNT_STOPPED);
+  uint32_t shared = gyre__load_relaxed(&h->shared);
+  /* One that waits for its finalizer is linked by its local word (lib/object/pending.c). */
+  bool owned = shared & GYRE__STOPPED_OWNED;
+  uint32_t local = owned ? gyre__load_relaxed(&h->local) : 0;
+  int64_t count =
+      (int64_t)local + gyre__count_of(shared) + ((int64_t)stopped - (int64_t)GYRE__COUNT_STOPPED);
   GYRE_REQUIRE(count >= 0, "more releases than references of the frozen object at %p",
                gyre__object_of(h));
-  if (local != 0 && count != 0) {
+  if (owned && count != 0) {
     /* relaxed: as above. */
     gyre__store_relaxed(&h->owner, (uint16_t)gyre__page_heap(page)->thread.base.id);
     gyre__store_relaxed(&h->local, (uint32_t)count);
     gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT) | GYRE__PUBLISHED);
   } else {
     /* relaxed: as above. */
-    gyre__store_relaxed(&h->local, 0);
+    if (owned) gyre__store_relaxed(&h->local, 0);
     gyre__store_relaxed(&h->shared, gyre__shared_of(count != 0 ? (int32_t)count : 1, GYRE__MERGED));
   }
   return count != 0;

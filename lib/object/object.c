@@ -43,9 +43,10 @@ static inline void header_publish(gyre__header *h, uint64_t word) {
 }
 
 static inline void count_init_owned(gyre__header *h) {
-  /* relaxed: nobody writes to a word at rest, and another value is left alone. */
+  /* relaxed: nobody writes to a word at rest, and another value is left alone. release: as in
+   * gyre_thread_new(), for gyre__try_count(). */
   if (gyre__load_relaxed(&h->shared) == gyre__shared_of(0, GYRE__MERGED))
-    gyre__store_relaxed(&h->shared, gyre__shared_of(0, GYRE__DEFAULT));
+    gyre__store_release(&h->shared, gyre__shared_of(0, GYRE__DEFAULT));
   /* relaxed: published with the header. */
   gyre__store_relaxed(&h->local, 1);
 }

@@ -190,8 +190,11 @@ void gyre__release_shared(struct gyre__objects *self, gyre__header *h);
 /* Frozen objects' counts may be stopped (lib/collect/apart.c): their state is immortal, and a word beside
  * the page has this and what has been counted since. */
 #define GYRE__COUNT_STOPPED ((uint32_t)1 << 30)
+/* In the shared word of such an object, in place of GYRE__PUBLISHED: it had an owner, and counts in local. */
+#define GYRE__STOPPED_OWNED GYRE__PUBLISHED
+/* Not so a word that counts from 0, a little up or down: of an object that has become immortal for good. */
 GYRE_INLINE bool gyre__count_word_is_stopped(uint32_t word) {
-  return word >= GYRE__COUNT_STOPPED / 2;
+  return word - GYRE__COUNT_STOPPED / 2 < GYRE__COUNT_STOPPED;
 }
 /* The word, if the object, which is immortal, is one of these; NULL otherwise. In an attached thread. */
 gyre__atomic_u32 *gyre__stopped_count(const gyre__header *h);

@@ -67,6 +67,7 @@ gyre__atomic_u32 *gyre__stopped_count(const gyre__header *h) {
  * time. */
 static void immortal_count(const gyre__header *h, uint32_t by) {
   gyre__atomic_u32 *word = gyre__stopped_count(h);
+  GYRE_WINDOW("refcount/stopped");
   /* relaxed: read in a stopped world; nothing hangs on it before. */
   if (GYRE_UNLIKELY(word != NULL)) gyre__fetch_add_relaxed(word, by);
 }
@@ -189,6 +190,13 @@ static inline uint32_t header_word_of(const gyre__header *h) {
   return gyre__load_relaxed((const gyre__header_word_t *)(const void *)&h->owner);
 }
 
+/* As is_own(). Without an owner, local may be a link, or what a stopped count has kept; and 0 is the id of all
+ * threads that are not attached. */
+static inline bool is_owner(uint32_t word) {
+  uint32_t owner = word & GYRE__OWNER_MASK;
+  return owner != 0 && owner == gyre__self->id;
+}
+
 /* gyre__touch() if this thread logs, with the bits at hand. */
 static inline void touch_if_logging(gyre__header *h, uint32_t word) {
   if (GYRE_UNLIKELY(!(word & (uint32_t)GYRE__BIT_TOUCHED << 24)) && gyre__is_logging())
@@ -198,10 +206,9 @@ static inline void touch_if_logging(gyre__header *h, uint32_t word) {
 void gyre__retain_slow(void *object) {
   gyre__header *h = gyre__header_of(object);
   uint32_t word = header_word_of(h);
-  /* relaxed: ours alone, if it is ours. An object without an owner has none. */
+  /* relaxed: ours alone, if it is ours. */
   uint32_t local = gyre__load_relaxed(&h->local);
-  if (GYRE_UNLIKELY((word & GYRE__OWNER_MASK) != gyre__self->id ||
-                    local - 1 >= GYRE__LOCAL_MARK - 2)) {
+  if (GYRE_UNLIKELY(!is_owner(word) || local - 1 >= GYRE__LOCAL_MARK - 2)) {
     retain_any(object);
     return;
   }
@@ -215,9 +222,9 @@ void gyre__retain_slow(void *object) {
 /* The owner gives up one of several counts: while it logs, or of an armed object. */
 static inline bool release_own_count(gyre__header *h) {
   uint32_t word = header_word_of(h);
-  /* relaxed: ours alone, if it is ours. An object without an owner has none. */
+  /* relaxed: ours alone, if it is ours. */
   uint32_t local = gyre__load_relaxed(&h->local);
-  if ((word & GYRE__OWNER_MASK) != gyre__self->id || local < 2) return false;
+  if (!is_owner(word) || local < 2) return false;
   touch_if_logging(h, word);
   /* relaxed: ours alone. */
   gyre__store_relaxed(&h->local, local - 1);
@@ -447,9 +454,11 @@ ptrdiff_t gyre_refcount(const void *object) {
   if (gyre__state_of(shared) == GYRE__IMMORTAL_STATE) {
     gyre__atomic_u32 *word = gyre__stopped_count(h);
     /* relaxed: as above. */
-    return word == NULL ? GYRE_IMMORTAL
-                        : (ptrdiff_t)gyre__load_relaxed(&h->local) + gyre__count_of(shared) +
-                              (int32_t)(gyre__load_relaxed(word) - GYRE__COUNT_STOPPED);
+    return word == NULL
+               ? GYRE_IMMORTAL
+               : (shared & GYRE__STOPPED_OWNED ? (ptrdiff_t)gyre__load_relaxed(&h->local) : 0) +
+                     gyre__count_of(shared) +
+                     (int32_t)(gyre__load_relaxed(word) - GYRE__COUNT_STOPPED);
   }
   /* relaxed: as above. */
   ptrdiff_t local =

@@ -207,6 +207,30 @@ static void *strong_get(struct entry *e, struct late *late) {
   }
 }
 
+/* Replaces what the slot of a linked entry holds, under the lock, by a counted reference, and returns it. As
+ * gyre__slot_swap(), but that this gives back its spare count, which may serve another thread's queue and so
+ * run program code; here that is left to be done outside. */
+static void *strong_swap(struct gyre__objects *self, struct entry *e, void *object,
+                         struct late *late) {
+  for (;;) {
+    /* acquire: the header behind it; pairs with the slot operations. */
+    void *old = gyre__load_acquire(&e->strong.gyre__ref);
+    gyre__header *h = gyre__header_of(old);
+    /* relaxed: "mine" is never stale. */
+    bool own = gyre__load_relaxed(&h->owner) == self->heap.thread.base.id;
+    if (!own && !gyre__try_count(h)) continue;
+    if (!own) late->h = h;
+    GYRE_WINDOW("map/replacing");
+    /* seq_cst: as slot_change() in lib/object/slot.c; pairs with the looks in strong_get(). Nobody else
+     * changes the slot. */
+    bool changed = gyre__cas_strong_seq_cst(&e->strong.gyre__ref, &old, object);
+    GYRE_ASSERT(changed);
+    (void)changed;
+    if (gyre__is_logging()) gyre__touch(h);
+    return old;
+  }
+}
+
 static void *key_get(struct gyre__objects *self, struct entry *e, struct late *late) {
   if (key_is_weak(e->core)) return gyre__weak_upgrade_late(self, key_control(e), &late->h);
   return strong_get(e, late);
@@ -827,7 +851,7 @@ static enum put_step put_there(struct put *p, struct entry *e) {
   }
   if (!value_is_weak(p->core)) {
     /* Nobody else empties the slot of an entry that is linked. */
-    p->released = gyre__slot_swap(&e->strong, gyre__retain(p->value));
+    p->released = strong_swap(p->self, e, gyre__retain(p->value), &p->late);
     return PUT_DONE;
   }
   if (p->fresh == NULL) return PUT_MAKE;

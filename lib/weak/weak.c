@@ -331,8 +331,14 @@ void gyre_weak_closure_clear(gyre_weak_closure *closure) {
 struct gyre__weak_control *gyre__weak_lock(struct gyre__objects *self, void *object) {
   if (!has_bit(object)) return NULL;
   struct gyre__weak_control *control = gyre__weak_table_find(object);
-  if (control != NULL) gyre__weak_control_lock(self, control);
-  return control;
+  GYRE_WINDOW("weak/found");
+  if (control == NULL) return NULL;
+  gyre__weak_control_lock(self, control);
+  /* The collector asks for objects that it does not hold. One that has died since leaves a block whose list
+   * is something else by now. relaxed: under the lock. */
+  if (GYRE_LIKELY(gyre__load_relaxed(&control->object) == object)) return control;
+  gyre__weak_control_unlock(self, control);
+  return NULL;
 }
 
 void gyre__weak_unlock(struct gyre__objects *self, struct gyre__weak_control *control) {

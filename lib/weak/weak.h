@@ -34,8 +34,9 @@ struct gyre__weak_pending {
   struct gyre__weak_control *first, *last;
 };
 
-/* The object's control block, locked, or NULL if it has none. The caller holds a counted reference,
- * or knows otherwise that the object stays in its place. An attached thread. */
+/* The object's control block, locked, or NULL if it has none, or if the object has died meanwhile. The
+ * caller holds a counted reference, or knows otherwise that the object stays in its place. An attached
+ * thread. */
 struct gyre__weak_control *gyre__weak_lock(struct gyre__objects *self, void *object);
 void gyre__weak_unlock(struct gyre__objects *self, struct gyre__weak_control *control);
 

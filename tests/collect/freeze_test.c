@@ -74,6 +74,67 @@ static void what_is_frozen_keeps_others_alive(void **state) {
   gyre_weak_free(weak);
 }
 
+static int finalize_nothing(void *object) {
+  (void)object;
+  return 0;
+}
+static GYRE_TYPE_DEFINE(queued_type, node, .slots = GYRE_SLOTS(node, next, other),
+                        .finalize = finalize_nothing, .flags = GYRE_TYPE_FINALIZE_QUEUED);
+
+/* They are linked through their headers. */
+static void what_waits_for_its_finalizer_may_be_frozen(void **state) {
+  (void)state;
+  for (int served = 0; served < 2; served++) {
+    gyre_weak *weak[4];
+    for (uint64_t i = 0; i < 4; i++) {
+      node *n = node_new(&queued_type, i);
+      weak[i] = gyre_weak_new(n, NULL, NULL);
+      gyre_release(n);
+      /* The last one before the freeze is at the end of the queue, until another comes. */
+      if (i == 2) assert_int_equal(gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING), 3);
+    }
+    GYRE_AUTO(node) first = gyre_weak_get(weak[0]);
+    assert_int_equal(gyre_refcount(first), 2);
+    assert_int_equal(gyre_pending_count(), 4);
+    if (served) assert_int_equal(gyre_run_pending(SIZE_MAX), 4);
+    assert_int_equal(gyre_gc_unfreeze(), 3);
+    assert_int_equal(gyre_refcount(first), 2 - served);
+    assert_int_equal(gyre_run_pending(SIZE_MAX), served ? 0 : 4);
+    assert_int_equal(gyre_pending_count(), 0);
+    assert_int_equal(gyre_refcount(first), 1);
+    for (int i = 0; i < 4; i++) {
+      assert_int_equal(gyre_weak_is_dead(weak[i]), i != 0);
+      gyre_weak_free(weak[i]);
+    }
+  }
+}
+
+static void *releases_stopped(void *n) {
+  test_window_subject();
+  gyre_release(n);
+  return NULL;
+}
+
+static void what_becomes_immortal_while_it_is_counted_stays_so(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  node *n = node_new(&node_type, 1);
+  gyre_retain(n);
+  assert_int_equal(gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING), 1);
+  test_window_hold("refcount/stopped", 1);
+  pthread_t thread = test_thread_start(releases_stopped, n);
+  GYRE_BLOCKING { test_window_await(); }
+  assert_int_equal(gyre_immortalize(n), 1);
+  test_window_release();
+  GYRE_BLOCKING { test_thread_join(thread); }
+  assert_int_equal(gyre_is_immortal(n), 1);
+  assert_int_equal(gyre_immortalize(n), 0);
+  assert_int_equal(gyre_gc_unfreeze(), 1);
+  assert_int_equal(gyre_is_immortal(n), 1);
+  make_mortal(n);
+  gyre_release(n);
+}
+
 static int freezes(node *n) {
   (void)n;
   TEST_REQUIRE(gyre_gc_freeze() == -EBUSY);
@@ -143,39 +204,6 @@ static void stopped_counts_are_exact_again(void **state) {
   puppet_run(&p, passes, NULL);
   puppet_stop(&p);
   assert_int_equal(nodes_destroyed(), 3);
-}
-
-static gyre_type queued_type = {.name = "queued",
-                                .size = sizeof(node),
-                                .slots = GYRE_SLOTS(node, next, other),
-                                .flags = GYRE_TYPE_FINALIZE_QUEUED};
-
-/* Their headers' counts are not all that is in there: they are linked. */
-static void what_waits_for_its_finalizer_may_be_frozen(void **state) {
-  (void)state;
-  queued_type.finalize = finalized_type.finalize;
-  queued_type.destroy = finalized_type.destroy;
-  test_option_set("finalizers", "program");
-  gyre_weak *weak[3];
-  for (uint64_t i = 0; i < 3; i++) {
-    node *n = node_new(&queued_type, i);
-    weak[i] = gyre_weak_new(n, NULL, NULL);
-    gyre_release(n);
-  }
-  assert_int_equal(gyre_pending_count(), 3);
-  assert_int_equal(gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING), 3);
-  for (int i = 0; i < 3; i++) {
-    node *n = gyre_weak_get(weak[i]);
-    assert_int_equal(gyre_refcount(n), 2);
-    gyre_release(n);
-  }
-  assert_int_equal(gyre_gc_unfreeze(), 3);
-  test_check();
-  assert_int_equal(gyre_run_pending(SIZE_MAX), 3);
-  assert_int_equal(nodes_finalized(), 3);
-  assert_int_equal(nodes_destroyed(), 3);
-  for (int i = 0; i < 3; i++)
-    gyre_weak_free(weak[i]);
 }
 
 static void nothing_dies_until_then(void **state) {
@@ -366,7 +394,8 @@ int main(void) {
       NODE_TEST(what_is_frozen_keeps_others_alive),
       NODE_TEST(not_inside_a_collection),
       NODE_TEST(stopped_counts_are_exact_again),
-      NODE_TEST(what_waits_for_its_finalizer_may_be_frozen),
+      NODE_TEST_WITH(what_waits_for_its_finalizer_may_be_frozen, "gc:0,finalizers:program"),
+      NODE_TEST(what_becomes_immortal_while_it_is_counted_stays_so),
       NODE_TEST(nothing_dies_until_then),
       NODE_TEST(those_that_never_die_stay_so),
       NODE_TEST(untracked_ones_keep_their_place),

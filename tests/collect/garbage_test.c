@@ -40,6 +40,31 @@ static bool has(const gyre_objlist *list, const void *object) {
 
 /* ---- uncollectable ---- */
 
+/* What the collector looks at while it has the locks of all weak references of a cycle. */
+static void an_uncollectable_key_of_ephemerons_keeps_its_value(void **state) {
+  (void)state;
+  GYRE_AUTO(gyre_weakmap) map = gyre_weakmap_new(GYRE_WEAK_EPHEMERON, NULL, NULL);
+  node *m = node_new(&manual_type, 1), *key = node_new(&node_type, 2),
+       *value = node_new(&node_type, 3);
+  gyre_store(&m->next, key);
+  gyre_store(&key->next, m);
+  gyre_store(&value->next, key);
+  assert_int_equal(gyre_weakmap_set(map, key, value), 0);
+  gyre_weak *weak = gyre_weak_new(m, NULL, NULL);
+  gyre_release(m);
+  gyre_release(key);
+  gyre_release(value);
+  assert_int_equal(gyre_gc_collect(2), 3);
+  assert_int_equal(gyre_gc_garbage_count(), 3);
+  GYRE_AUTO(node) got = gyre_weakmap_get(map, key);
+  assert_ptr_equal(got, value);
+  gyre_clear(&key->next);
+  assert_int_equal(gyre_gc_clear_garbage(), 3);
+  gyre_clear(&got->next);
+  assert_true(gyre_weak_is_dead(weak));
+  gyre_weak_free(weak);
+}
+
 static void a_cycle_with_a_manual_object_is_uncollectable(void **state) {
   (void)state;
   node *m = node_new(&manual_type, 1), *n = node_new(&node_type, 2),
@@ -352,6 +377,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       DEBUG_TEST(without_room_on_the_list_garbage_waits),
       DEBUG_TEST(a_cycle_with_a_manual_object_is_uncollectable),
+      DEBUG_TEST(an_uncollectable_key_of_ephemerons_keeps_its_value),
       DEBUG_TEST(what_leads_to_it_is_freed),
       DEBUG_TEST(cleared_garbage_is_found_again),
       DEBUG_TEST(the_finalizers_of_the_rest_run),

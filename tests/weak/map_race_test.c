@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tests/support/node.h"
+#include "tests/support/puppet.h"
 #include "tests/support/window.h"
 
 static gyre_weakmap *map_new(enum gyre_weakmap_kind kind) {
@@ -284,6 +285,73 @@ static void an_entry_taken_out_twice_at_once_goes_to_one(void **state) {
   assert_int_equal(nodes_destroyed(), 2);
 }
 
+/* ---- program code ---- */
+
+static gyre_weakmap *used_map;
+static node *used_key;
+static void uses_the_map(node *n) {
+  if (n->tag != 7) return;
+  TEST_REQUIRE(gyre_weakmap_set(used_map, used_key, used_key) == 0);
+}
+static void makes(void *arg) {
+  *(node **)arg = node_new(&node_type, *(node **)arg == NULL ? 7 : 0);
+}
+static void sets_value(void *arg) {
+  struct role *role = arg;
+  TEST_REQUIRE(gyre_weakmap_set(role->map, role->key, role->value) == 0);
+}
+static void drops(void *object) { gyre_release(object); }
+static void releases_value(struct role *role) { gyre_release(role->value); }
+
+struct dropping {
+  struct puppet puppet;
+  node *value;
+};
+static void has_it_dropped(void *arg) {
+  struct dropping *d = arg;
+  puppet_run(&d->puppet, drops, d->value);
+}
+
+/* A release by a writer may serve the queue of a thread that is parked, and what dies there may use the map:
+ * so none is made under the map's lock. */
+static void what_dies_while_a_value_is_replaced_may_use_the_map(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  GYRE_AUTO(gyre_weakmap) map = map_new(GYRE_WEAK_KEY);
+  node *key = new_node(), *other = new_node();
+  used_map = map;
+  used_key = key;
+  node_on_destroy = uses_the_map;
+  struct puppet owner;
+  struct dropping dropping = {.value = key};
+  puppet_start(&owner);
+  puppet_start(&dropping.puppet);
+  node *user = NULL;
+  puppet_run(&owner, makes, &user);
+  puppet_run(&owner, makes, &dropping.value);
+  struct role first = {.map = map, .key = key, .value = dropping.value};
+  puppet_run(&owner, sets_value, &first);
+  await_parked(2);
+  /* One request is in the parked owner's queue, and not served yet. */
+  struct role queues = {.value = user};
+  stage(&queues, releases_value, "merge/pushed");
+  /* The writer's spare count has become the last that the owner does not have. */
+  test_window_call("map/replacing", 1, has_it_dropped, &dropping);
+  struct role set = {.map = map, .key = key, .value = other, .body = sets};
+  pthread_t writer = test_thread_start(play, &set);
+  GYRE_BLOCKING { test_thread_join(writer); }
+  assert_int_equal(set.result, 0);
+  finish(&queues);
+  assert_int_equal(nodes_destroyed(), 2);
+  node_on_destroy = NULL;
+  puppet_stop(&dropping.puppet);
+  puppet_stop(&owner);
+  test_window_clear();
+  assert_int_equal(gyre_weakmap_remove(map, key), 1);
+  gyre_release(key);
+  gyre_release(other);
+}
+
 /* ---- beside the collector ---- */
 
 #define NEEDS_CONCURRENT()                                                                         \
@@ -300,6 +368,31 @@ static void ephemeron_make(gyre_weakmap *map, gyre_weak **key_weak) {
   gyre_release(value);
   if (key_weak != NULL) *key_weak = gyre_weak_new(key, NULL, NULL);
   gyre_release(key);
+}
+
+static void collects_and_finds(struct role *role) { role->result = gyre_gc_collect(2); }
+
+/* It looks at a block whose object has died since it was found. */
+static void a_collector_that_looks_for_keys_may_find_them_dying(void **state) {
+  (void)state;
+  NEEDS_CONCURRENT();
+  GYRE_AUTO(gyre_weakmap) map = map_new(GYRE_WEAK_EPHEMERON);
+  assert_int_equal(gyre_gc_untrack(map), 0); /* or the collector would come to it first */
+  node *n[4];
+  for (int i = 0; i < 4; i++) {
+    n[i] = new_node();
+    gyre_weak_free(gyre_weak_new(n[i], NULL, NULL));
+  }
+  struct role collection = {.map = NULL};
+  stage(&collection, collects_and_finds, "weak/found");
+  for (int i = 0; i < 4; i++)
+    gyre_release(n[i]);
+  node *last = new_node();
+  gyre_weak_free(gyre_weak_new(last, NULL, NULL));
+  gyre_release(last);
+  finish(&collection);
+  assert_int_equal(collection.result, 0);
+  assert_int_equal(nodes_destroyed(), 5);
 }
 
 /* Proving, when nothing has been condemned yet: in logging, and after it. */
@@ -504,6 +597,8 @@ int main(void) {
       NODE_TEST(equal_keys_put_in_at_once_are_one_entry),
       NODE_TEST(a_map_may_grow_under_readers_and_writers),
       NODE_TEST(an_entry_taken_out_twice_at_once_goes_to_one),
+      NODE_TEST(what_dies_while_a_value_is_replaced_may_use_the_map),
+      NODE_TEST(a_collector_that_looks_for_keys_may_find_them_dying),
       NODE_TEST(a_key_that_is_upgraded_saves_its_value),
       NODE_TEST(a_value_that_a_loop_has_found_lives),
       NODE_TEST(a_map_that_dies_or_is_cleared_takes_the_value_of_a_suspect_key),
