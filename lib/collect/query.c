@@ -43,10 +43,14 @@ static struct list *list_new(size_t room) {
   return list;
 }
 
+static bool list_has_room(const struct list *list, size_t more) {
+  return more <= list->room - list->public.count;
+}
+
 /* Room for so many more; false if there is no memory. */
 static bool list_grow(struct list **list, size_t more) {
   size_t count = (*list)->public.count;
-  if (more <= (*list)->room - count) return true;
+  if (list_has_room(*list, more)) return true;
   struct list *grown = list_new(2 * (count + more));
   if (grown == NULL) return false;
   memcpy(grown->items, (*list)->items, count * sizeof(void *));
@@ -269,14 +273,18 @@ static bool add_by_map(struct list **list, void *map) {
 }
 
 static bool add_by_visit(struct list **list, const gyre_type *type, void *object) {
-  size_t n = 0;
   if (gyre__weak_is_map(type)) return add_by_map(list, object);
-  gyre_lock(object);
-  (void)type->visit(object, count_visited, &n);
-  bool enough_memory = list_grow(list, n);
-  if (enough_memory) (void)type->visit(object, add_visited, *list);
-  gyre_unlock(object);
-  return enough_memory;
+  for (;;) {
+    size_t n = 0;
+    gyre_lock(object);
+    (void)type->visit(object, count_visited, &n);
+    bool has_room = list_has_room(*list, n);
+    if (has_room) (void)type->visit(object, add_visited, *list);
+    gyre_unlock(object);
+    if (has_room) return true;
+    /* Not under the lock: it may call the program's handler. */
+    if (!list_grow(list, n)) return false;
+  }
 }
 
 static bool add_referents(struct list **list, void *object) {

@@ -8,7 +8,9 @@
  *   Readers (slot.c) count first and look at the slot again. They find a moved reference in the old
  *     slot for a while, which is harmless: it is counted. When it is removed later, from its new slot,
  *     the remover's look at the shared word comes after the stores here, by the last of them; so a
- *     reader that counted too late finds that its slot has changed.
+ *     reader that counted too late finds that its slot has changed. (The last store is seq_cst, the others
+ *     are releases. By the letter of C11 only a fence would order those before the look; on x86-64 and
+ *     AArch64 the last one does, and ThreadSanitizer knows no fences.)
  *   The owner's young collection (lib/collect/young.c) relies on "who is not the owner publishes an
  *     object before a reference to it is removed from a slot". It looks at slots of the owner's own
  *     objects only. So the rule concerns moves out of another thread's objects, and what is moved from

@@ -52,10 +52,10 @@ static inline void count_init_owned(gyre__header *h) {
 }
 
 static void count_init_shared(gyre__header *h) {
-  /* relaxed: published with the header; late counts of other threads are kept by the
-   * compare-exchange. */
+  /* relaxed: late counts of other threads are kept by the compare-exchange. */
   uint32_t shared = gyre__load_relaxed(&h->shared);
-  while (!gyre__cas_weak_relaxed(&h->shared, &shared,
+  /* release: as in gyre_thread_new(), for gyre__try_count(). */
+  while (!gyre__cas_weak_release(&h->shared, &shared,
                                  gyre__shared_of(gyre__count_of(shared) + 1, GYRE__MERGED))) {
   }
   /* relaxed: as above. */

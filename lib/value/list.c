@@ -449,8 +449,7 @@ static void array_drop(gyre_list *list, struct items *items) {
 int gyre_list_delete(gyre_list *list, ptrdiff_t start, ptrdiff_t stop) {
   if (!enter(list)) return -errno;
   struct items *fresh = NULL, *old = NULL;
-  bool done = false;
-  while (!done) {
+  for (bool done = false;;) {
     bool locked = lock(list);
     size_t length = length_of(list), from = gyre__bound(start, length),
            to = gyre__bound(stop, length);

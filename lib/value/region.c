@@ -131,6 +131,7 @@ struct gyre_region {
   size_t chunk_size; /* of the next one */
   size_t size;
   struct cleanup *cleanups;
+  bool is_ending;
 };
 
 static __thread gyre_region *innermost_region;
@@ -226,6 +227,8 @@ static bool is_begun(const gyre_region *region) {
 }
 
 static void region_free(gyre_region *region) {
+  GYRE_REQUIRE(!region->is_ending, "a cleanup of a region ended that region");
+  region->is_ending = true;
   struct cleanup *cleanup;
   while ((cleanup = region->cleanups) != NULL) {
     region->cleanups = cleanup->before;
