@@ -55,9 +55,9 @@ def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
       size: for all of them.
       quick: for all of them.
       options: what differs, by test: {"slow_test": {"size": "medium", "quick": False}}.
-      variants: more targets for each test: {"stw": "gc_mode:stw"} makes foo_stw_test of foo_test, which
-        runs with GYRE_CONF=gc_mode:stw; {"traced": "trace=2"} has it run with GYRE_TRACE=2. They are not among the quick ones. A test whose options say
-        "variants" has those instead.
+      variants: each test's program once more under other settings: {"stw": "gc_mode:stw"} makes foo_stw_test,
+        which is foo_test with GYRE_CONF=gc_mode:stw; {"traced": "trace=2"} has it run with GYRE_TRACE=2. They
+        are not among the quick ones. A test whose options say "variants" has those instead.
     """
     shared = native.glob(["*.c", "*.h"], exclude = ["*_test.c"])
     for source in native.glob(["*_test.c"]):
@@ -66,11 +66,12 @@ def gyre_tests(size = "small", quick = True, options = {}, variants = {}):
         arguments.update(options.get(name, {}))
         mine = arguments.pop("variants", variants)
         gyre_test(name = name, srcs = [source] + shared, **arguments)
-        arguments["quick"] = False
+        arguments.pop("quick")
         for variant, conf in mine.items():
-            gyre_test(
+            # The same program again, not built again.
+            native.sh_test(
                 name = "%s_%s_test" % (name[:-len("_test")], variant),
-                srcs = [source] + shared,
+                srcs = [":" + name],
                 env = {"GYRE_TRACE": conf[len("trace="):]} if conf.startswith("trace=") else {"GYRE_CONF": conf},
                 **arguments
             )
