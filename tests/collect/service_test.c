@@ -353,8 +353,9 @@ static void nobody_waits_for_ever_for_a_collection_that_does_not_end(void **stat
   (void)state;
   uint64_t waits, objects;
   run_ahead(&waits, &objects);
-  /* A millisecond at a time, three altogether. */
-  assert_in_range(waits, 1, 10);
+  /* A millisecond at a time: three once the collector is held up, and twenty times that if it is not given a
+   * processor to begin. For ever would be one for each object. */
+  assert_in_range(waits, 1, 100);
   assert_true(objects > 50000);
 }
 
