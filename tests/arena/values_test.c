@@ -273,6 +273,36 @@ static void without_an_arena_all_of_it_works_afterwards(void **state) {
   assert_int_equal(gyre_fini(), 0);
 }
 
+/* A buffer, and a static object in what is left of the 4 MiB of addresses where it ends. */
+static struct {
+  _Alignas(4 * MIB) char buffer[9 * MIB];
+  GYRE_STATIC_OBJECT(colour) beside;
+} shared_piece = {.beside = GYRE_STATIC_INIT(3)};
+static gyre_type colours_type = {.name = "colours", .size = sizeof(colour), .element_size = 8};
+
+static void a_static_object_beside_the_buffer_is_none_of_the_arenas(void **state) {
+  (void)state;
+  assert_int_equal(gyre_init_in(shared_piece.buffer, sizeof shared_piece.buffer), 0);
+  colour *beside = &shared_piece.beside.object;
+  assert_int_equal(GYRE_STATIC_REGISTER(&shared_piece.beside, &colours_type), 0);
+  node *n = node_new(&node_type, 1);
+  gyre_store(&n->next, (node *)(void *)beside);
+  gyre_graph *graph = gyre_graph_new(0);
+  assert_non_null(graph);
+  ptrdiff_t at = gyre_graph_at(graph, beside);
+  assert_true(at >= 0);
+  struct gyre_node found = {.size = sizeof found};
+  assert_int_equal(gyre_graph_node(graph, (size_t)at, &found), 0);
+  assert_true(found.flags & GYRE_NODE_STATIC);
+  assert_int_equal(found.bytes, sizeof(colour));
+  gyre_graph_free(graph);
+  assert_int_equal(gyre_array_length(beside), 0);
+  assert_int_equal(gyre_sizeof(beside), sizeof(colour));
+  gyre_gc_collect(2);
+  gyre_release(n);
+  assert_int_equal(gyre_fini(), 0);
+}
+
 #define PLAIN(name) cmocka_unit_test_teardown(name, options_back)
 static int options_back(void **state) {
   (void)state;
@@ -285,6 +315,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       PLAIN(what_is_cleaned_up_is_gone_with_the_arena),
       PLAIN(what_is_left_is_gone_with_the_arena),
+      PLAIN(a_static_object_beside_the_buffer_is_none_of_the_arenas),
       PLAIN(without_an_arena_all_of_it_works_afterwards),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
