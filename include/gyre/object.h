@@ -209,18 +209,20 @@ GYRE_INLINE gyre__header *gyre__header_of(const void *object) {
 
 /* A new object of `type`, zeroed, with a count of 1 that is the caller's. NULL with errno ENOMEM.
  * Attaches the thread if need be; not a safepoint; runs no finalizer; may set the thread's request
- * for a collection at its next safepoint. */
-GYRE_API void *gyre_new(gyre_type *type) __attribute__((malloc));
+ * for a collection at its next safepoint.
+ *
+ * None of these has the compiler's attribute "malloc": visit functions and the collector read an object
+ * that no pointer the compiler knows of leads to, so what is written into it must be there in time. */
+GYRE_API void *gyre_new(gyre_type *type);
 
 /* As gyre_new(type), for a thread that has its own handle at hand and knows type->size as a constant
  * `size`. Inline, but for types that are large, shared or new to the library, and when the pool has no
  * block. Undefined with another thread's handle or another size. */
-GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size)
-    __attribute__((malloc));
+GYRE_INLINE void *gyre_thread_new(gyre_thread *self, gyre_type *type, size_t size);
 
 /* A new object with `count` elements after the struct, zeroed. The count is fixed for the object's
  * life. NULL with errno ENOMEM, or EINVAL if the type has no element_size. */
-GYRE_API void *gyre_new_array(gyre_type *type, size_t count) __attribute__((malloc));
+GYRE_API void *gyre_new_array(gyre_type *type, size_t count);
 
 /* The shared word of a block without an object, lib/object/refcount.h; the kind of objects that the
  * collector looks at, lib/heap/heap.h. */

@@ -124,10 +124,10 @@ static bool numbers_equal(struct number a, struct number b) {
   double real = a.what == REAL ? a.as.real : b.as.real;
   struct number whole = a.what == REAL ? b : a;
   if (isnan(real) || real < -0x1p63 || real >= 0x1p64) return false;
+  /* Without its fraction it has an exact value as an integer, and that has one as a double. */
   if (whole.what == NEGATIVE)
-    return real < 0 && !(real > trunc(real)) && !(real < trunc(real)) &&
-           (int64_t)real == whole.as.negative;
-  return !(real < 0) && !(real > trunc(real)) && (uint64_t)real == whole.as.natural;
+    return real < 0 && (int64_t)real == whole.as.negative && !(real < (double)(int64_t)real);
+  return !(real < 0) && (uint64_t)real == whole.as.natural && !(real > (double)(uint64_t)real);
 }
 
 /* Writes an integer as an element. 0, or -EOVERFLOW. */
