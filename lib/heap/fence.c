@@ -90,15 +90,6 @@ _Noreturn static void found_in(const char *what, const void *block, const char *
 
 /* ---- looking ---- */
 
-/* The first byte that is not `value`; `count` if there is none. */
-static size_t first_other(const void *bytes, uint8_t value, size_t count) {
-  const uint8_t *b = bytes;
-  size_t i = 0;
-  while (i < count && b[i] == value)
-    i++;
-  return i;
-}
-
 /* An object, or a block of the heap's own? Then its header does not look like one of ours. */
 static bool is_object(const void *block) {
   const char *header = (const char *)head_of(block);
@@ -117,9 +108,9 @@ static void block_check(const void *block, const struct fence *fence) {
   char detail[128];
   if (is_object(block)) found("wrong family", block, ", an object: gyre_release() gives it up");
   if (head->family == FREED_BYTE &&
-      first_other(head->guards, FREED_BYTE, GUARDS_BEFORE) == GUARDS_BEFORE)
+      gyre__first_other(head->guards, FREED_BYTE, GUARDS_BEFORE) == GUARDS_BEFORE)
     found("double free", block, ", which was freed before, or its use after that");
-  size_t before = first_other(head->guards, GUARD_BYTE, GUARDS_BEFORE);
+  size_t before = gyre__first_other(head->guards, GUARD_BYTE, GUARDS_BEFORE);
   if (before != GUARDS_BEFORE) {
     (void)snprintf(detail, sizeof detail, ": the byte %zu before its start is 0x%02x, not 0x%02x",
                    GUARDS_BEFORE - before, head->guards[before], GUARD_BYTE);
@@ -133,7 +124,7 @@ static void block_check(const void *block, const struct fence *fence) {
     found_in("wrong family", block, detail);
   }
   const uint8_t *behind = (const uint8_t *)block + head->size;
-  size_t at = first_other(behind, GUARD_BYTE, GUARDS_BEHIND);
+  size_t at = gyre__first_other(behind, GUARD_BYTE, GUARDS_BEHIND);
   if (at == GUARDS_BEHIND) return;
   (void)snprintf(detail, sizeof detail, ": the byte %zu behind its end is 0x%02x, not 0x%02x",
                  at + 1, behind[at], GUARD_BYTE);
@@ -217,7 +208,7 @@ static struct ring {
 
 static void let_go(const struct waiting *w) {
   if (w->fence == NULL) return;
-  size_t at = first_other(w->block, FREED_BYTE, w->size);
+  size_t at = gyre__first_other(w->block, FREED_BYTE, w->size);
   if (at != w->size) {
     char more[128];
     (void)snprintf(more, sizeof more,

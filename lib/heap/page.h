@@ -4,6 +4,8 @@
 #ifndef GYRE_LIB_HEAP_PAGE_H
 #define GYRE_LIB_HEAP_PAGE_H
 
+#include <string.h>
+
 #include "lib/heap/heap.h"
 
 GYRE_INLINE size_t gyre__page_bytes(const struct gyre__page *page) {
@@ -181,6 +183,19 @@ void gyre__heap_send(struct gyre__heap *self);
 /* The number of the collection begun last, and whether that, and all before, are over. */
 uint64_t gyre__heap_pin_number(void);
 bool gyre__heap_pin_is_over(uint64_t number);
+
+/* ---- patterns ---- */
+
+/* The first byte that is not `value`; `count` if there is none. The usual answer comes from memcmp(), which is
+ * fast, and which sanitizers look at as a whole. */
+GYRE_INLINE size_t gyre__first_other(const void *bytes, uint8_t value, size_t count) {
+  const uint8_t *b = bytes;
+  if (count == 0 || (b[0] == value && memcmp(b, b + 1, count - 1) == 0)) return count;
+  size_t i = 0;
+  while (b[i] == value)
+    i++;
+  return i;
+}
 
 /* ---- debug.c: marks and patterns; nothing in other builds ---- */
 

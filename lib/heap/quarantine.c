@@ -47,14 +47,15 @@ static void changed(const void *block, size_t size, size_t offset) {
 }
 
 static void block_check(const void *block, size_t size) {
-  const unsigned char *bytes = block;
-  uint64_t mark = gyre__debug_mark(block);
-  for (size_t i = 0; i < size; i++) {
-    bool in_mark = i >= sizeof mark && i < 2 * sizeof mark;
-    unsigned char expected =
-        in_mark ? ((const unsigned char *)&mark)[i - sizeof mark] : GYRE__FREED;
-    if (GYRE_UNLIKELY(bytes[i] != expected)) changed(block, size, i);
-  }
+  const char *bytes = block;
+  uint64_t mark = gyre__debug_mark(block); /* in the second word */
+  size_t at = gyre__first_other(bytes, GYRE__FREED, sizeof mark);
+  if (at != sizeof mark) changed(block, size, at);
+  while (at < 2 * sizeof mark && bytes[at] == ((const char *)&mark)[at - sizeof mark])
+    at++;
+  if (at != 2 * sizeof mark) changed(block, size, at);
+  at += gyre__first_other(bytes + at, GYRE__FREED, size - at);
+  if (at != size) changed(block, size, at);
 }
 
 static void block_leave(struct gyre__heap *heap, struct gyre__page *page, void *block) {

@@ -39,6 +39,11 @@ static ptrdiff_t checked_call(ptrdiff_t result) {
 
 /* ---- the scenario ---- */
 
+/* By memcmp(), which sanitizers look at once, not byte by byte. */
+static bool is_filled(const char *block, char byte, size_t size) {
+  return size == 0 || (block[0] == byte && memcmp(block, block + 1, size - 1) == 0);
+}
+
 static void use_blocks(void) {
   static const size_t sizes[] = {1, 100, 5000, 70000, 1000000};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -49,15 +54,13 @@ static void use_blocks(void) {
       char *larger = checked(gyre_realloc(block, size * 3));
       if (larger != NULL) block = larger;
       /* Kept, wherever it is. */
-      for (size_t at = 0; at < size; at++)
-        TEST_REQUIRE(block[at] == 0x5a);
+      TEST_REQUIRE(is_filled(block, 0x5a, size));
       char *smaller = checked(gyre_realloc(block, 1));
       if (smaller != NULL) block = smaller;
       TEST_REQUIRE(block[0] == 0x5a);
     }
     char *zeroed = checked(gyre_calloc(size, 2));
-    for (size_t at = 0; zeroed != NULL && at < 2 * size; at++)
-      TEST_REQUIRE(zeroed[at] == 0);
+    TEST_REQUIRE(zeroed == NULL || is_filled(zeroed, 0, 2 * size));
     char *aligned = checked(gyre_aligned_alloc(4096, size));
     TEST_REQUIRE((uintptr_t)aligned % 4096 == 0);
     gyre_free(block);
