@@ -34,7 +34,8 @@ static void bytes_add(size_t bytes) {
 
 #define FLOW_BYTES 65536
 
-/* [ bytes : 52 | session : 12 ]: changed by whoever has some to add. */
+/* [ bytes : 52 | session : 12 ]: begun with the session, then changed by whoever has some to add. Who comes
+ * late, with another session's bytes, finds another number and leaves them alone. */
 static gyre__atomic_u64 figure_now, figure_peak;
 
 static uint64_t figure_make(int64_t bytes, uint32_t session) {
@@ -45,21 +46,28 @@ static uint32_t figure_session(uint64_t figure) {
   return (uint32_t)figure & (GYRE__TRACE_SESSIONS - 1);
 }
 
+void gyre__traced_figures_begin(uint32_t session) {
+  /* relaxed: published with the session's number; pairs with figure_add(). */
+  gyre__store_relaxed(&figure_now, figure_make(0, session));
+  gyre__store_relaxed(&figure_peak, figure_make(0, session));
+}
+
 static void peak_raise(int64_t bytes, uint32_t session) {
   /* relaxed: a figure; pairs with itself in other threads. */
   uint64_t old = gyre__load_relaxed(&figure_peak);
-  while (figure_session(old) != session || figure_bytes(old) < bytes)
+  while (figure_session(old) == session && figure_bytes(old) < bytes)
     /* relaxed: as above. */
     if (gyre__cas_weak_relaxed(&figure_peak, &old, figure_make(bytes, session))) return;
 }
 
 static void figure_add(uint32_t session, int64_t change, int64_t most) {
   /* relaxed: figures, without regard to order; pairs with itself in other threads. */
-  if (gyre__load_relaxed(&gyre__trace_now) != session) return;
   uint64_t old = gyre__load_relaxed(&figure_now);
   int64_t before;
+  GYRE_WINDOW("trace/figure");
   do {
-    before = figure_session(old) == session ? figure_bytes(old) : 0;
+    if (figure_session(old) != session) return;
+    before = figure_bytes(old);
     /* relaxed: as above. */
   } while (!gyre__cas_weak_relaxed(&figure_now, &old, figure_make(before + change, session)));
   if (most > 0) peak_raise(before + most, session);
@@ -111,8 +119,9 @@ void gyre__traced_figures(size_t *now, size_t *peak) {
   int64_t sum = bytes;
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__tracer *t = tracer_at(id);
+    /* acquire: the two are of that session; pairs with settings_read(). */
+    if (t == NULL || gyre__load_acquire(&t->flow) != session) continue;
     /* relaxed: as above. */
-    if (t == NULL || gyre__load_relaxed(&t->flow) != session) continue;
     sum += (int64_t)gyre__load_relaxed(&t->change);
     int64_t high = bytes + (int64_t)gyre__load_relaxed(&t->change_max);
     if (high > most) most = high;
@@ -126,14 +135,21 @@ void gyre__traced_figures(size_t *now, size_t *peak) {
 void gyre__traced_reset_peak(void) {
   /* relaxed: as in gyre__traced_figures(). */
   uint32_t session = gyre__load_relaxed(&gyre__trace_now);
-  uint64_t figure = gyre__load_relaxed(&figure_now);
+  uint64_t figure = gyre__load_relaxed(&figure_now), top = gyre__load_relaxed(&figure_peak);
+  int64_t sum = figure_bytes(figure);
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__tracer *t = tracer_at(id);
+    /* acquire: as in gyre__traced_figures(). */
+    if (t == NULL || gyre__load_acquire(&t->flow) != session) continue;
     /* relaxed: if its thread is just raising it, the peak is that of a moment ago. */
-    if (t != NULL) gyre__store_relaxed(&t->change_max, gyre__load_relaxed(&t->change));
+    size_t change = gyre__load_relaxed(&t->change);
+    gyre__store_relaxed(&t->change_max, change);
+    sum += (int64_t)change;
   }
-  /* relaxed: as above. */
-  gyre__store_relaxed(&figure_peak, figure_make(figure_bytes(figure), session));
+  /* What the heaps are about to take off counts too. relaxed: as above; a session that has begun meanwhile keeps
+   * its peak. */
+  while (figure_session(figure) == session && figure_session(top) == session)
+    if (gyre__cas_weak_relaxed(&figure_peak, &top, figure_make(sum, session))) return;
 }
 
 /* ---- sampling ---- */
@@ -368,10 +384,11 @@ static void settings_read(struct gyre__tracer *t, uint32_t session) {
   t->plain_mark = gyre__mark_make(session, 0, false, 0, 0);
   t->now = false;
   memset(t->cache, 0, sizeof t->cache);
-  /* relaxed: figures; pairs with gyre__traced_figures(). */
-  gyre__store_relaxed(&t->flow, session);
+  /* relaxed: of no session that anybody asks for, until: */
   gyre__store_relaxed(&t->change, 0);
   gyre__store_relaxed(&t->change_max, 0);
+  /* release: the two; pairs with gyre__traced_figures(). */
+  gyre__store_release(&t->flow, session);
   t->left = t->sample != 0 ? gyre__traced_draw(t) : 0;
 }
 

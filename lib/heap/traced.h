@@ -196,6 +196,8 @@ GYRE_INLINE void gyre__traced_report(const void *block) { (void)block; }
 int64_t gyre__traced_draw(struct gyre__tracer *tracer);
 /* Counts bytes of a session in or out. `self` may be the stand-in. */
 void gyre__traced_account(struct gyre__heap *self, uint32_t session, int64_t bytes);
+/* Before a session with that number: nothing is traced. */
+void gyre__traced_figures_begin(uint32_t session);
 /* The bytes traced and their peak. */
 void gyre__traced_figures(size_t *now, size_t *peak);
 void gyre__traced_reset_peak(void);

@@ -173,6 +173,7 @@ static void settings_store(const struct gyre_trace_opts *opts) {
 /* Has every heap take part. Under the lock. */
 static void session_publish(uint32_t session) {
   GYRE_WINDOW("trace/publish");
+  gyre__traced_figures_begin(session);
   /* seq_cst: the settings, before the looks at the slots' states; a thread that is idle then is taken, one
    * that runs is asked. Pairs with gyre__traced_adopt(). */
   gyre__store_seq_cst(&gyre__trace_now, session);
