@@ -20,10 +20,10 @@
 
 #include "lib/heap/raw.h"
 
-gyre__atomic_u32 gyre__trace_now;
+struct gyre__trace_word gyre__trace_word;
 struct gyre__trace_settings gyre__trace_settings;
 struct gyre__tracer_hooks gyre__tracer_hooks;
-gyre__atomic_size gyre__traced_bytes;
+gyre__atomic_size gyre__traced_bytes __attribute__((aligned(64)));
 
 static void bytes_add(size_t bytes) {
   /* relaxed: a figure; partners: itself in other threads. */
@@ -36,7 +36,9 @@ static void bytes_add(size_t bytes) {
 
 /* [ bytes : 52 | session : 12 ]: begun with the session, then changed by whoever has some to add. Who comes
  * late, with another session's bytes, finds another number and leaves them alone. */
-static gyre__atomic_u64 figure_now, figure_peak;
+static struct {
+  gyre__atomic_u64 now, peak;
+} __attribute__((aligned(64))) figures;
 
 static uint64_t figure_make(int64_t bytes, uint32_t session) {
   return (uint64_t)bytes << 12 | session;
@@ -48,28 +50,28 @@ static uint32_t figure_session(uint64_t figure) {
 
 void gyre__traced_figures_begin(uint32_t session) {
   /* relaxed: published with the session's number; pairs with figure_add(). */
-  gyre__store_relaxed(&figure_now, figure_make(0, session));
-  gyre__store_relaxed(&figure_peak, figure_make(0, session));
+  gyre__store_relaxed(&figures.now, figure_make(0, session));
+  gyre__store_relaxed(&figures.peak, figure_make(0, session));
 }
 
 static void peak_raise(int64_t bytes, uint32_t session) {
   /* relaxed: a figure; pairs with itself in other threads. */
-  uint64_t old = gyre__load_relaxed(&figure_peak);
+  uint64_t old = gyre__load_relaxed(&figures.peak);
   while (figure_session(old) == session && figure_bytes(old) < bytes)
     /* relaxed: as above. */
-    if (gyre__cas_weak_relaxed(&figure_peak, &old, figure_make(bytes, session))) return;
+    if (gyre__cas_weak_relaxed(&figures.peak, &old, figure_make(bytes, session))) return;
 }
 
 static void figure_add(uint32_t session, int64_t change, int64_t most) {
   /* relaxed: figures, without regard to order; pairs with itself in other threads. */
-  uint64_t old = gyre__load_relaxed(&figure_now);
+  uint64_t old = gyre__load_relaxed(&figures.now);
   int64_t before;
   GYRE_WINDOW("trace/figure");
   do {
     if (figure_session(old) != session) return;
     before = figure_bytes(old);
     /* relaxed: as above. */
-  } while (!gyre__cas_weak_relaxed(&figure_now, &old, figure_make(before + change, session)));
+  } while (!gyre__cas_weak_relaxed(&figures.now, &old, figure_make(before + change, session)));
   if (most > 0) peak_raise(before + most, session);
 }
 
@@ -113,7 +115,7 @@ static struct gyre__tracer *tracer_at(uint32_t slot) {
 void gyre__traced_figures(size_t *now, size_t *peak) {
   /* relaxed: figures; pairs with flow() and figure_add(). */
   uint32_t session = gyre__load_relaxed(&gyre__trace_now);
-  uint64_t figure = gyre__load_relaxed(&figure_now), top = gyre__load_relaxed(&figure_peak);
+  uint64_t figure = gyre__load_relaxed(&figures.now), top = gyre__load_relaxed(&figures.peak);
   int64_t bytes = figure_session(figure) == session ? figure_bytes(figure) : 0;
   int64_t most = figure_session(top) == session ? figure_bytes(top) : 0;
   int64_t sum = bytes;
@@ -135,7 +137,7 @@ void gyre__traced_figures(size_t *now, size_t *peak) {
 void gyre__traced_reset_peak(void) {
   /* relaxed: as in gyre__traced_figures(). */
   uint32_t session = gyre__load_relaxed(&gyre__trace_now);
-  uint64_t figure = gyre__load_relaxed(&figure_now), top = gyre__load_relaxed(&figure_peak);
+  uint64_t figure = gyre__load_relaxed(&figures.now), top = gyre__load_relaxed(&figures.peak);
   int64_t sum = figure_bytes(figure);
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__tracer *t = tracer_at(id);
@@ -149,7 +151,7 @@ void gyre__traced_reset_peak(void) {
   /* What the heaps are about to take off counts too. relaxed: as above; a session that has begun meanwhile keeps
    * its peak. */
   while (figure_session(figure) == session && figure_session(top) == session)
-    if (gyre__cas_weak_relaxed(&figure_peak, &top, figure_make(sum, session))) return;
+    if (gyre__cas_weak_relaxed(&figures.peak, &top, figure_make(sum, session))) return;
 }
 
 /* ---- sampling ---- */
@@ -431,10 +433,12 @@ struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
 
 uint32_t gyre__traced_site(struct gyre__tracer *t, const void *pc, void *frame, uint32_t type) {
   if (t->busy) return 0;
+  uint32_t session = t->session;
   t->busy = true;
   uint32_t site = gyre__tracer_hooks.site(t, pc, frame, type);
   t->busy = false;
-  return site;
+  /* The unwinder may have allocated, and the heap have gone on to another session then. */
+  return t->session == session ? site : 0;
 }
 
 /* Raw blocks have one half of the cache, so that there the address alone tells. */
@@ -466,10 +470,10 @@ static void mark_small(struct gyre__heap *self, struct gyre__tracer *t, struct g
   GYRE__KEEP_FRAME();
   bool object = page->kind != GYRE__RAW;
   if (!(t->domains & (object ? GYRE__TRACE_OBJECT : GYRE__TRACE_RAW))) return;
-  gyre__atomic_u64 *marks = marks_attached(t, page);
-  if (marks == NULL) return;
   uint32_t site = site_of(t, pc, type);
   if (site == 0) return;
+  gyre__atomic_u64 *marks = marks_attached(t, page);
+  if (marks == NULL) return;
   if (t->sample == 0) size_class = 0;
   uint64_t mark = gyre__mark_make(t->session, size_class, object, size, site);
   /* release: the site, for a snapshot; pairs with its load in lib/observe/snapshot.c. */
@@ -605,9 +609,16 @@ static void *take_hidden(struct gyre__heap *self, enum gyre__kind kind, unsigned
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   if (pool->gyre__rest != NULL) return gyre__heap_take(&pool->gyre__rest, kind);
   void *block = gyre__heap_alloc_slow(self, kind, size_class);
+  if (GYRE_UNLIKELY(!self->rest_is_hidden)) return block; /* another session, or none, has begun */
   pool->gyre__rest = pool->gyre__ready;
   pool->gyre__ready = NULL;
   return block;
+}
+
+/* Is the heap still in that session? Making room for a block may have run the program's handler and collected,
+ * and others may have had the heap meanwhile; then what belongs to the block belongs to no session. */
+static bool session_stays(struct gyre__heap *self, const struct gyre__tracer *t, uint32_t session) {
+  return gyre__traced_adopt(self) == t && t->session == session;
 }
 
 static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
@@ -615,6 +626,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
                          const void *pc) {
   GYRE__KEEP_FRAME();
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
+  uint32_t session = t->session;
   bool sampled = t->in_place;
   void *block;
   if (t->in_place) {
@@ -623,7 +635,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
   } else {
     block = take_sampling(self, t, kind, size_class, alignment, &sampled);
   }
-  if (block != NULL && sampled)
+  if (block != NULL && sampled && session_stays(self, t, session))
     mark_small(self, t, gyre__page_of(block), block, size_class, size, type, pc);
   return block;
 }
@@ -633,8 +645,10 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
   GYRE__KEEP_FRAME();
   struct gyre__tracer *t = gyre__traced_adopt(self);
   if (block_size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX) {
+    uint32_t session = t != NULL ? t->session : 0;
     void *block = gyre__large_alloc(self, kind, block_size, alignment, zero || kind != GYRE__RAW);
-    if (block != NULL && t != NULL) mark_large(self, t, block, size, type, pc);
+    if (block != NULL && t != NULL && session_stays(self, t, session))
+      mark_large(self, t, block, size, type, pc);
     return block;
   }
   unsigned size_class =

@@ -139,8 +139,10 @@ _Static_assert(sizeof(struct gyre__site) + GYRE_TRACE_FRAMES_MAX * sizeof(uint64
 static gyre__atomic_ptr pieces[PIECES];
 static gyre__atomic_u32 buckets[BUCKETS];
 /* The next free step; a site that does not fit into what is left of a piece begins the next. */
-static gyre__atomic_u64 next_step = {1};
-static gyre__atomic_size piece_count;
+static struct {
+  gyre__atomic_u64 next_step;
+  gyre__atomic_size piece_count;
+} __attribute__((aligned(64))) room = {.next_step = {1}};
 
 static struct gyre__site *site_at(uint32_t number) {
   /* acquire: pairs with the compare-exchange in piece_get(). */
@@ -158,7 +160,7 @@ static bool piece_get(uint32_t index) {
   /* acq_rel: releases the zeroes; pairs with site_at(). */
   if (gyre__cas_strong_acq_rel(&pieces[index], &none, fresh))
     /* relaxed: a figure; pairs with gyre__sites_bytes(). */
-    gyre__fetch_add_relaxed(&piece_count, 1);
+    gyre__fetch_add_relaxed(&room.piece_count, 1);
   else
     gyre__os_unmap(fresh, PIECE_BYTES);
   return true;
@@ -168,14 +170,14 @@ static bool piece_get(uint32_t index) {
 static uint32_t site_room(uint32_t count) {
   uint64_t steps = (sizeof(struct gyre__site) + count * sizeof(uint64_t) + STEP - 1) / STEP;
   /* relaxed: a number of one's own; pairs with itself in other threads. */
-  uint64_t at = gyre__load_relaxed(&next_step), begin;
+  uint64_t at = gyre__load_relaxed(&room.next_step), begin;
   do {
     begin = at % PIECE_STEPS + steps <= PIECE_STEPS ? at : (at / PIECE_STEPS + 1) * PIECE_STEPS;
     if (begin / PIECE_STEPS >= PIECES) return 0;
     /* Before the room is taken: a failure leaves everything as it is. */
     if (!piece_get((uint32_t)(begin / PIECE_STEPS))) return 0;
     /* relaxed: as above. */
-  } while (!gyre__cas_weak_relaxed(&next_step, &at, begin + steps));
+  } while (!gyre__cas_weak_relaxed(&room.next_step, &at, begin + steps));
   return (uint32_t)begin;
 }
 
@@ -262,13 +264,13 @@ void gyre__sites_reset(void) {
     /* relaxed: as above; most are 0, in memory that was never touched. */
     if (gyre__load_relaxed(&buckets[i]) != 0) gyre__store_relaxed(&buckets[i], 0);
   /* relaxed: as above. */
-  gyre__store_relaxed(&next_step, 1);
-  gyre__store_relaxed(&piece_count, 0);
+  gyre__store_relaxed(&room.next_step, 1);
+  gyre__store_relaxed(&room.piece_count, 0);
 }
 
 size_t gyre__sites_bytes(void) {
   /* relaxed: figures; pairs with site_room() and piece_get(). */
-  size_t used = (size_t)gyre__load_relaxed(&next_step) * STEP;
-  if (gyre__load_relaxed(&piece_count) == 0) return 0;
+  size_t used = (size_t)gyre__load_relaxed(&room.next_step) * STEP;
+  if (gyre__load_relaxed(&room.piece_count) == 0) return 0;
   return used + sizeof buckets;
 }
