@@ -458,6 +458,11 @@ static GYRE_NOINLINE uint32_t site_of(struct gyre__tracer *t, const void *pc, ui
   return site;
 }
 
+static uint64_t settings_sample(void) {
+  /* relaxed: constant while the session lasts; pairs with settings_store() in lib/observe/trace.c. */
+  return gyre__load_relaxed(&gyre__trace_settings.sample);
+}
+
 static int64_t mark_bytes(uint64_t mark, uint64_t sample) {
   size_t size = gyre__mark_size(mark);
   if (GYRE_LIKELY(sample == 0)) return (int64_t)size;
@@ -581,27 +586,44 @@ static void *take_plain(struct gyre__heap *self, struct gyre__tracer *t, enum gy
   return block;
 }
 
+/* A block of a class apart. NULL if there is no memory without asking the collector or the program for it: a
+ * sample is not worth that. */
+static void *take_apart(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
+                        size_t alignment) {
+  bool before = self->in_oom_handler;
+  self->in_oom_handler = true;
+  void *block = take_plain(self, t, kind, gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment));
+  self->in_oom_handler = before;
+  return block;
+}
+
 /* The next block of a pool; *sampled if it is to be marked. */
 static void *take_sampling(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
                            unsigned size_class, size_t alignment, bool *sampled) {
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   if (pool->gyre__ready != NULL) return gyre__heap_take(&pool->gyre__ready, kind);
   bool is_medium = gyre__class_size(size_class) > GYRE__SMALL_MAX;
+  void *block = NULL;
   if (pool->gyre__sample) {
     pool->gyre__sample = 0;
     *sampled = true;
+    if (is_medium) return take_plain(self, t, kind, size_class);
   } else {
     t->now = false;
-    void *block = gyre__heap_alloc_slow(self, kind, size_class);
+    block = gyre__heap_alloc_slow(self, kind, size_class);
     *sampled = t->now;
     t->now = false;
     if (block == NULL || !*sampled || is_medium) return block;
+  }
+  void *apart = take_apart(self, t, kind, alignment);
+  /* It is marked where it is, if need be. */
+  if (apart == NULL) return block != NULL ? block : take_plain(self, t, kind, size_class);
+  if (block != NULL) {
     struct gyre__page *page = gyre__page_of(block);
     gyre__watch_block_in(page, block, kind);
     gyre__heap_free_local(self, page, block, kind);
   }
-  unsigned apart = is_medium ? size_class : gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment);
-  return take_plain(self, t, kind, apart);
+  return apart;
 }
 
 /* The next block of a pool whose ready list is kept empty. */
@@ -754,27 +776,50 @@ bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
   return gyre__tracer_hooks.large_take(block, out);
 }
 
-/* A small block keeps its place: with a new size and a new stack if it is traced, or all are. */
+/* A block of another heap's page: in one step, since that heap may go on to another session at any moment, and
+ * the array be another page's. */
+static void mark_change(struct gyre__heap *self, struct gyre__page *page, const void *block,
+                        uint64_t mark, uint64_t changed) {
+  /* acquire: as in gyre__traced_free(). */
+  gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
+  if (marks == NULL) return;
+  GYRE_WINDOW("trace/again");
+  int64_t before = mark_bytes(mark, settings_sample());
+  /* acq_rel: releases the site, for a snapshot; pairs with its load in lib/observe/snapshot.c. */
+  if (!gyre__cas_strong_acq_rel(&marks[gyre__page_index(page, block)], &mark, changed)) return;
+  gyre__traced_account(self, gyre__mark_session(changed),
+                       mark_bytes(changed, settings_sample()) - before);
+}
+
+/* A small block keeps its place: with a new size and a new stack if it is traced, or all are. `t` is NULL if the
+ * thread is not attached: then the stack stays as it is. */
 static void mark_again(struct gyre__heap *self, struct gyre__tracer *t, struct gyre__page *page,
                        void *block, size_t size, const void *pc) {
   GYRE__KEEP_FRAME();
   uint64_t mark = gyre__traced_mark(block);
-  bool is_ours = page->segment->owner == self;
-  if (mark == 0 && (t->sample != 0 || !is_ours)) return;
-  unsigned size_class = mark != 0 ? gyre__mark_class(mark) : page->size_class;
-  gyre__traced_free(self, page, block);
-  if (is_ours) {
+  if (page->segment->owner == self) {
+    if (mark == 0 && t->sample != 0) return;
+    unsigned size_class = mark != 0 ? gyre__mark_class(mark) : page->size_class;
+    gyre__traced_free(self, page, block);
     mark_small(self, t, page, block, size_class, size, 0, pc);
     return;
   }
-  /* relaxed: who holds the block sees its marks. */
-  gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
-  uint32_t site = site_of(t, pc, 0);
-  if (marks == NULL || site == 0) return;
-  mark = gyre__mark_make(t->session, size_class, false, size, site);
-  /* release: as in mark_small(). */
-  gyre__store_release(&marks[gyre__page_index(page, block)], mark);
-  flow(t, mark_bytes(mark, t->sample));
+  if (mark == 0) return;
+  uint32_t site = t != NULL ? site_of(t, pc, 0) : gyre__mark_site(mark);
+  if (site == 0)
+    gyre__traced_free(self, page, block);
+  else
+    mark_change(self, page, block, mark,
+                gyre__mark_make(gyre__mark_session(mark), gyre__mark_class(mark), false, size, site));
+}
+
+/* The thread is not attached: as above. */
+static void large_again(struct gyre__heap *self, struct gyre__page *page,
+                        const struct gyre__traced_large *before, size_t size) {
+  struct gyre__traced_large record = *before;
+  record.size = size;
+  page->traced = 1;
+  gyre__tracer_hooks.large_born(self, page->start, &record);
 }
 
 void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized, size_t size,
@@ -784,14 +829,17 @@ void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized
     if (before != NULL) gyre__tracer_hooks.large_born(self, block, before);
     return;
   }
-  if (self->thread.base.id == 0 || !gyre__trace_is_wanted(self)) return;
-  struct gyre__tracer *t = gyre__traced_adopt(self);
-  if (t == NULL) return;
+  if (!gyre__trace_is_wanted(self)) return;
+  bool attached = self->thread.base.id != 0;
+  struct gyre__tracer *t = attached ? gyre__traced_adopt(self) : NULL;
+  if (t == NULL && attached) return;
   struct gyre__page *page = gyre__page_of(resized);
-  if (page->is_large)
-    mark_large(self, t, resized, size, 0, pc);
-  else
+  if (!page->is_large)
     mark_again(self, t, page, resized, size, pc);
+  else if (attached)
+    mark_large(self, t, resized, size, 0, pc);
+  else if (before != NULL)
+    large_again(self, page, before, size);
 }
 
 /* ---- freeing and looking ---- */
@@ -835,26 +883,28 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
   uint32_t session = gyre__mark_session(mark);
   /* relaxed: another session's bytes are not counted any more; pairs with session_publish(). */
   if (gyre__load_relaxed(&gyre__trace_now) != session) return;
-  /* relaxed: constant while the session lasts. */
-  uint64_t sample = gyre__load_relaxed(&gyre__trace_settings.sample);
-  gyre__traced_account(self, session, -mark_bytes(mark, sample));
+  gyre__traced_account(self, session, -mark_bytes(mark, settings_sample()));
 }
 
+/* Whoever does not hold the block may find its page in the middle of a change, and gets any mark, or none: the
+ * memory of segments, pages and arrays stays what it is, and numbers are looked at before they are used. */
 uint64_t gyre__traced_mark(const void *block) {
+  /* relaxed: a mark of another session is none, and while there is none there are no marks. */
+  uint32_t now = gyre__load_relaxed(&gyre__trace_now);
   const struct gyre__segment *segment = gyre__segment_of(block);
-  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) return 0;
-  size_t index = ((uintptr_t)block & (GYRE__SEGMENT_SIZE - 1)) >> segment->page_shift;
+  if (now == 0 || segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) return 0;
+  uint32_t shift = segment->page_shift;
+  if (shift != GYRE__SMALL_PAGE_SHIFT && shift != GYRE__MEDIUM_PAGE_SHIFT) return 0;
+  size_t index = ((uintptr_t)block & (GYRE__SEGMENT_SIZE - 1)) >> shift;
   const struct gyre__page *page = &segment->pages[index];
-  if (page->block_size == 0) return 0;
   /* acquire: as in gyre__traced_free(). */
-  const gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
+  gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
   if (marks == NULL) return 0;
   uint32_t at = gyre__page_index(page, block);
-  if (at >= page->reserved) return 0;
+  if (at >= page->reserved || at >> array_of(marks)->order != 0) return 0;
   /* acquire: the site; pairs with mark_small(). */
   uint64_t mark = gyre__load_acquire(&marks[at]);
-  /* relaxed: a mark of another session is none. */
-  return gyre__mark_session(mark) == gyre__load_relaxed(&gyre__trace_now) ? mark : 0;
+  return gyre__mark_session(mark) == now ? mark : 0;
 }
 
 static GYRE_NOINLINE void free_small_slower(struct gyre__heap *self, struct gyre__page *page,

@@ -116,10 +116,140 @@ static void a_session_ends_inside_an_allocation(void **state) {
   gyre_set_oom_handler(NULL, NULL);
 }
 
+/* ---- sizes that change ---- */
+
+static void shrink_subject(void *arg) {
+  test_window_subject();
+  TEST_REQUIRE(gyre_realloc(arg, 90) == arg);
+}
+
+/* Another thread's realloc() of a small block is late for its session, and the array of marks is another page's. */
+static void a_new_size_is_late_for_its_session(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  begin();
+  trace_on(1, 0, 0);
+  void *block = gyre_malloc(100);
+  test_window_hold("trace/again", 1);
+  puppet_begin(&puppet, shrink_subject, block);
+  test_window_await();
+  gyre_trace_clear();
+  enum { COUNT = 2000 };
+  static void *blocks[COUNT];
+  for (int i = 0; i < COUNT; i++)
+    blocks[i] = gyre_malloc(85);
+  test_window_release();
+  puppet_await(&puppet);
+  assert_int_equal(traced_now(), COUNT * 85);
+  for (int i = 0; i < COUNT; i++) {
+    assert_true(is_traced(blocks[i]));
+    gyre_free(blocks[i]);
+  }
+  assert_int_equal(traced_now(), 0);
+  gyre_free(block);
+  end();
+}
+
+struct resize {
+  void *block;
+  size_t size;
+};
+
+static void *resize_unattached(void *arg) {
+  const struct resize *r = arg;
+  TEST_REQUIRE(gyre_realloc(r->block, r->size) == r->block);
+  TEST_REQUIRE(gyre_thread_current() == NULL);
+  return NULL;
+}
+
+/* Who is not attached has no tracer: the block keeps the stack that it has. */
+static void who_is_not_attached_changes_sizes(void **state) {
+  (void)state;
+  static const size_t samples[] = {0, 1};
+  for (unsigned k = 0; k < 2; k++) {
+    trace_on(1, samples[k], 0);
+    struct resize small = {gyre_malloc(100), 90}, large = {gyre_malloc(200000), 150000};
+    test_thread_run(resize_unattached, &small);
+    test_thread_run(resize_unattached, &large);
+    assert_true(is_traced(small.block) && is_traced(large.block));
+    assert_int_equal(traced_now(), 150090);
+    gyre_free(small.block);
+    assert_int_equal(traced_now(), 150000);
+    gyre_free(large.block);
+    assert_int_equal(traced_now(), 0);
+    gyre_trace_stop();
+  }
+}
+
+/* ---- when it is off ---- */
+
+static test_flag is_there, may_go;
+
+static void free_and_wait(void *arg) {
+  void *block = gyre_malloc(100);
+  gyre_free(block);
+  /* release: the address; pairs with the test's load. */
+  gyre__store_release((gyre__atomic_ptr *)arg, block);
+  test_flag_set(&is_there, 1);
+  TEST_AWAIT(test_flag_get(&may_go));
+}
+
+/* What debug builds remember of a freed block is of no use any more, though its heap has not heard of the end. */
+static void nothing_is_traced_when_it_is_off(void **state) {
+  (void)state;
+  begin();
+  trace_on(1, 0, 0);
+  gyre__atomic_ptr block;
+  gyre__store_relaxed(&block, NULL); /* relaxed: nobody else has it. */
+  test_flag_set(&is_there, 0);
+  test_flag_set(&may_go, 0);
+  puppet_begin(&puppet, free_and_wait, &block);
+  TEST_AWAIT(test_flag_get(&is_there));
+  gyre_trace_stop();
+  bool traced = is_traced(gyre__load_acquire(&block)); /* acquire: see free_and_wait(). */
+  test_flag_set(&may_go, 1);
+  puppet_await(&puppet);
+  assert_false(traced);
+  end();
+}
+
+/* ---- samples when memory is short ---- */
+
+/* A sampled block that has no place of its own is one like any other. */
+static void samples_do_not_need_more_memory(void **state) {
+  (void)state;
+  enum { COUNT = 4000, SIZE = 1000 };
+  static void *blocks[COUNT];
+  for (int i = 0; i < COUNT; i++)
+    blocks[i] = gyre_malloc(SIZE);
+  for (int i = 0; i < COUNT; i += 2) /* no page is empty */
+    gyre_free(blocks[i]);
+  (void)gyre_purge();
+  gyre_heap_set_limit(1);
+  trace_on(1, 100000, 0);
+  size_t traced = 0;
+  for (int i = 0; i < COUNT; i += 2) {
+    blocks[i] = gyre_malloc(SIZE);
+    assert_non_null(blocks[i]);
+    traced += is_traced(blocks[i]);
+  }
+  assert_true(traced > 0);
+  assert_true(traced_now() > 0);
+  gyre_heap_set_limit(0);
+  for (int i = 0; i < COUNT; i++)
+    gyre_free(blocks[i]);
+  assert_int_equal(traced_now(), 0);
+  gyre_trace_stop();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(late_bytes_leave_the_next_sessions_alone),
       TEST(a_session_ends_inside_an_allocation),
+      TEST(a_new_size_is_late_for_its_session),
+      TEST(who_is_not_attached_changes_sizes),
+      TEST(nothing_is_traced_when_it_is_off),
+      TEST_WITH(samples_do_not_need_more_memory, "quarantine:0"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
