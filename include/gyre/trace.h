@@ -171,8 +171,9 @@ GYRE_API int gyre_snapshot_trace(gyre_snapshot *snapshot, size_t index, struct g
 /* Writes it to a file, which is replaced as a whole or not at all; names, modules and build ids are in it,
  * so that any machine can read it. Looks up names. 0 or a negative errno value. */
 GYRE_API int gyre_snapshot_save(gyre_snapshot *snapshot, const char *path);
-/* Reads one. NULL with errno: EBADMSG, the file is damaged or none of ours, and *offset (which may be
- * NULL) is where, to 512 bytes; ENOTSUP, of a later version; or what opening and reading it gave. */
+/* Reads one, parked meanwhile, which is a safepoint. NULL with errno: EBADMSG, the file is damaged or none of ours, and
+ * *offset (which may be NULL) is where, to 512 bytes; ENOTSUP, of a later version; EINVAL, no regular file; ENOMEM; or
+ * what opening and reading it gave. Nothing in a file is trusted: sums that are larger than a size_t are SIZE_MAX. */
 GYRE_API gyre_snapshot *gyre_snapshot_load(const char *path, uint64_t *offset);
 
 /* ---- filters --------------------------------------------------------------------------------- */

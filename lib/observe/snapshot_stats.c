@@ -284,7 +284,11 @@ static void stat_begin(struct filling *f, const struct grouping *g, const struct
                          .traceback = {.count = count, .total = total, .frames = frames}};
 }
 
-static size_t rounded(double value) { return value > 0 ? (size_t)(value + 0.5) : 0; }
+/* A file may say of its blocks that they are larger than anything. */
+static size_t rounded(double value) {
+  if (value >= 0x1p64) return SIZE_MAX;
+  return value > 0 ? (size_t)(value + 0.5) : 0;
+}
 
 /* `old` is NULL unless it is a comparison; its groups that `now` does not have follow. */
 static struct list *list_make(struct grouping *now, struct grouping *old) {
