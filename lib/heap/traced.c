@@ -36,9 +36,7 @@ static void bytes_add(size_t bytes) {
 
 /* [ bytes : 52 | session : 12 ]: begun with the session, then changed by whoever has some to add. Who comes
  * late, with another session's bytes, finds another number and leaves them alone. */
-static struct {
-  gyre__atomic_u64 now, peak;
-} __attribute__((aligned(64))) figures;
+static struct { gyre__atomic_u64 now, peak; } __attribute__((aligned(64))) figures;
 
 static uint64_t figure_make(int64_t bytes, uint32_t session) {
   return (uint64_t)bytes << 12 | session;
@@ -277,6 +275,13 @@ static struct gyre__marks_array *array_of(void *marks) {
                                               offsetof(struct gyre__marks_array, marks));
 }
 
+/* A snapshot or a late free may be looking at them. */
+static void marks_clear(struct gyre__marks_array *array, uint64_t order) {
+  for (uint32_t i = 0; i < UINT32_C(1) << order; i++)
+    /* relaxed: nobody needs them any more; pairs with visit_marks() in lib/observe/snapshot.c. */
+    gyre__store_relaxed(&array->marks[i], 0);
+}
+
 /* A new session: nothing is left of the last. */
 static void arrays_reset(struct gyre__tracer *t) {
   /* relaxed: our own. */
@@ -287,8 +292,9 @@ static void arrays_reset(struct gyre__tracer *t) {
     if (count == 0) continue;
     gyre__store_relaxed(&chunk->count, 0);
     size_t bytes = count * array_bytes(chunk->order);
-    char *start = (char *)chunk + chunk_start();
-    if (!gyre__os_purge(start, gyre__os_whole_pages(bytes))) memset(start, 0, bytes);
+    if (!gyre__os_purge((char *)chunk + chunk_start(), gyre__os_whole_pages(bytes)))
+      for (uint32_t i = 0; i < count; i++)
+        marks_clear(chunk_array(chunk, i), chunk->order);
     bytes_add(-bytes);
   }
   memset(t->spare, 0, sizeof t->spare);
@@ -348,9 +354,7 @@ void gyre__traced_detach(struct gyre__heap *heap, struct gyre__page *page) {
   struct gyre__marks_array *array = array_of(gyre__load_relaxed(&page->marks));
   struct gyre__tracer *t = gyre__load_relaxed(&heap->tracer);
   marks_detach(page, heap->thread.base.id);
-  for (uint32_t i = 0; i < UINT32_C(1) << array->order; i++)
-    /* relaxed: blocks that are free have no mark; this makes sure. */
-    gyre__store_relaxed(&array->marks[i], 0);
+  marks_clear(array, array->order); /* blocks that are free have none; this makes sure */
   array->next = t->spare[array->order];
   t->spare[array->order] = array;
 }
@@ -809,8 +813,9 @@ static void mark_again(struct gyre__heap *self, struct gyre__tracer *t, struct g
   if (site == 0)
     gyre__traced_free(self, page, block);
   else
-    mark_change(self, page, block, mark,
-                gyre__mark_make(gyre__mark_session(mark), gyre__mark_class(mark), false, size, site));
+    mark_change(
+        self, page, block, mark,
+        gyre__mark_make(gyre__mark_session(mark), gyre__mark_class(mark), false, size, site));
 }
 
 /* The thread is not attached: as above. */

@@ -90,7 +90,7 @@ struct gyre__tracer {
   /* lib/observe: room for a stack; the thread's own stack, and which thread's it is. */
   uintptr_t *pcs;
   size_t pcs_room;
-  uintptr_t stack_low, stack_high;
+  uintptr_t stack_low, stack_high, stack_handle;
   uint32_t stack_thread;
   /* -- written by the same, read by anyone -- */
   gyre__atomic_ptr chunks;  /* of arrays; they stay */

@@ -113,6 +113,8 @@ int gyre__modules_find(struct gyre_snapshot *s) {
 #define DECLARE(name) __typeof__(&name) name##_;
 static struct {
   gyre__lock lock;
+  gyre__atomic_ptr library; /* both set before the lock is taken */
+  gyre__atomic_u32 was_opened;
   bool was_tried;
   bool is_there;
   Dwfl *dwfl;
@@ -128,11 +130,19 @@ struct reported {
   uint8_t build_id[24];
 };
 
-static bool dw_load(void) {
-  if (dw.was_tried) return dw.is_there;
-  dw.was_tried = true;
+/* Whoever loads a library may be waiting for us in its constructor: no lock is held. Two who load it at the same time
+ * have the same. */
+static void dw_open(void) {
+  /* acquire: the library; pairs with the store below. */
+  if (gyre__load_acquire(&dw.was_opened) != 0) return;
   void *library = dlopen("libdw.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (library == NULL) return false;
+  /* relaxed: before the flag; pairs with dw_load(). */
+  gyre__store_relaxed(&dw.library, library);
+  /* release: the library; pairs with the load above. */
+  gyre__store_release(&dw.was_opened, 1);
+}
+
+static bool dw_find(void *library) {
 #define LOAD(name)                                                                                 \
   void *address_of_##name = dlsym(library, #name);                                                 \
   memcpy(&dw.name##_, &address_of_##name, sizeof dw.name##_);                                      \
@@ -140,8 +150,18 @@ static bool dw_load(void) {
   FUNCTIONS(LOAD)
   dw.callbacks.find_debuginfo = dw.dwfl_standard_find_debuginfo_;
   dw.callbacks.section_address = dw.dwfl_offline_section_address_;
-  dw.is_there = true;
   return true;
+}
+
+static bool dw_load(void) {
+  if (dw.was_tried) return dw.is_there;
+  /* relaxed: after dw_open(), which pairs with it. */
+  void *library = gyre__load_relaxed(&dw.library);
+  if (library == NULL) return false;
+  dw.is_there = dw_find(library);
+  /* Last: the child of a fork begins again where another thread was. */
+  dw.was_tried = true;
+  return dw.is_there;
 }
 
 static void dw_forget(void) {
@@ -260,6 +280,7 @@ static int names_find(struct gyre_snapshot *s) {
 
 int gyre__snapshot_name(struct gyre_snapshot *s) {
   gyre_park();
+  dw_open();
   gyre__lock_take(&s->lock);
   int result = 0;
   if (!s->is_named) {
@@ -277,6 +298,7 @@ int gyre__snapshot_name(struct gyre_snapshot *s) {
 }
 
 int gyre__snapshot_name_now(struct gyre_snapshot *s) {
+  dw_open();
   if (!gyre__lock_try(&dw.lock)) return -EAGAIN;
   int result = names_find(s);
   gyre__lock_give(&dw.lock);

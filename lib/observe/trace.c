@@ -219,13 +219,14 @@ static bool opts_are_same(const struct gyre_trace_opts *a, const struct gyre_tra
 int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   struct gyre_trace_opts opts;
   if (!opts_read(wanted, &opts)) return -EINVAL;
+  bool has_stacks = !(opts.flags & GYRE_TRACE_UNWIND) || gyre__unwinder_load();
   gyre__trace_lock();
   int result = 0;
   if (gyre_trace_is_on()) {
     if (!opts_are_same(&opts, &tracing.opts)) result = -EALREADY;
   } else if (gyre__arena_on) {
     result = -ENOTSUP;
-  } else if (opts.flags & GYRE_TRACE_UNWIND && !gyre__unwinder_load()) {
+  } else if (!has_stacks) {
     result = -ENOSYS;
   } else {
     tracing.opts = opts;

@@ -494,7 +494,8 @@ static void sums_have_an_end(void **state) {
   file_begin();
   gyre_snapshot *s = SNAPSHOT_OF(after);
   for (unsigned i = 0; i < 3; i++) {
-    struct gyre__trace_item *t = GYRE__SNAPSHOT_AT(s, GYRE__PART_TRACES, struct gyre__trace_item, i);
+    struct gyre__trace_item *t =
+        GYRE__SNAPSHOT_AT(s, GYRE__PART_TRACES, struct gyre__trace_item, i);
     t->size = UINT64_MAX;
     t->weight = 0x1p59f;
   }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Races of tracing, played step by step: what a thread was about to do when a session ended, and sessions that
  * change inside one allocation. */
+#include <dlfcn.h>
+#include <time.h>
+
 #include "tests/support/puppet.h"
 #include "tests/support/window.h"
 #include "trace_test.h"
@@ -15,6 +18,55 @@ static void begin(void) {
 static void end(void) {
   gyre_trace_stop();
   puppet_stop(&puppet);
+}
+
+/* ---- the dynamic linker ---- */
+
+/* Stands before the C library's: what another thread does while a library is being loaded, as its constructor
+ * would. */
+static void *(*loads)(void *);
+static unsigned load_count;
+
+void *dlopen(const char *file, int mode) {
+  void *(*body)(void *) = loads;
+  loads = NULL;
+  if (body != NULL) {
+    load_count++;
+    pthread_t thread = test_thread_start(body, NULL);
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 60; /* for ever, if it waits for a lock that we hold */
+    TEST_REQUIRE(pthread_timedjoin_np(thread, NULL, &limit) == 0);
+  }
+  void *(*next)(const char *, int);
+  void *symbol = dlsym(RTLD_NEXT, "dlopen");
+  memcpy(&next, &symbol, sizeof next);
+  return next(file, mode);
+}
+
+static void *clears(void *arg) {
+  gyre_trace_clear();
+  return arg;
+}
+
+static void *names;
+static void *asks(void *arg) {
+  TEST_REQUIRE(is_traced(names));
+  return arg;
+}
+
+/* Libraries are loaded without a lock of ours: the constructor of one that is being loaded may wait for it. */
+static void libraries_are_loaded_without_locks(void **state) {
+  (void)state;
+  loads = clears;
+  trace_on(3, 0, GYRE_TRACE_UNWIND);
+  names = gyre_malloc(100);
+  loads = asks;
+  assert_true(is_traced(names));
+  loads = NULL;
+  assert_int_equal(load_count, 2);
+  gyre_free(names);
+  gyre_trace_stop();
 }
 
 /* ---- figures ---- */
@@ -244,6 +296,7 @@ static void samples_do_not_need_more_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      TEST(libraries_are_loaded_without_locks), /* before anything has loaded them */
       TEST(late_bytes_leave_the_next_sessions_alone),
       TEST(a_session_ends_inside_an_allocation),
       TEST(a_new_size_is_late_for_its_session),
