@@ -37,7 +37,8 @@
  * ignores.
  *
  * All functions: any thread, attached or not; those that start, stop, clear and copy wait for each other,
- * parked. Those that look up names say so: they read files, may take a second in a large program, use the C
+ * parked. Those that start, stop and clear are safepoints, also in a parked thread, which comes back for as long as they
+ * take; one that is not attached is attached meanwhile. Those that look up names say so: they read files, may take a second in a large program, use the C
  * library's malloc, and are safepoints during which the thread is parked (finalizers may run before). Errors are -ENODATA where tracing has to be on and is not.
  */
 #ifndef GYRE_TRACE_H

@@ -31,7 +31,8 @@
  *
  * Sessions. Starting, stopping and clearing give gyre__trace_now another number (0: off) and leave it to
  * each heap to take part (gyre__traced_adopt()): in its next slow path or, as each is asked to, at its next
- * safepoint; parked and orphaned ones are taken and done at once. A heap that takes part puts its ready
+ * safepoint; parked and orphaned ones are taken and done at once, by a thread that runs, since in a stopped world
+ * they are the stopper's. A heap that takes part puts its ready
  * lists back and forgets all marks. Until then the blocks of a running thread's ready lists may be handed
  * out unseen: at most what was ready at that moment. Every mark, record and figure carries the number of
  * its session, and whoever finds another leaves it alone; so there is no moment at which everybody has to
@@ -170,22 +171,54 @@ static void settings_store(const struct gyre_trace_opts *opts) {
                         gyre__traced_weight_of(gyre__class_size(c), opts->sample_bytes));
 }
 
-/* Has every heap take part. Under the lock. */
-static void session_publish(uint32_t session) {
+/* Whoever stops the world has all heaps to himself, so a thread that changes others' has to run: who is parked comes back
+ * for as long as it takes, and who is not attached is attached. Before the first thread is attached, there is no heap. */
+struct caller {
+  struct gyre__thread *self; /* NULL: not attached, and there was no heap, or no memory */
+  uint32_t park_depth;
+  bool is_guest;
+};
+
+/* Takes the lock, too. */
+static struct caller caller_enter(void) {
+  struct caller c = {.self = gyre__thread_current()};
+  if (c.self == NULL && gyre__thread_slot_count() != 0) {
+    c.self = gyre__thread_self();
+    c.is_guest = c.self != NULL;
+  } else if (c.self != NULL && c.self->park_depth > 0) {
+    c.park_depth = c.self->park_depth;
+    c.self->park_depth = 0;
+    gyre__thread_enter(c.self, GYRE__SLOT_PARKED);
+  }
+  gyre__trace_lock();
+  return c;
+}
+
+static void caller_leave(const struct caller *c) {
+  gyre__trace_unlock();
+  if (c->is_guest) {
+    gyre_thread_detach();
+  } else if (c->park_depth > 0) {
+    gyre_park();
+    c->self->park_depth = c->park_depth;
+  }
+}
+
+/* Has every heap take part. `self` runs and has the lock; NULL: heaps do so when they can. */
+static void session_publish(struct gyre__thread *self, uint32_t session) {
   GYRE_WINDOW("trace/publish");
   gyre__traced_figures_begin(session);
   /* seq_cst: the settings, before the looks at the slots' states; a thread that is idle then is taken, one
    * that runs is asked. Pairs with gyre__traced_adopt(). */
   gyre__store_seq_cst(&gyre__trace_now, session);
-  struct gyre__thread *self = gyre__thread_current();
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
-    if (slot == self && self->park_depth == 0) {
+    if (slot == self) {
       (void)gyre__traced_adopt((struct gyre__heap *)slot);
       continue;
     }
     gyre__thread_request(slot, GYRE__REQ_HEAP);
-    if (!gyre__thread_take(slot)) continue;
+    if (self == NULL || !gyre__thread_take(slot)) continue;
     (void)gyre__traced_adopt((struct gyre__heap *)slot);
     gyre__thread_give_back(slot);
   }
@@ -220,7 +253,7 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   struct gyre_trace_opts opts;
   if (!opts_read(wanted, &opts)) return -EINVAL;
   bool has_stacks = !(opts.flags & GYRE_TRACE_UNWIND) || gyre__unwinder_load();
-  gyre__trace_lock();
+  struct caller caller = caller_enter();
   int result = 0;
   if (gyre_trace_is_on()) {
     if (!opts_are_same(&opts, &tracing.opts)) result = -EALREADY;
@@ -233,9 +266,9 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
     /* relaxed: a figure; pairs with gyre_trace_limit(). */
     gyre__store_relaxed(&limit, opts.nframe);
     settings_store(&opts);
-    session_publish(session_next());
+    session_publish(caller.self, session_next());
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
   return result;
 }
 
@@ -264,24 +297,23 @@ static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
 }
 
 void gyre_trace_stop(void) {
-  gyre__trace_lock();
+  struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
-    session_publish(0);
+    session_publish(caller.self, 0);
     gyre__table_clear();
-    struct gyre__thread *self = gyre__thread_current();
     tracing.ends++;
-    if (!tracing.drop_is_due && self != NULL && self->park_depth == 0) drop_defer(self);
+    if (!tracing.drop_is_due && caller.self != NULL) drop_defer(caller.self);
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
 }
 
 void gyre_trace_clear(void) {
-  gyre__trace_lock();
+  struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
-    session_publish(session_next());
+    session_publish(caller.self, session_next());
     gyre__table_clear();
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
 }
 
 int gyre_trace_is_on(void) {

@@ -294,6 +294,58 @@ static void samples_do_not_need_more_memory(void **state) {
   gyre_trace_stop();
 }
 
+/* ---- a stopped world ---- */
+
+static test_flag is_done;
+
+static void *clear_unattached(void *arg) {
+  gyre_trace_clear();
+  TEST_REQUIRE(gyre_thread_current() == NULL);
+  test_flag_set(&is_done, 1);
+  return arg;
+}
+
+static void clear_parked(void *arg) {
+  (void)arg;
+  gyre_park();
+  gyre_park();
+  test_flag_set(&is_there, 1);
+  TEST_AWAIT(gyre__world_is_stopped());
+  gyre_trace_clear();
+  gyre_unpark();
+  test_flag_set(&is_done, 1);
+  gyre_unpark();
+}
+
+/* Who stops the world has the heaps to himself: a session that begins meanwhile waits, whoever begins it. */
+static void sessions_do_not_begin_in_a_stopped_world(void **state) {
+  (void)state;
+  begin();
+  struct gyre__thread *self = gyre__thread_self();
+  trace_on(1, 0, 0);
+  for (int parked = 0; parked <= 1; parked++) {
+    test_flag_set(&is_done, 0);
+    test_flag_set(&is_there, 0);
+    pthread_t thread = 0;
+    if (parked) {
+      puppet_begin(&puppet, clear_parked, NULL);
+      TEST_AWAIT(test_flag_get(&is_there));
+    }
+    gyre__world_stop(self);
+    if (!parked) thread = test_thread_start(clear_unattached, NULL);
+    uint32_t waiters = gyre__world_waiters();
+    TEST_AWAIT(test_flag_get(&is_done) || gyre__world_waiters() > waiters);
+    bool done = test_flag_get(&is_done);
+    gyre__world_resume(self);
+    if (parked)
+      puppet_await(&puppet);
+    else
+      test_thread_join(thread);
+    assert_false(done);
+  }
+  end();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(libraries_are_loaded_without_locks), /* before anything has loaded them */
@@ -303,6 +355,7 @@ int main(void) {
       TEST(who_is_not_attached_changes_sizes),
       TEST(nothing_is_traced_when_it_is_off),
       TEST_WITH(samples_do_not_need_more_memory, "quarantine:0"),
+      TEST(sessions_do_not_begin_in_a_stopped_world),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
