@@ -80,6 +80,57 @@ static gyre__atomic_u32 limit = {1};
 void gyre__trace_lock(void) { gyre__lock_parked(gyre__thread_current(), &tracing.lock); }
 void gyre__trace_unlock(void) { gyre__lock_give(&tracing.lock); }
 
+/* ---- who calls ---- */
+
+/* Heaps are for threads that run: a parked one's may be taken by others, and whoever stops the world has all of them to
+ * himself. So who is parked comes back for as long as it takes. */
+struct caller {
+  struct gyre__thread *self; /* NULL: not attached */
+  uint32_t park_depth;
+  bool is_guest; /* attached for as long as it takes */
+};
+
+static struct caller caller_run(struct gyre__thread *self) {
+  struct caller c = {.self = self};
+  if (self == NULL || self->park_depth == 0) return c;
+  c.park_depth = self->park_depth;
+  self->park_depth = 0;
+  gyre__thread_enter(self, GYRE__SLOT_PARKED);
+  return c;
+}
+
+static void caller_rest(const struct caller *c) {
+  if (c->is_guest) {
+    gyre_thread_detach();
+  } else if (c->park_depth > 0) {
+    gyre_park();
+    c->self->park_depth = c->park_depth;
+  }
+}
+
+/* For who changes others' heaps: attached if need be, with the lock. Before the first thread is attached, there is no
+ * heap; without memory to attach, they are left alone. */
+static struct caller caller_enter(void) {
+  bool is_guest = gyre__thread_current() == NULL && gyre__thread_slot_count() != 0;
+  struct gyre__thread *self = is_guest ? gyre__thread_self() : gyre__thread_current();
+  struct caller c = caller_run(self);
+  c.is_guest = is_guest && self != NULL;
+  gyre__trace_lock();
+  return c;
+}
+
+static void caller_leave(const struct caller *c) {
+  gyre__trace_unlock();
+  caller_rest(c);
+}
+
+/* The heap that figures go by: the stand-in if the thread does not run. */
+static struct gyre__heap *heap_now(void) {
+  struct gyre__thread *self = gyre__thread_current();
+  bool runs = self != NULL && self->park_depth == 0;
+  return (struct gyre__heap *)(void *)(runs ? self : &gyre__thread_unattached.thread);
+}
+
 /* ---- large blocks and foreign memory ---- */
 
 int64_t gyre__trace_large_bytes(const struct gyre__traced_large *record) {
@@ -122,16 +173,13 @@ static void large_died(struct gyre__heap *self, const void *block) {
 
 static bool large_take(const void *block, struct gyre__traced_large *out) {
   if (!gyre__table_take(GYRE_TRACED_LARGE, (uintptr_t)block, out)) return false;
-  count((struct gyre__heap *)(void *)gyre__self, out, false);
+  count(heap_now(), out, false);
   return true;
 }
 
-int gyre_trace_track(unsigned domain, const void *address, size_t size) {
+static GYRE_NOINLINE int track(struct gyre__heap *self, uint32_t domain, const void *address,
+                               size_t size, const void *pc) {
   GYRE__KEEP_FRAME();
-  if (domain < GYRE_TRACED_FOREIGN || size > PTRDIFF_MAX) return -EINVAL;
-  if (!gyre_trace_is_on()) return -ENODATA;
-  struct gyre__heap *self = gyre__heap_self();
-  if (self == NULL) return -ENOMEM;
   struct gyre__tracer *t = gyre__traced_adopt(self);
   if (t == NULL) return gyre_trace_is_on() ? -ENOMEM : -ENODATA;
   if (!(t->domains & GYRE__TRACE_FOREIGN)) return 0;
@@ -142,9 +190,21 @@ int gyre_trace_track(unsigned domain, const void *address, size_t size) {
   }
   struct gyre__traced_large record = {
       .size = size, .slot = t->slot, .session = t->session, .domain = domain};
-  record.site = gyre__traced_site(t, GYRE__CALLER, __builtin_frame_address(0), 0);
+  record.site = gyre__traced_site(t, pc, __builtin_frame_address(0), 0);
   if (record.site == 0 || !record_put(self, domain, address, &record)) return -ENOMEM;
   return 0;
+}
+
+int gyre_trace_track(unsigned domain, const void *address, size_t size) {
+  GYRE__KEEP_FRAME();
+  if (domain < GYRE_TRACED_FOREIGN || size > PTRDIFF_MAX) return -EINVAL;
+  if (!gyre_trace_is_on()) return -ENODATA;
+  struct gyre__heap *self = gyre__heap_self();
+  if (self == NULL) return -ENOMEM;
+  struct caller caller = caller_run(&self->thread);
+  int result = track(self, domain, address, size, GYRE__CALLER);
+  caller_rest(&caller);
+  return result;
 }
 
 int gyre_trace_untrack(unsigned domain, const void *address) {
@@ -152,7 +212,7 @@ int gyre_trace_untrack(unsigned domain, const void *address) {
   if (!gyre_trace_is_on()) return -ENODATA;
   struct gyre__traced_large record;
   if (gyre__table_take(domain, (uintptr_t)address, &record))
-    count((struct gyre__heap *)(void *)gyre__self, &record, false);
+    count(heap_now(), &record, false);
   return 0;
 }
 
@@ -169,39 +229,6 @@ static void settings_store(const struct gyre_trace_opts *opts) {
     /* relaxed: as above. */
     gyre__store_relaxed(&s->weight[c],
                         gyre__traced_weight_of(gyre__class_size(c), opts->sample_bytes));
-}
-
-/* Whoever stops the world has all heaps to himself, so a thread that changes others' has to run: who is parked comes back
- * for as long as it takes, and who is not attached is attached. Before the first thread is attached, there is no heap. */
-struct caller {
-  struct gyre__thread *self; /* NULL: not attached, and there was no heap, or no memory */
-  uint32_t park_depth;
-  bool is_guest;
-};
-
-/* Takes the lock, too. */
-static struct caller caller_enter(void) {
-  struct caller c = {.self = gyre__thread_current()};
-  if (c.self == NULL && gyre__thread_slot_count() != 0) {
-    c.self = gyre__thread_self();
-    c.is_guest = c.self != NULL;
-  } else if (c.self != NULL && c.self->park_depth > 0) {
-    c.park_depth = c.self->park_depth;
-    c.self->park_depth = 0;
-    gyre__thread_enter(c.self, GYRE__SLOT_PARKED);
-  }
-  gyre__trace_lock();
-  return c;
-}
-
-static void caller_leave(const struct caller *c) {
-  gyre__trace_unlock();
-  if (c->is_guest) {
-    gyre_thread_detach();
-  } else if (c->park_depth > 0) {
-    gyre_park();
-    c->self->park_depth = c->park_depth;
-  }
 }
 
 /* Has every heap take part. `self` runs and has the lock; NULL: heaps do so when they can. */

@@ -306,12 +306,14 @@ static void *clear_unattached(void *arg) {
 }
 
 static void clear_parked(void *arg) {
-  (void)arg;
   gyre_park();
   gyre_park();
   test_flag_set(&is_there, 1);
   TEST_AWAIT(gyre__world_is_stopped());
-  gyre_trace_clear();
+  if (arg != NULL)
+    TEST_REQUIRE(gyre_trace_track(GYRE_TRACED_FOREIGN, arg, 10) == 0);
+  else
+    gyre_trace_clear();
   gyre_unpark();
   test_flag_set(&is_done, 1);
   gyre_unpark();
@@ -323,12 +325,12 @@ static void sessions_do_not_begin_in_a_stopped_world(void **state) {
   begin();
   struct gyre__thread *self = gyre__thread_self();
   trace_on(1, 0, 0);
-  for (int parked = 0; parked <= 1; parked++) {
+  for (int parked = 0; parked <= 2; parked++) {
     test_flag_set(&is_done, 0);
     test_flag_set(&is_there, 0);
     pthread_t thread = 0;
     if (parked) {
-      puppet_begin(&puppet, clear_parked, NULL);
+      puppet_begin(&puppet, clear_parked, parked == 1 ? NULL : &puppet);
       TEST_AWAIT(test_flag_get(&is_there));
     }
     gyre__world_stop(self);
@@ -343,6 +345,8 @@ static void sessions_do_not_begin_in_a_stopped_world(void **state) {
       test_thread_join(thread);
     assert_false(done);
   }
+  assert_int_equal(traced_now(), 10);
+  assert_int_equal(gyre_trace_untrack(GYRE_TRACED_FOREIGN, &puppet), 0);
   end();
 }
 
