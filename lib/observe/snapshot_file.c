@@ -277,7 +277,8 @@ static int parts_read(struct reader *r, struct gyre_snapshot *s) {
   }
   s->nframe = head.nframe;
   s->sample = head.sample;
-  s->is_named = true;
+  /* relaxed: nobody else has it, as everywhere where one is made. */
+  gyre__store_relaxed(&s->is_named, 1);
   return 0;
 }
 

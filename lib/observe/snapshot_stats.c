@@ -448,7 +448,8 @@ static bool filter_into(struct gyre_snapshot *to, const struct gyre_snapshot *s,
   gyre__map_free(&to->string_map);
   to->nframe = s->nframe;
   to->sample = s->sample;
-  to->is_named = true;
+  /* relaxed: nobody else has it. */
+  gyre__store_relaxed(&to->is_named, 1);
   struct gyre__vec verdicts = {0};
   bool done = verdicts_make(s, filters, count, &verdicts);
   size_t traces = gyre_snapshot_count(s);

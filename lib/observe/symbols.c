@@ -119,6 +119,7 @@ static struct {
   bool is_there;
   Dwfl *dwfl;
   Dwfl_Callbacks callbacks;
+  struct gyre_snapshot *naming;
   /* What has been reported to dwfl. */
   struct gyre__vec modules; /* struct reported */
   FUNCTIONS(DECLARE)
@@ -278,21 +279,31 @@ static int names_find(struct gyre_snapshot *s) {
   return 0;
 }
 
+/* Under the lock. */
+static int name_once(struct gyre_snapshot *s) {
+  /* relaxed: written under the lock. */
+  if (gyre__load_relaxed(&s->is_named) != 0) return 0;
+  if (s->is_torn) return -ENOMEM;
+  dw.naming = s;
+  GYRE_WINDOW("trace/name");
+  int result = names_find(s);
+  gyre__map_free(&s->string_map);
+  dw.naming = NULL;
+  /* release: the names; pairs with the load in gyre__snapshot_name(). */
+  if (result == 0) gyre__store_release(&s->is_named, 1);
+  return result;
+}
+
 int gyre__snapshot_name(struct gyre_snapshot *s) {
+  /* acquire: the names; pairs with the store in name_once(). */
+  if (gyre__load_acquire(&s->is_named) != 0) return 0;
   gyre_park();
   dw_open();
-  gyre__lock_take(&s->lock);
-  int result = 0;
-  if (!s->is_named) {
-    int cancel = gyre__cancel_put_off();
-    gyre__lock_take(&dw.lock);
-    result = names_find(s);
-    gyre__lock_give(&dw.lock);
-    gyre__cancel_restore(cancel);
-    s->is_named = result == 0;
-    gyre__map_free(&s->string_map);
-  }
-  gyre__lock_give(&s->lock);
+  int cancel = gyre__cancel_put_off();
+  gyre__lock_take(&dw.lock);
+  int result = name_once(s);
+  gyre__lock_give(&dw.lock);
+  gyre__cancel_restore(cancel);
   gyre_unpark();
   return result;
 }
@@ -305,7 +316,6 @@ int gyre__snapshot_name_now(struct gyre_snapshot *s) {
   return result;
 }
 
-/* A thread that the child does not have may have been in libdw: what it knew is left alone. */
 void gyre__symbols_release(void) {
   gyre__lock_take(&dw.lock);
   dw_forget();
@@ -318,8 +328,12 @@ void gyre__symbols_forget(void) {
   dw.modules = (struct gyre__vec){0};
 }
 
+/* A thread that the child does not have may have been in libdw: what it knew is left alone, and the snapshot that it was
+ * at has no names. */
 void gyre__symbols_fork_child(void) {
   gyre__lock_reset(&dw.lock);
+  if (dw.naming != NULL) dw.naming->is_torn = true;
+  dw.naming = NULL;
   dw.dwfl = NULL;
   dw.modules = (struct gyre__vec){0};
 }

@@ -211,8 +211,7 @@ int gyre_trace_untrack(unsigned domain, const void *address) {
   if (domain < GYRE_TRACED_FOREIGN) return -EINVAL;
   if (!gyre_trace_is_on()) return -ENODATA;
   struct gyre__traced_large record;
-  if (gyre__table_take(domain, (uintptr_t)address, &record))
-    count(heap_now(), &record, false);
+  if (gyre__table_take(domain, (uintptr_t)address, &record)) count(heap_now(), &record, false);
   return 0;
 }
 
@@ -407,7 +406,8 @@ int gyre_trace_get(const void *address, struct gyre_traceback *out) {
 /* Does without the names if somebody has the lock that we would wait for: he may be us. */
 static void report(const void *block, uint32_t number) {
   struct gyre__traced_large record;
-  if (number == 0 && gyre__table_get(GYRE_TRACED_LARGE, (uintptr_t)block, &record))
+  if (number == 0 && gyre__table_get(GYRE_TRACED_LARGE, (uintptr_t)block, &record) &&
+      is_of_now(&record))
     number = record.site;
   if (number == 0 || !gyre_trace_is_on() || !gyre__lock_try(&tracing.lock)) return;
   uint64_t pcs[16];

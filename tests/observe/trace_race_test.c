@@ -350,6 +350,47 @@ static void sessions_do_not_begin_in_a_stopped_world(void **state) {
   end();
 }
 
+/* ---- fork ---- */
+
+static void name_subject(void *snapshot) {
+  test_window_subject();
+  struct gyre_trace trace;
+  TEST_REQUIRE(gyre_snapshot_trace(snapshot, 0, &trace) == 0);
+  gyre_traceback_free(&trace.traceback);
+}
+
+static void name_in_child(void *snapshot) {
+  struct gyre_trace trace;
+  TEST_REQUIRE(gyre_snapshot_trace(snapshot, 0, &trace) == -ENOMEM);
+  gyre_snapshot_free(snapshot);
+  gyre_snapshot *own = snapshot_now();
+  TEST_REQUIRE(gyre_snapshot_trace(own, 0, &trace) == 0);
+  gyre_traceback_free(&trace.traceback);
+  gyre_snapshot_free(own);
+}
+
+/* A child cannot have the names that a thread it does not have was looking up; but does not wait for it. */
+static void a_child_does_not_wait_for_names(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  begin();
+  trace_on(1, 0, 0);
+  void *block = gyre_malloc(100);
+  gyre_snapshot *s = snapshot_now();
+  test_window_hold("trace/name", 1);
+  puppet_begin(&puppet, name_subject, s);
+  test_window_await();
+  test_in_child(name_in_child, s);
+  test_window_release();
+  puppet_await(&puppet);
+  struct gyre_trace trace;
+  assert_int_equal(gyre_snapshot_trace(s, 0, &trace), 0);
+  gyre_traceback_free(&trace.traceback);
+  gyre_snapshot_free(s);
+  gyre_free(block);
+  end();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(libraries_are_loaded_without_locks), /* before anything has loaded them */
@@ -360,6 +401,7 @@ int main(void) {
       TEST(nothing_is_traced_when_it_is_off),
       TEST_WITH(samples_do_not_need_more_memory, "quarantine:0"),
       TEST(sessions_do_not_begin_in_a_stopped_world),
+      TEST(a_child_does_not_wait_for_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
