@@ -372,7 +372,8 @@ static void name_in_child(void *snapshot) {
 static void a_child_does_not_wait_for_names(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
-  if (TEST_THREAD_SANITIZER || TEST_ADDRESS_SANITIZER) skip(); /* other threads' locks of the sanitizers' own */
+  if (TEST_THREAD_SANITIZER || TEST_ADDRESS_SANITIZER)
+    skip(); /* other threads' locks of the sanitizers' own */
   begin();
   trace_on(1, 0, 0);
   void *block = gyre_malloc(100);
