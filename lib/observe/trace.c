@@ -323,6 +323,7 @@ static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
 }
 
 void gyre_trace_stop(void) {
+  if (!gyre_trace_is_on()) return;
   struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
     session_publish(caller.self, 0);
@@ -334,6 +335,7 @@ void gyre_trace_stop(void) {
 }
 
 void gyre_trace_clear(void) {
+  if (!gyre_trace_is_on()) return;
   struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
     session_publish(caller.self, session_next());
