@@ -425,6 +425,19 @@ static GYRE_NOINLINE struct gyre__tracer *adopt(struct gyre__heap *heap, uint32_
   return session != 0 ? t : NULL;
 }
 
+void gyre__traced_lose(struct gyre__heap *heap) {
+  struct gyre__tracer *t = gyre__tracer_of(heap);
+  if (t == NULL || t->session == 0) return;
+  t->session = 0;
+  /* relaxed: in no session's figures any more; pairs with gyre__traced_figures(). */
+  gyre__store_relaxed(&t->flow, 0);
+  /* acquire: as in gyre__traced_visit(), both. */
+  struct gyre__marks_chunk *chunk = gyre__load_acquire(&t->chunks);
+  for (; chunk != NULL; chunk = chunk->next)
+    for (uint32_t i = 0, count = gyre__load_acquire(&chunk->count); i < count; i++)
+      marks_clear(chunk_array(chunk, i), chunk->order);
+}
+
 struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
   /* acquire: the session's settings; pairs with session_publish() in lib/observe/trace.c. */
   uint32_t session = gyre__load_acquire(&gyre__trace_now);

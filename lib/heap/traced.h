@@ -170,6 +170,9 @@ void gyre__traced_detach(struct gyre__heap *heap, struct gyre__page *page);
 /* Has the heap, which is ours or taken, take part in the session under way, or in none. Its tracer, or
  * NULL if it is not traced. */
 struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap);
+/* The heap's thread is lost to the child of a fork: what it has traced is forgotten, its pages stay as they are. The
+ * slot is taken. */
+void gyre__traced_lose(struct gyre__heap *heap);
 /* The heap's tracer or NULL. Any thread. */
 GYRE_INLINE struct gyre__tracer *gyre__tracer_of(struct gyre__heap *heap) {
   /* acquire: its contents; pairs with the store in tracer_make(). */

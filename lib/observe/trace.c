@@ -47,8 +47,8 @@
  * halves would do; what they have from ours comes by gyre__raw_malloc_base() and its like, with the address of the
  * program's call instead of the wrapper's. An arena has no tracing: lib/README.md says why.
  *
- * fork(): the child has its parent's traces. A heap whose thread is lost keeps its marks for ever, as it
- * keeps its blocks.
+ * fork(): the child has its parent's traces. A heap whose thread is lost takes part in no other session: its
+ * marks are forgotten when the next begins, and its pages stay as they are.
  *
  * libgyre_malloc has none of this: its blocks may be whatever a preloaded program asks for, before the
  * dynamic linker has finished; heaptrack and others trace such programs from outside.
@@ -244,8 +244,12 @@ static void session_publish(struct gyre__thread *self, uint32_t session) {
       continue;
     }
     gyre__thread_request(slot, GYRE__REQ_HEAP);
-    if (self == NULL || !gyre__thread_take(slot)) continue;
-    (void)gyre__traced_adopt((struct gyre__heap *)slot);
+    if (self == NULL || !gyre__thread_take_counts(slot)) continue;
+    /* relaxed: only we change it now. */
+    if ((gyre__load_relaxed(&slot->state) & GYRE__SLOT_STATE) == GYRE__SLOT_TAKEN_LOST)
+      gyre__traced_lose((struct gyre__heap *)slot);
+    else
+      (void)gyre__traced_adopt((struct gyre__heap *)slot);
     gyre__thread_give_back(slot);
   }
 }

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <time.h>
 
+#include "lib/heap/traced.h"
 #include "tests/support/puppet.h"
 #include "tests/support/window.h"
 #include "trace_test.h"
@@ -392,6 +393,43 @@ static void a_child_does_not_wait_for_names(void **state) {
   end();
 }
 
+static void alloc_and_wait(void *arg) {
+  *(void **)arg = gyre_malloc(100);
+  test_flag_set(&is_there, 1);
+  TEST_AWAIT(test_flag_get(&may_go));
+}
+
+static void begin_all_sessions(void *block) {
+  TEST_REQUIRE(is_traced(block));
+  for (unsigned i = 1; i < GYRE__TRACE_SESSIONS; i++)
+    gyre_trace_clear();
+  TEST_REQUIRE(!is_traced(block));
+  gyre_snapshot *s = snapshot_now();
+  TEST_REQUIRE(gyre_snapshot_count(s) == 0);
+  gyre_snapshot_free(s);
+  TEST_REQUIRE(traced_now() == 0);
+  gyre_free(block);
+}
+
+/* The heap of a thread that a child does not have, and that was running, forgets its traces too: numbers of
+ * sessions come again. */
+static void lost_heaps_forget_their_traces(void **state) {
+  (void)state;
+  if (TEST_THREAD_SANITIZER || TEST_ADDRESS_SANITIZER) skip(); /* as above */
+  begin();
+  trace_on(1, 0, 0);
+  void *block;
+  test_flag_set(&is_there, 0);
+  test_flag_set(&may_go, 0);
+  puppet_begin(&puppet, alloc_and_wait, &block);
+  TEST_AWAIT(test_flag_get(&is_there));
+  test_in_child(begin_all_sessions, block);
+  test_flag_set(&may_go, 1);
+  puppet_await(&puppet);
+  gyre_free(block);
+  end();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(libraries_are_loaded_without_locks), /* before anything has loaded them */
@@ -403,6 +441,7 @@ int main(void) {
       TEST_WITH(samples_do_not_need_more_memory, "quarantine:0"),
       TEST(sessions_do_not_begin_in_a_stopped_world),
       TEST(a_child_does_not_wait_for_names),
+      TEST(lost_heaps_forget_their_traces),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
