@@ -37,8 +37,12 @@
  * ignores.
  *
  * All functions: any thread, attached or not; those that start, stop, clear and copy wait for each other,
- * parked. Those that look up names say so: they read files, may take a second in a large program, use the C
- * library's malloc, and are safepoints during which the thread is parked (finalizers may run before). Errors are -ENODATA where tracing has to be on and is not.
+ * parked. Those that start, stop and clear are safepoints, also in a parked thread, which comes back for as
+ * long as they take; one that is not attached is attached meanwhile. Those that look up names say so: they
+ * read files, may take a second in a large program, use the C library's malloc, and are safepoints during
+ * which the thread is parked (finalizers may run before); in the constructor of a library that is being
+ * loaded they may wait for ever. The child of a fork gets -ENOMEM for names of a snapshot that another thread
+ * was looking up. Errors are -ENODATA where tracing has to be on and is not.
  */
 #ifndef GYRE_TRACE_H
 #define GYRE_TRACE_H
@@ -171,8 +175,10 @@ GYRE_API int gyre_snapshot_trace(gyre_snapshot *snapshot, size_t index, struct g
 /* Writes it to a file, which is replaced as a whole or not at all; names, modules and build ids are in it,
  * so that any machine can read it. Looks up names. 0 or a negative errno value. */
 GYRE_API int gyre_snapshot_save(gyre_snapshot *snapshot, const char *path);
-/* Reads one. NULL with errno: EBADMSG, the file is damaged or none of ours, and *offset (which may be
- * NULL) is where, to 512 bytes; ENOTSUP, of a later version; or what opening and reading it gave. */
+/* Reads one, parked meanwhile, which is a safepoint. NULL with errno: EBADMSG, the file is damaged or none of
+ * ours, and *offset (which may be NULL) is where, to 512 bytes; ENOTSUP, of a later version; EINVAL, no
+ * regular file; ENOMEM; or what opening and reading it gave. Nothing in a file is trusted: sums that are
+ * larger than a size_t are SIZE_MAX. */
 GYRE_API gyre_snapshot *gyre_snapshot_load(const char *path, uint64_t *offset);
 
 /* ---- filters --------------------------------------------------------------------------------- */

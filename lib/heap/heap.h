@@ -401,8 +401,12 @@ GYRE_INLINE void *gyre__heap_alloc(struct gyre__heap *self, enum gyre__kind kind
 /* Keeps a frame pointer in this function, so that a walk along them (lib/observe/stack.c) gets past it. */
 #define GYRE__KEEP_FRAME() __asm__ volatile("" ::"r"(__builtin_frame_address(0)))
 
-/* 0, or the number of the session of tracing that is under way. */
-extern gyre__atomic_u32 gyre__trace_now GYRE__HIDDEN;
+/* 0, or the number of the session of tracing that is under way. On a line of its own: all slow paths read it. */
+struct gyre__trace_word {
+  gyre__atomic_u32 now;
+} __attribute__((aligned(64)));
+extern struct gyre__trace_word gyre__trace_word GYRE__HIDDEN;
+#define gyre__trace_now gyre__trace_word.now
 
 /* Is this heap traced, or to be from now on, or not any more? */
 GYRE_INLINE bool gyre__trace_is_wanted(const struct gyre__heap *heap) {

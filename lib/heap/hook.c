@@ -243,6 +243,27 @@ int gyre_get_allocator(enum gyre_domain domain, struct gyre_allocator *out) {
   return 0;
 }
 
+static bool heap_has_blocks(void) {
+  struct gyre_heap_stats stats = {.size = sizeof stats};
+  return gyre_heap_get_stats(&stats) != 0 || stats.live_blocks != 0;
+}
+
+/* `if_empty`: -EBUSY if the heap has blocks, which nobody allocates meanwhile. */
+static int mem_serve(const struct gyre_allocator *copy, bool if_empty) {
+  if (serve_before_slots(copy)) return 0;
+  struct gyre__thread *self = gyre__thread_self();
+  if (self == NULL) return -EAGAIN;
+  GYRE_WINDOW("heap/hooks");
+  gyre__world_stop(self);
+  bool busy = if_empty && heap_has_blocks();
+  if (!busy) {
+    serve(GYRE_DOMAIN_MEM, copy);
+    ways_set();
+  }
+  gyre__world_resume(self);
+  return busy ? -EBUSY : 0;
+}
+
 int gyre_set_allocator(enum gyre_domain domain, const struct gyre_allocator *allocator) {
   int fault = domain_fault(domain);
   if (fault != 0) return fault;
@@ -259,14 +280,7 @@ int gyre_set_allocator(enum gyre_domain domain, const struct gyre_allocator *all
     serve(domain, copy);
     return 0;
   }
-  if (serve_before_slots(copy)) return 0;
-  struct gyre__thread *self = gyre__thread_self();
-  if (self == NULL) return -EAGAIN;
-  gyre__world_stop(self);
-  serve(domain, copy);
-  ways_set();
-  gyre__world_resume(self);
-  return 0;
+  return mem_serve(copy, false);
 }
 
 /* ---- at the first use ---- */
@@ -304,11 +318,14 @@ int gyre_setup_debug_hooks(void) {
     enum gyre_domain domain = domains[d];
     struct gyre_allocator inner = *domain_now(domain), outer;
     if (gyre__fence_is(&inner)) continue;
-    struct gyre_heap_stats stats = {.size = sizeof stats};
-    if (domain == GYRE_DOMAIN_MEM && (gyre_heap_get_stats(&stats) != 0 || stats.live_blocks != 0))
-      return -EBUSY;
     gyre__fence_wrap(domain, &inner, &outer);
-    int result = gyre_set_allocator(domain, &outer);
+    const struct gyre_allocator *copy = copy_of(&outer);
+    if (copy == NULL) return -ENOSPC;
+    if (domain == GYRE_DOMAIN_RAW) {
+      serve(domain, copy);
+      continue;
+    }
+    int result = mem_serve(copy, true);
     if (result != 0) return result;
   }
   return 0;

@@ -20,10 +20,10 @@
 
 #include "lib/heap/raw.h"
 
-gyre__atomic_u32 gyre__trace_now;
+struct gyre__trace_word gyre__trace_word;
 struct gyre__trace_settings gyre__trace_settings;
 struct gyre__tracer_hooks gyre__tracer_hooks;
-gyre__atomic_size gyre__traced_bytes;
+gyre__atomic_size gyre__traced_bytes __attribute__((aligned(64)));
 
 static void bytes_add(size_t bytes) {
   /* relaxed: a figure; partners: itself in other threads. */
@@ -34,8 +34,9 @@ static void bytes_add(size_t bytes) {
 
 #define FLOW_BYTES 65536
 
-/* [ bytes : 52 | session : 12 ]: changed by whoever has some to add. */
-static gyre__atomic_u64 figure_now, figure_peak;
+/* [ bytes : 52 | session : 12 ]: begun with the session, then changed by whoever has some to add. Who comes
+ * late, with another session's bytes, finds another number and leaves them alone. */
+static struct { gyre__atomic_u64 now, peak; } __attribute__((aligned(64))) figures;
 
 static uint64_t figure_make(int64_t bytes, uint32_t session) {
   return (uint64_t)bytes << 12 | session;
@@ -45,23 +46,30 @@ static uint32_t figure_session(uint64_t figure) {
   return (uint32_t)figure & (GYRE__TRACE_SESSIONS - 1);
 }
 
+void gyre__traced_figures_begin(uint32_t session) {
+  /* relaxed: published with the session's number; pairs with figure_add(). */
+  gyre__store_relaxed(&figures.now, figure_make(0, session));
+  gyre__store_relaxed(&figures.peak, figure_make(0, session));
+}
+
 static void peak_raise(int64_t bytes, uint32_t session) {
   /* relaxed: a figure; pairs with itself in other threads. */
-  uint64_t old = gyre__load_relaxed(&figure_peak);
-  while (figure_session(old) != session || figure_bytes(old) < bytes)
+  uint64_t old = gyre__load_relaxed(&figures.peak);
+  while (figure_session(old) == session && figure_bytes(old) < bytes)
     /* relaxed: as above. */
-    if (gyre__cas_weak_relaxed(&figure_peak, &old, figure_make(bytes, session))) return;
+    if (gyre__cas_weak_relaxed(&figures.peak, &old, figure_make(bytes, session))) return;
 }
 
 static void figure_add(uint32_t session, int64_t change, int64_t most) {
   /* relaxed: figures, without regard to order; pairs with itself in other threads. */
-  if (gyre__load_relaxed(&gyre__trace_now) != session) return;
-  uint64_t old = gyre__load_relaxed(&figure_now);
+  uint64_t old = gyre__load_relaxed(&figures.now);
   int64_t before;
+  GYRE_WINDOW("trace/figure");
   do {
-    before = figure_session(old) == session ? figure_bytes(old) : 0;
+    if (figure_session(old) != session) return;
+    before = figure_bytes(old);
     /* relaxed: as above. */
-  } while (!gyre__cas_weak_relaxed(&figure_now, &old, figure_make(before + change, session)));
+  } while (!gyre__cas_weak_relaxed(&figures.now, &old, figure_make(before + change, session)));
   if (most > 0) peak_raise(before + most, session);
 }
 
@@ -105,14 +113,15 @@ static struct gyre__tracer *tracer_at(uint32_t slot) {
 void gyre__traced_figures(size_t *now, size_t *peak) {
   /* relaxed: figures; pairs with flow() and figure_add(). */
   uint32_t session = gyre__load_relaxed(&gyre__trace_now);
-  uint64_t figure = gyre__load_relaxed(&figure_now), top = gyre__load_relaxed(&figure_peak);
+  uint64_t figure = gyre__load_relaxed(&figures.now), top = gyre__load_relaxed(&figures.peak);
   int64_t bytes = figure_session(figure) == session ? figure_bytes(figure) : 0;
   int64_t most = figure_session(top) == session ? figure_bytes(top) : 0;
   int64_t sum = bytes;
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__tracer *t = tracer_at(id);
+    /* acquire: the two are of that session; pairs with settings_read(). */
+    if (t == NULL || gyre__load_acquire(&t->flow) != session) continue;
     /* relaxed: as above. */
-    if (t == NULL || gyre__load_relaxed(&t->flow) != session) continue;
     sum += (int64_t)gyre__load_relaxed(&t->change);
     int64_t high = bytes + (int64_t)gyre__load_relaxed(&t->change_max);
     if (high > most) most = high;
@@ -126,14 +135,21 @@ void gyre__traced_figures(size_t *now, size_t *peak) {
 void gyre__traced_reset_peak(void) {
   /* relaxed: as in gyre__traced_figures(). */
   uint32_t session = gyre__load_relaxed(&gyre__trace_now);
-  uint64_t figure = gyre__load_relaxed(&figure_now);
+  uint64_t figure = gyre__load_relaxed(&figures.now), top = gyre__load_relaxed(&figures.peak);
+  int64_t sum = figure_bytes(figure);
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__tracer *t = tracer_at(id);
+    /* acquire: as in gyre__traced_figures(). */
+    if (t == NULL || gyre__load_acquire(&t->flow) != session) continue;
     /* relaxed: if its thread is just raising it, the peak is that of a moment ago. */
-    if (t != NULL) gyre__store_relaxed(&t->change_max, gyre__load_relaxed(&t->change));
+    size_t change = gyre__load_relaxed(&t->change);
+    gyre__store_relaxed(&t->change_max, change);
+    sum += (int64_t)change;
   }
-  /* relaxed: as above. */
-  gyre__store_relaxed(&figure_peak, figure_make(figure_bytes(figure), session));
+  /* What the heaps are about to take off counts too. relaxed: as above; a session that has begun meanwhile keeps
+   * its peak. */
+  while (figure_session(figure) == session && figure_session(top) == session)
+    if (gyre__cas_weak_relaxed(&figures.peak, &top, figure_make(sum, session))) return;
 }
 
 /* ---- sampling ---- */
@@ -259,6 +275,13 @@ static struct gyre__marks_array *array_of(void *marks) {
                                               offsetof(struct gyre__marks_array, marks));
 }
 
+/* A snapshot or a late free may be looking at them. */
+static void marks_clear(struct gyre__marks_array *array, uint64_t order) {
+  for (uint32_t i = 0; i < UINT32_C(1) << order; i++)
+    /* relaxed: nobody needs them any more; pairs with visit_marks() in lib/observe/snapshot.c. */
+    gyre__store_relaxed(&array->marks[i], 0);
+}
+
 /* A new session: nothing is left of the last. */
 static void arrays_reset(struct gyre__tracer *t) {
   /* relaxed: our own. */
@@ -269,8 +292,9 @@ static void arrays_reset(struct gyre__tracer *t) {
     if (count == 0) continue;
     gyre__store_relaxed(&chunk->count, 0);
     size_t bytes = count * array_bytes(chunk->order);
-    char *start = (char *)chunk + chunk_start();
-    if (!gyre__os_purge(start, gyre__os_whole_pages(bytes))) memset(start, 0, bytes);
+    if (!gyre__os_purge((char *)chunk + chunk_start(), gyre__os_whole_pages(bytes)))
+      for (uint32_t i = 0; i < count; i++)
+        marks_clear(chunk_array(chunk, i), chunk->order);
     bytes_add(-bytes);
   }
   memset(t->spare, 0, sizeof t->spare);
@@ -330,9 +354,7 @@ void gyre__traced_detach(struct gyre__heap *heap, struct gyre__page *page) {
   struct gyre__marks_array *array = array_of(gyre__load_relaxed(&page->marks));
   struct gyre__tracer *t = gyre__load_relaxed(&heap->tracer);
   marks_detach(page, heap->thread.base.id);
-  for (uint32_t i = 0; i < UINT32_C(1) << array->order; i++)
-    /* relaxed: blocks that are free have no mark; this makes sure. */
-    gyre__store_relaxed(&array->marks[i], 0);
+  marks_clear(array, array->order); /* blocks that are free have none; this makes sure */
   array->next = t->spare[array->order];
   t->spare[array->order] = array;
 }
@@ -368,10 +390,11 @@ static void settings_read(struct gyre__tracer *t, uint32_t session) {
   t->plain_mark = gyre__mark_make(session, 0, false, 0, 0);
   t->now = false;
   memset(t->cache, 0, sizeof t->cache);
-  /* relaxed: figures; pairs with gyre__traced_figures(). */
-  gyre__store_relaxed(&t->flow, session);
+  /* relaxed: of no session that anybody asks for, until: */
   gyre__store_relaxed(&t->change, 0);
   gyre__store_relaxed(&t->change_max, 0);
+  /* release: the two; pairs with gyre__traced_figures(). */
+  gyre__store_release(&t->flow, session);
   t->left = t->sample != 0 ? gyre__traced_draw(t) : 0;
 }
 
@@ -402,6 +425,19 @@ static GYRE_NOINLINE struct gyre__tracer *adopt(struct gyre__heap *heap, uint32_
   return session != 0 ? t : NULL;
 }
 
+void gyre__traced_lose(struct gyre__heap *heap) {
+  struct gyre__tracer *t = gyre__tracer_of(heap);
+  if (t == NULL || t->session == 0) return;
+  t->session = 0;
+  /* relaxed: in no session's figures any more; pairs with gyre__traced_figures(). */
+  gyre__store_relaxed(&t->flow, 0);
+  /* acquire: as in gyre__traced_visit(), both. */
+  struct gyre__marks_chunk *chunk = gyre__load_acquire(&t->chunks);
+  for (; chunk != NULL; chunk = chunk->next)
+    for (uint32_t i = 0, count = gyre__load_acquire(&chunk->count); i < count; i++)
+      marks_clear(chunk_array(chunk, i), chunk->order);
+}
+
 struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
   /* acquire: the session's settings; pairs with session_publish() in lib/observe/trace.c. */
   uint32_t session = gyre__load_acquire(&gyre__trace_now);
@@ -414,10 +450,12 @@ struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap) {
 
 uint32_t gyre__traced_site(struct gyre__tracer *t, const void *pc, void *frame, uint32_t type) {
   if (t->busy) return 0;
+  uint32_t session = t->session;
   t->busy = true;
   uint32_t site = gyre__tracer_hooks.site(t, pc, frame, type);
   t->busy = false;
-  return site;
+  /* The unwinder may have allocated, and the heap have gone on to another session then. */
+  return t->session == session ? site : 0;
 }
 
 /* Raw blocks have one half of the cache, so that there the address alone tells. */
@@ -437,6 +475,11 @@ static GYRE_NOINLINE uint32_t site_of(struct gyre__tracer *t, const void *pc, ui
   return site;
 }
 
+static uint64_t settings_sample(void) {
+  /* relaxed: constant while the session lasts; pairs with settings_store() in lib/observe/trace.c. */
+  return gyre__load_relaxed(&gyre__trace_settings.sample);
+}
+
 static int64_t mark_bytes(uint64_t mark, uint64_t sample) {
   size_t size = gyre__mark_size(mark);
   if (GYRE_LIKELY(sample == 0)) return (int64_t)size;
@@ -449,10 +492,10 @@ static void mark_small(struct gyre__heap *self, struct gyre__tracer *t, struct g
   GYRE__KEEP_FRAME();
   bool object = page->kind != GYRE__RAW;
   if (!(t->domains & (object ? GYRE__TRACE_OBJECT : GYRE__TRACE_RAW))) return;
-  gyre__atomic_u64 *marks = marks_attached(t, page);
-  if (marks == NULL) return;
   uint32_t site = site_of(t, pc, type);
   if (site == 0) return;
+  gyre__atomic_u64 *marks = marks_attached(t, page);
+  if (marks == NULL) return;
   if (t->sample == 0) size_class = 0;
   uint64_t mark = gyre__mark_make(t->session, size_class, object, size, site);
   /* release: the site, for a snapshot; pairs with its load in lib/observe/snapshot.c. */
@@ -560,27 +603,44 @@ static void *take_plain(struct gyre__heap *self, struct gyre__tracer *t, enum gy
   return block;
 }
 
+/* A block of a class apart. NULL if there is no memory without asking the collector or the program for it: a
+ * sample is not worth that. */
+static void *take_apart(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
+                        size_t alignment) {
+  bool before = self->in_oom_handler;
+  self->in_oom_handler = true;
+  void *block = take_plain(self, t, kind, gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment));
+  self->in_oom_handler = before;
+  return block;
+}
+
 /* The next block of a pool; *sampled if it is to be marked. */
 static void *take_sampling(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
                            unsigned size_class, size_t alignment, bool *sampled) {
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   if (pool->gyre__ready != NULL) return gyre__heap_take(&pool->gyre__ready, kind);
   bool is_medium = gyre__class_size(size_class) > GYRE__SMALL_MAX;
+  void *block = NULL;
   if (pool->gyre__sample) {
     pool->gyre__sample = 0;
     *sampled = true;
+    if (is_medium) return take_plain(self, t, kind, size_class);
   } else {
     t->now = false;
-    void *block = gyre__heap_alloc_slow(self, kind, size_class);
+    block = gyre__heap_alloc_slow(self, kind, size_class);
     *sampled = t->now;
     t->now = false;
     if (block == NULL || !*sampled || is_medium) return block;
+  }
+  void *apart = take_apart(self, t, kind, alignment);
+  /* It is marked where it is, if need be. */
+  if (apart == NULL) return block != NULL ? block : take_plain(self, t, kind, size_class);
+  if (block != NULL) {
     struct gyre__page *page = gyre__page_of(block);
     gyre__watch_block_in(page, block, kind);
     gyre__heap_free_local(self, page, block, kind);
   }
-  unsigned apart = is_medium ? size_class : gyre__aligned_class(GYRE__SMALL_MAX + 1, alignment);
-  return take_plain(self, t, kind, apart);
+  return apart;
 }
 
 /* The next block of a pool whose ready list is kept empty. */
@@ -588,9 +648,16 @@ static void *take_hidden(struct gyre__heap *self, enum gyre__kind kind, unsigned
   gyre__pool *pool = gyre__heap_pool(self, kind, size_class);
   if (pool->gyre__rest != NULL) return gyre__heap_take(&pool->gyre__rest, kind);
   void *block = gyre__heap_alloc_slow(self, kind, size_class);
+  if (GYRE_UNLIKELY(!self->rest_is_hidden)) return block; /* another session, or none, has begun */
   pool->gyre__rest = pool->gyre__ready;
   pool->gyre__ready = NULL;
   return block;
+}
+
+/* Is the heap still in that session? Making room for a block may have run the program's handler and collected,
+ * and others may have had the heap meanwhile; then what belongs to the block belongs to no session. */
+static bool session_stays(struct gyre__heap *self, const struct gyre__tracer *t, uint32_t session) {
+  return gyre__traced_adopt(self) == t && t->session == session;
 }
 
 static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum gyre__kind kind,
@@ -598,6 +665,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
                          const void *pc) {
   GYRE__KEEP_FRAME();
   if (GYRE_FAULT()) return gyre__heap_alloc_fault();
+  uint32_t session = t->session;
   bool sampled = t->in_place;
   void *block;
   if (t->in_place) {
@@ -606,7 +674,7 @@ static void *small_alloc(struct gyre__heap *self, struct gyre__tracer *t, enum g
   } else {
     block = take_sampling(self, t, kind, size_class, alignment, &sampled);
   }
-  if (block != NULL && sampled)
+  if (block != NULL && sampled && session_stays(self, t, session))
     mark_small(self, t, gyre__page_of(block), block, size_class, size, type, pc);
   return block;
 }
@@ -616,8 +684,10 @@ void *gyre__traced_alloc(struct gyre__heap *self, enum gyre__kind kind, size_t b
   GYRE__KEEP_FRAME();
   struct gyre__tracer *t = gyre__traced_adopt(self);
   if (block_size > GYRE__CLASS_MAX || alignment > GYRE__CLASS_MAX) {
+    uint32_t session = t != NULL ? t->session : 0;
     void *block = gyre__large_alloc(self, kind, block_size, alignment, zero || kind != GYRE__RAW);
-    if (block != NULL && t != NULL) mark_large(self, t, block, size, type, pc);
+    if (block != NULL && t != NULL && session_stays(self, t, session))
+      mark_large(self, t, block, size, type, pc);
     return block;
   }
   unsigned size_class =
@@ -723,27 +793,51 @@ bool gyre__traced_resize_begin(struct gyre__heap *self, void *block,
   return gyre__tracer_hooks.large_take(block, out);
 }
 
-/* A small block keeps its place: with a new size and a new stack if it is traced, or all are. */
+/* A block of another heap's page: in one step, since that heap may go on to another session at any moment, and
+ * the array be another page's. */
+static void mark_change(struct gyre__heap *self, struct gyre__page *page, const void *block,
+                        uint64_t mark, uint64_t changed) {
+  /* acquire: as in gyre__traced_free(). */
+  gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
+  if (marks == NULL) return;
+  GYRE_WINDOW("trace/again");
+  int64_t before = mark_bytes(mark, settings_sample());
+  /* acq_rel: releases the site, for a snapshot; pairs with its load in lib/observe/snapshot.c. */
+  if (!gyre__cas_strong_acq_rel(&marks[gyre__page_index(page, block)], &mark, changed)) return;
+  gyre__traced_account(self, gyre__mark_session(changed),
+                       mark_bytes(changed, settings_sample()) - before);
+}
+
+/* A small block keeps its place: with a new size and a new stack if it is traced, or all are. `t` is NULL if the
+ * thread is not attached: then the stack stays as it is. */
 static void mark_again(struct gyre__heap *self, struct gyre__tracer *t, struct gyre__page *page,
                        void *block, size_t size, const void *pc) {
   GYRE__KEEP_FRAME();
   uint64_t mark = gyre__traced_mark(block);
-  bool is_ours = page->segment->owner == self;
-  if (mark == 0 && (t->sample != 0 || !is_ours)) return;
-  unsigned size_class = mark != 0 ? gyre__mark_class(mark) : page->size_class;
-  gyre__traced_free(self, page, block);
-  if (is_ours) {
+  if (page->segment->owner == self) {
+    if (mark == 0 && t->sample != 0) return;
+    unsigned size_class = mark != 0 ? gyre__mark_class(mark) : page->size_class;
+    gyre__traced_free(self, page, block);
     mark_small(self, t, page, block, size_class, size, 0, pc);
     return;
   }
-  /* relaxed: who holds the block sees its marks. */
-  gyre__atomic_u64 *marks = gyre__load_relaxed(&page->marks);
-  uint32_t site = site_of(t, pc, 0);
-  if (marks == NULL || site == 0) return;
-  mark = gyre__mark_make(t->session, size_class, false, size, site);
-  /* release: as in mark_small(). */
-  gyre__store_release(&marks[gyre__page_index(page, block)], mark);
-  flow(t, mark_bytes(mark, t->sample));
+  if (mark == 0) return;
+  uint32_t site = t != NULL ? site_of(t, pc, 0) : gyre__mark_site(mark);
+  if (site == 0)
+    gyre__traced_free(self, page, block);
+  else
+    mark_change(
+        self, page, block, mark,
+        gyre__mark_make(gyre__mark_session(mark), gyre__mark_class(mark), false, size, site));
+}
+
+/* The thread is not attached: as above. */
+static void large_again(struct gyre__heap *self, struct gyre__page *page,
+                        const struct gyre__traced_large *before, size_t size) {
+  struct gyre__traced_large record = *before;
+  record.size = size;
+  page->traced = 1;
+  gyre__tracer_hooks.large_born(self, page->start, &record);
 }
 
 void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized, size_t size,
@@ -753,14 +847,17 @@ void gyre__traced_resize_end(struct gyre__heap *self, void *block, void *resized
     if (before != NULL) gyre__tracer_hooks.large_born(self, block, before);
     return;
   }
-  if (self->thread.base.id == 0 || !gyre__trace_is_wanted(self)) return;
-  struct gyre__tracer *t = gyre__traced_adopt(self);
-  if (t == NULL) return;
+  if (!gyre__trace_is_wanted(self)) return;
+  bool attached = self->thread.base.id != 0;
+  struct gyre__tracer *t = attached ? gyre__traced_adopt(self) : NULL;
+  if (t == NULL && attached) return;
   struct gyre__page *page = gyre__page_of(resized);
-  if (page->is_large)
-    mark_large(self, t, resized, size, 0, pc);
-  else
+  if (!page->is_large)
     mark_again(self, t, page, resized, size, pc);
+  else if (attached)
+    mark_large(self, t, resized, size, 0, pc);
+  else if (before != NULL)
+    large_again(self, page, before, size);
 }
 
 /* ---- freeing and looking ---- */
@@ -804,26 +901,28 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
   uint32_t session = gyre__mark_session(mark);
   /* relaxed: another session's bytes are not counted any more; pairs with session_publish(). */
   if (gyre__load_relaxed(&gyre__trace_now) != session) return;
-  /* relaxed: constant while the session lasts. */
-  uint64_t sample = gyre__load_relaxed(&gyre__trace_settings.sample);
-  gyre__traced_account(self, session, -mark_bytes(mark, sample));
+  gyre__traced_account(self, session, -mark_bytes(mark, settings_sample()));
 }
 
+/* Whoever does not hold the block may find its page in the middle of a change, and gets any mark, or none: the
+ * memory of segments, pages and arrays stays what it is, and numbers are looked at before they are used. */
 uint64_t gyre__traced_mark(const void *block) {
+  /* relaxed: a mark of another session is none, and while there is none there are no marks. */
+  uint32_t now = gyre__load_relaxed(&gyre__trace_now);
   const struct gyre__segment *segment = gyre__segment_of(block);
-  if (segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) return 0;
-  size_t index = ((uintptr_t)block & (GYRE__SEGMENT_SIZE - 1)) >> segment->page_shift;
+  if (now == 0 || segment == NULL || segment->shape >= GYRE__SHAPE_SPANS) return 0;
+  uint32_t shift = segment->page_shift;
+  if (shift != GYRE__SMALL_PAGE_SHIFT && shift != GYRE__MEDIUM_PAGE_SHIFT) return 0;
+  size_t index = ((uintptr_t)block & (GYRE__SEGMENT_SIZE - 1)) >> shift;
   const struct gyre__page *page = &segment->pages[index];
-  if (page->block_size == 0) return 0;
   /* acquire: as in gyre__traced_free(). */
-  const gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
+  gyre__atomic_u64 *marks = gyre__load_acquire(&page->marks);
   if (marks == NULL) return 0;
   uint32_t at = gyre__page_index(page, block);
-  if (at >= page->reserved) return 0;
+  if (at >= page->reserved || at >> array_of(marks)->order != 0) return 0;
   /* acquire: the site; pairs with mark_small(). */
   uint64_t mark = gyre__load_acquire(&marks[at]);
-  /* relaxed: a mark of another session is none. */
-  return gyre__mark_session(mark) == gyre__load_relaxed(&gyre__trace_now) ? mark : 0;
+  return gyre__mark_session(mark) == now ? mark : 0;
 }
 
 static GYRE_NOINLINE void free_small_slower(struct gyre__heap *self, struct gyre__page *page,

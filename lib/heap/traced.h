@@ -90,7 +90,7 @@ struct gyre__tracer {
   /* lib/observe: room for a stack; the thread's own stack, and which thread's it is. */
   uintptr_t *pcs;
   size_t pcs_room;
-  uintptr_t stack_low, stack_high;
+  uintptr_t stack_low, stack_high, stack_handle;
   uint32_t stack_thread;
   /* -- written by the same, read by anyone -- */
   gyre__atomic_ptr chunks;  /* of arrays; they stay */
@@ -170,6 +170,9 @@ void gyre__traced_detach(struct gyre__heap *heap, struct gyre__page *page);
 /* Has the heap, which is ours or taken, take part in the session under way, or in none. Its tracer, or
  * NULL if it is not traced. */
 struct gyre__tracer *gyre__traced_adopt(struct gyre__heap *heap);
+/* The heap's thread is lost to the child of a fork: what it has traced is forgotten, its pages stay as they are. The
+ * slot is taken. */
+void gyre__traced_lose(struct gyre__heap *heap);
 /* The heap's tracer or NULL. Any thread. */
 GYRE_INLINE struct gyre__tracer *gyre__tracer_of(struct gyre__heap *heap) {
   /* acquire: its contents; pairs with the store in tracer_make(). */
@@ -196,6 +199,8 @@ GYRE_INLINE void gyre__traced_report(const void *block) { (void)block; }
 int64_t gyre__traced_draw(struct gyre__tracer *tracer);
 /* Counts bytes of a session in or out. `self` may be the stand-in. */
 void gyre__traced_account(struct gyre__heap *self, uint32_t session, int64_t bytes);
+/* Before a session with that number: nothing is traced. */
+void gyre__traced_figures_begin(uint32_t session);
 /* The bytes traced and their peak. */
 void gyre__traced_figures(size_t *now, size_t *peak);
 void gyre__traced_reset_peak(void);

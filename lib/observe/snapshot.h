@@ -6,7 +6,7 @@
  *                  `--> strings (the type)
  *
  * All of it is flat and without pointers, as it is in a file. Built by one thread, then immutable but for
- * the names of frames, which are filled in once, under the lock.
+ * the names of frames, which are filled in once, under the lock of names (symbols.c).
  */
 #ifndef GYRE_LIB_OBSERVE_SNAPSHOT_H
 #define GYRE_LIB_OBSERVE_SNAPSHOT_H
@@ -77,8 +77,8 @@ struct gyre_snapshot {
   uint64_t sample;
   struct gyre__vec parts[GYRE__PARTS];
   struct gyre__map string_map; /* by hash, while it is built and named */
-  gyre__lock lock;
-  bool is_named; /* under the lock */
+  gyre__atomic_u32 is_named;   /* set under the lock of names */
+  bool is_torn; /* a thread that a child does not have was about to name it; under the same lock */
 };
 
 #define GYRE__SNAPSHOT_COUNT(s, part, type) GYRE__VEC_COUNT(&(s)->parts[part], type)
@@ -110,7 +110,7 @@ void gyre__frame_fill(const struct gyre__frame_item *item, const char *strings,
 
 /* symbols.c. The modules of this process that the frames' addresses lie in. 0 or -ENOMEM. */
 int gyre__modules_find(struct gyre_snapshot *s);
-/* Fills in the frames' names, if it has not been done. 0 or -ENOMEM. Parks the thread. */
+/* Fills in the frames' names, if it has not been done. 0 or -ENOMEM. Parks the thread, unless it is done. */
 int gyre__snapshot_name(struct gyre_snapshot *s);
 /* The same without parking, and with -EAGAIN if another thread is at it: for a process that is about to die. */
 int gyre__snapshot_name_now(struct gyre_snapshot *s);

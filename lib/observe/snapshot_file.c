@@ -7,7 +7,9 @@
  * other, each padded to 8 bytes, little-endian, as they are in memory.
  *
  * Whoever reads one believes nothing: the checksums say that it is as it was written, and every number in
- * it is checked before it is used, because checksums can be computed by anybody.
+ * it is checked before it is used, because checksums can be computed by anybody. It is read piece by piece, no
+ * further than it is good; so what it says of its length costs nothing, and no more memory is taken than
+ * some times what has been read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +23,7 @@
 #include <xxhash.h>
 
 #include "lib/observe/snapshot.h"
+#include "lib/thread/thread.h"
 
 #define BLOCK 512u
 #define CONTENTS 504u
@@ -145,26 +148,45 @@ static int open_beside(const char *path, char *name, size_t size) {
   }
 }
 
-int gyre_snapshot_save(gyre_snapshot *s, const char *path) {
-  if (s == NULL || path == NULL) return -EINVAL;
-  int result = gyre__snapshot_name(s);
-  if (result != 0) return result;
+static int save(const struct gyre_snapshot *s, const char *path) {
   char beside[4096];
   int fd = open_beside(path, beside, sizeof beside);
   if (fd < 0) return fd;
-  result = snapshot_write(s, fd);
+  int result = snapshot_write(s, fd);
   if (close(fd) != 0 && result == 0) result = -errno;
   if (result == 0 && rename(beside, path) != 0) result = -errno;
   if (result != 0) (void)unlink(beside);
   return result;
 }
 
+/* A disk may take its time: nobody is to wait for this thread then. Nor may it be cancelled, and leave a
+ * descriptor behind. Returns what file_end() is to be given. */
+static int file_begin(void) {
+  gyre_park();
+  return gyre__cancel_put_off();
+}
+
+static void file_end(int cancel) {
+  gyre__cancel_restore(cancel);
+  gyre_unpark();
+}
+
+int gyre_snapshot_save(gyre_snapshot *s, const char *path) {
+  if (s == NULL || path == NULL) return -EINVAL;
+  int result = gyre__snapshot_name(s);
+  if (result != 0) return result;
+  int cancel = file_begin();
+  result = save(s, path);
+  file_end(cancel);
+  return result;
+}
+
 /* ---- reading ---- */
 
 struct reader {
-  char *file, *contents;
-  uint64_t file_size, size; /* size: of the contents that are there */
-  uint64_t damage;          /* where in the file */
+  struct gyre__vec contents; /* so far */
+  uint64_t file_size;
+  uint64_t damage; /* where in the file */
 };
 
 /* Where in the file a place in the contents is: its block. */
@@ -175,46 +197,59 @@ static int damaged_at(struct reader *r, uint64_t at) {
   return -EBADMSG;
 }
 
+/* Takes the contents out of the blocks of a piece of the file that begins at `at`. The last block of a file that was
+ * cut off is damaged. */
+static int blocks_take(struct reader *r, uint64_t at, const char *piece, size_t size) {
+  for (size_t done = 0; done < size; done += BLOCK) {
+    size_t bytes = size - done < BLOCK ? size - done : BLOCK;
+    uint64_t sum;
+    if (bytes <= sizeof sum) return damaged_at(r, at + done);
+    bytes -= sizeof sum;
+    memcpy(&sum, piece + done + bytes, sizeof sum);
+    if (checksum(piece + done, bytes, (at + done) / BLOCK) != sum) return damaged_at(r, at + done);
+    void *contents = gyre__vec_add(&r->contents, bytes);
+    if (contents == NULL) return -ENOMEM;
+    memcpy(contents, piece + done, bytes);
+  }
+  return 0;
+}
+
+/* Reads up to `size` bytes: fewer at the end. A negative errno value. */
+static ssize_t piece_read(int fd, char *piece, size_t size) {
+  size_t got = 0;
+  while (got < size) {
+    ssize_t n = read(fd, piece + got, size - got);
+    if (n == 0) break;
+    if (n < 0 && errno != EINTR) return -errno;
+    if (n > 0) got += (size_t)n;
+  }
+  return (ssize_t)got;
+}
+
+#define PIECE (128 * BLOCK)
+
 static int file_read(struct reader *r, int fd) {
   struct stat status;
   if (fstat(fd, &status) != 0) return -errno;
   if (!S_ISREG(status.st_mode)) return -EINVAL;
-  r->file_size = (uint64_t)status.st_size;
-  if (r->file_size == 0) return damaged_at(r, 0);
-  r->file = gyre__os_map(r->file_size, gyre__os_page_size());
-  r->contents = gyre__os_map(r->file_size, gyre__os_page_size());
-  if (r->file == NULL || r->contents == NULL) return -ENOMEM;
-  for (uint64_t at = 0; at < r->file_size;) {
-    ssize_t n = read(fd, r->file + at, r->file_size - at);
-    if (n == 0) break;
-    if (n < 0 && errno != EINTR) return -errno;
-    if (n > 0) at += (uint64_t)n;
+  char *piece = gyre__os_map(PIECE, gyre__os_page_size());
+  if (piece == NULL) return -ENOMEM;
+  int result = 0;
+  for (;;) {
+    ssize_t got = piece_read(fd, piece, PIECE);
+    if (got > 0) result = blocks_take(r, r->file_size, piece, (size_t)got);
+    if (got < 0) result = (int)got;
+    if (got <= 0 || result != 0) break;
+    r->file_size += (uint64_t)got;
   }
-  return 0;
-}
-
-/* Takes the contents out of the blocks. */
-static int blocks_check(struct reader *r) {
-  for (uint64_t at = 0, number = 0; at < r->file_size; at += BLOCK, number++) {
-    uint64_t bytes = r->file_size - at < BLOCK ? r->file_size - at : BLOCK;
-    uint64_t sum;
-    if (bytes <= sizeof sum) return damaged_at(r, at);
-    bytes -= sizeof sum;
-    memcpy(&sum, r->file + at + bytes, sizeof sum);
-    if (checksum(r->file + at, bytes, number) != sum) {
-      /* A file that was cut off is damaged where it ends, if that is here. */
-      return damaged_at(r, at);
-    }
-    memcpy(r->contents + r->size, r->file + at, bytes);
-    r->size += bytes;
-  }
-  return 0;
+  gyre__os_unmap(piece, PIECE);
+  return result;
 }
 
 static int parts_read(struct reader *r, struct gyre_snapshot *s) {
   struct head head;
-  if (r->size < sizeof head) return damaged_at(r, 0);
-  memcpy(&head, r->contents, sizeof head);
+  if (r->contents.used < sizeof head) return damaged_at(r, 0);
+  memcpy(&head, r->contents.data, sizeof head);
   if (memcmp(head.magic, magic, sizeof magic) != 0) return damaged_at(r, 0);
   if (head.version != VERSION) return head.version > VERSION ? -ENOTSUP : damaged_at(r, 0);
   uint64_t at = sizeof head;
@@ -236,13 +271,14 @@ static int parts_read(struct reader *r, struct gyre_snapshot *s) {
     if (head.parts[i] != 0) {
       void *copy = gyre__vec_add(&s->parts[i], head.parts[i]);
       if (copy == NULL) return -ENOMEM;
-      memcpy(copy, r->contents + at, head.parts[i]);
+      memcpy(copy, r->contents.data + at, head.parts[i]);
     }
     at += padded(head.parts[i]);
   }
   s->nframe = head.nframe;
   s->sample = head.sample;
-  s->is_named = true;
+  /* relaxed: nobody else has it, as everywhere where one is made. */
+  gyre__store_relaxed(&s->is_named, 1);
   return 0;
 }
 
@@ -273,7 +309,7 @@ static bool item_is_good(const struct gyre_snapshot *s, unsigned part, size_t in
     const struct gyre__stack_item *k =
         GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, index);
     return k->count != 0 && k->count <= s->nframe && k->total >= k->count && k->first < list &&
-           k->count <= list - k->first && k->type < strings;
+           k->count <= list - k->first && k->total <= GYRE_TRACE_FRAMES_MAX && k->type < strings;
   }
   case GYRE__PART_FRAME_LIST:
     return *GYRE__SNAPSHOT_AT(s, GYRE__PART_FRAME_LIST, uint32_t, index) < frames;
@@ -294,6 +330,20 @@ static bool item_is_good(const struct gyre_snapshot *s, unsigned part, size_t in
   }
 }
 
+/* Each stack has frames of its own, one after the other: so what is made of a file is not larger than the file by
+ * more than a factor. */
+static int stacks_check(struct reader *r, const struct gyre_snapshot *s) {
+  size_t count = GYRE__SNAPSHOT_COUNT(s, GYRE__PART_STACKS, struct gyre__stack_item);
+  uint64_t next = 0;
+  for (size_t i = 0; i < count; i++) {
+    const struct gyre__stack_item *k =
+        GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, i);
+    if (k->first != next) return damaged_at(r, item_place(s, GYRE__PART_STACKS, i));
+    next += k->count;
+  }
+  return 0;
+}
+
 static int parts_check(struct reader *r, const struct gyre_snapshot *s) {
   const struct gyre__vec *strings = &s->parts[GYRE__PART_STRINGS];
   if (strings->used == 0 || strings->data[strings->used - 1] != 0)
@@ -303,15 +353,15 @@ static int parts_check(struct reader *r, const struct gyre_snapshot *s) {
     for (size_t i = 0; i < count; i++)
       if (!item_is_good(s, part, i)) return damaged_at(r, item_place(s, part, i));
   }
-  return 0;
+  return stacks_check(r, s);
 }
 
 static int load(struct reader *r, const char *path, struct gyre_snapshot *s) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* Something else than a file is not waited for. */
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return -errno;
   int result = file_read(r, fd);
   (void)close(fd);
-  if (result == 0) result = blocks_check(r);
   if (result == 0) result = parts_read(r, s);
   if (result == 0) result = parts_check(r, s);
   return result;
@@ -323,9 +373,10 @@ gyre_snapshot *gyre_snapshot_load(const char *path, uint64_t *offset) {
   if (path == NULL) errno = EINVAL;
   if (s == NULL) return NULL;
   gyre__map_free(&s->string_map);
+  int cancel = file_begin();
   int result = load(&r, path, s);
-  if (r.file != NULL) gyre__os_unmap(r.file, r.file_size);
-  if (r.contents != NULL) gyre__os_unmap(r.contents, r.file_size);
+  file_end(cancel);
+  gyre__vec_free(&r.contents);
   if (result == 0) return s;
   gyre_snapshot_free(s);
   if (result == -EBADMSG && offset != NULL) *offset = r.damage;

@@ -284,7 +284,11 @@ static void stat_begin(struct filling *f, const struct grouping *g, const struct
                          .traceback = {.count = count, .total = total, .frames = frames}};
 }
 
-static size_t rounded(double value) { return value > 0 ? (size_t)(value + 0.5) : 0; }
+/* A file may say of its blocks that they are larger than anything. */
+static size_t rounded(double value) {
+  if (value >= 0x1p64) return SIZE_MAX;
+  return value > 0 ? (size_t)(value + 0.5) : 0;
+}
 
 /* `old` is NULL unless it is a comparison; its groups that `now` does not have follow. */
 static struct list *list_make(struct grouping *now, struct grouping *old) {
@@ -444,7 +448,8 @@ static bool filter_into(struct gyre_snapshot *to, const struct gyre_snapshot *s,
   gyre__map_free(&to->string_map);
   to->nframe = s->nframe;
   to->sample = s->sample;
-  to->is_named = true;
+  /* relaxed: nobody else has it. */
+  gyre__store_relaxed(&to->is_named, 1);
   struct gyre__vec verdicts = {0};
   bool done = verdicts_make(s, filters, count, &verdicts);
   size_t traces = gyre_snapshot_count(s);

@@ -24,11 +24,14 @@
 
 /* ---- walking ---- */
 
-/* Where the calling thread's stack is. */
+/* Where the calling thread's stack is. The system gives numbers of threads again; but not to one whose handle, which
+ * lies at the end of its stack, is the same too, and whose stack is elsewhere. */
 static void stack_bounds(struct gyre__tracer *t) {
   uint32_t thread = ((struct gyre__thread *)(void *)gyre__self)->os_id;
-  if (GYRE_LIKELY(t->stack_thread == thread)) return;
+  uintptr_t handle = (uintptr_t)pthread_self();
+  if (GYRE_LIKELY(t->stack_thread == thread && t->stack_handle == handle)) return;
   t->stack_thread = thread;
+  t->stack_handle = handle;
   t->stack_low = t->stack_high = 0;
   pthread_attr_t attr;
   if (pthread_getattr_np(pthread_self(), &attr) != 0) return;
@@ -86,29 +89,33 @@ struct unwinding {
   uintptr_t pc;
   uintptr_t *pcs;
   uint32_t max, count, skipped;
+  __typeof__(&_Unwind_GetIP) get_ip;
 };
 
 /* libgcc's, loaded when it is first wanted: a C program need not have it. Set before a session that wants
  * stacks from it begins. */
-static struct {
-  __typeof__(&_Unwind_Backtrace) backtrace;
-  __typeof__(&_Unwind_GetIP) get_ip;
-} unwinder;
+static gyre__atomic_ptr unwinder_backtrace, unwinder_get_ip;
 
+/* Whoever loads a library may be waiting for us in its constructor: no lock is held. Two who load it find the same. */
 bool gyre__unwinder_load(void) {
-  if (unwinder.backtrace != NULL) return true;
+  /* acquire: the other one; pairs with the store below. */
+  if (gyre__load_acquire(&unwinder_backtrace) != NULL) return true;
+  gyre_park();
   void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (library == NULL) return false;
-  void *backtrace = dlsym(library, "_Unwind_Backtrace"), *get_ip = dlsym(library, "_Unwind_GetIP");
+  void *backtrace = library != NULL ? dlsym(library, "_Unwind_Backtrace") : NULL;
+  void *get_ip = library != NULL ? dlsym(library, "_Unwind_GetIP") : NULL;
+  gyre_unpark();
   if (backtrace == NULL || get_ip == NULL) return false;
-  memcpy(&unwinder.get_ip, &get_ip, sizeof get_ip);
-  memcpy(&unwinder.backtrace, &backtrace, sizeof backtrace);
+  /* relaxed: published with the session's number; pairs with stack_unwind(). */
+  gyre__store_relaxed(&unwinder_get_ip, get_ip);
+  /* release: the other one; pairs with the load above. */
+  gyre__store_release(&unwinder_backtrace, backtrace);
   return true;
 }
 
 static _Unwind_Reason_Code unwind_step(struct _Unwind_Context *context, void *arg) {
   struct unwinding *u = arg;
-  uintptr_t pc = unwinder.get_ip(context);
+  uintptr_t pc = u->get_ip(context);
   if (pc == 0 || u->count >= GYRE_TRACE_FRAMES_MAX) return _URC_END_OF_STACK;
   if (u->count == 0 && pc != u->pc) return ++u->skipped < 32 ? _URC_NO_REASON : _URC_END_OF_STACK;
   if (u->count < u->max) u->pcs[u->count] = pc;
@@ -118,7 +125,12 @@ static _Unwind_Reason_Code unwind_step(struct _Unwind_Context *context, void *ar
 
 static uint32_t stack_unwind(const void *pc, uintptr_t *pcs, uint32_t max) {
   struct unwinding u = {.pc = (uintptr_t)pc, .pcs = pcs, .max = max};
-  (void)unwinder.backtrace(unwind_step, &u);
+  __typeof__(&_Unwind_Backtrace) backtrace;
+  /* relaxed: published with the session's number; pairs with gyre__unwinder_load(). */
+  void *at[] = {gyre__load_relaxed(&unwinder_backtrace), gyre__load_relaxed(&unwinder_get_ip)};
+  memcpy(&backtrace, &at[0], sizeof backtrace);
+  memcpy(&u.get_ip, &at[1], sizeof u.get_ip);
+  (void)backtrace(unwind_step, &u);
   if (u.count != 0) return u.count;
   pcs[0] = (uintptr_t)pc;
   return 1;
@@ -139,8 +151,10 @@ _Static_assert(sizeof(struct gyre__site) + GYRE_TRACE_FRAMES_MAX * sizeof(uint64
 static gyre__atomic_ptr pieces[PIECES];
 static gyre__atomic_u32 buckets[BUCKETS];
 /* The next free step; a site that does not fit into what is left of a piece begins the next. */
-static gyre__atomic_u64 next_step = {1};
-static gyre__atomic_size piece_count;
+static struct {
+  gyre__atomic_u64 next_step;
+  gyre__atomic_size piece_count;
+} __attribute__((aligned(64))) room = {.next_step = {1}};
 
 static struct gyre__site *site_at(uint32_t number) {
   /* acquire: pairs with the compare-exchange in piece_get(). */
@@ -158,7 +172,7 @@ static bool piece_get(uint32_t index) {
   /* acq_rel: releases the zeroes; pairs with site_at(). */
   if (gyre__cas_strong_acq_rel(&pieces[index], &none, fresh))
     /* relaxed: a figure; pairs with gyre__sites_bytes(). */
-    gyre__fetch_add_relaxed(&piece_count, 1);
+    gyre__fetch_add_relaxed(&room.piece_count, 1);
   else
     gyre__os_unmap(fresh, PIECE_BYTES);
   return true;
@@ -168,14 +182,14 @@ static bool piece_get(uint32_t index) {
 static uint32_t site_room(uint32_t count) {
   uint64_t steps = (sizeof(struct gyre__site) + count * sizeof(uint64_t) + STEP - 1) / STEP;
   /* relaxed: a number of one's own; pairs with itself in other threads. */
-  uint64_t at = gyre__load_relaxed(&next_step), begin;
+  uint64_t at = gyre__load_relaxed(&room.next_step), begin;
   do {
     begin = at % PIECE_STEPS + steps <= PIECE_STEPS ? at : (at / PIECE_STEPS + 1) * PIECE_STEPS;
     if (begin / PIECE_STEPS >= PIECES) return 0;
     /* Before the room is taken: a failure leaves everything as it is. */
     if (!piece_get((uint32_t)(begin / PIECE_STEPS))) return 0;
     /* relaxed: as above. */
-  } while (!gyre__cas_weak_relaxed(&next_step, &at, begin + steps));
+  } while (!gyre__cas_weak_relaxed(&room.next_step, &at, begin + steps));
   return (uint32_t)begin;
 }
 
@@ -239,7 +253,10 @@ uint32_t gyre__site_of_stack(struct gyre__tracer *t, const void *pc, void *frame
     if (t->pcs_room < t->nframe) {
       if (t->pcs != NULL) gyre__os_unmap(t->pcs, t->pcs_room * sizeof *t->pcs);
       t->pcs = gyre__os_map(t->nframe * sizeof *t->pcs, gyre__os_page_size());
+      size_t before = t->pcs_room;
       t->pcs_room = t->pcs != NULL ? t->nframe : 0;
+      /* relaxed: a figure; partners: itself in other threads. */
+      gyre__fetch_add_relaxed(&gyre__traced_bytes, (t->pcs_room - before) * sizeof *t->pcs);
     }
     if (t->pcs == NULL) return 0;
     pcs = t->pcs;
@@ -262,13 +279,13 @@ void gyre__sites_reset(void) {
     /* relaxed: as above; most are 0, in memory that was never touched. */
     if (gyre__load_relaxed(&buckets[i]) != 0) gyre__store_relaxed(&buckets[i], 0);
   /* relaxed: as above. */
-  gyre__store_relaxed(&next_step, 1);
-  gyre__store_relaxed(&piece_count, 0);
+  gyre__store_relaxed(&room.next_step, 1);
+  gyre__store_relaxed(&room.piece_count, 0);
 }
 
 size_t gyre__sites_bytes(void) {
   /* relaxed: figures; pairs with site_room() and piece_get(). */
-  size_t used = (size_t)gyre__load_relaxed(&next_step) * STEP;
-  if (gyre__load_relaxed(&piece_count) == 0) return 0;
+  size_t used = (size_t)gyre__load_relaxed(&room.next_step) * STEP;
+  if (gyre__load_relaxed(&room.piece_count) == 0) return 0;
   return used + sizeof buckets;
 }

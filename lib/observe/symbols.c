@@ -113,10 +113,13 @@ int gyre__modules_find(struct gyre_snapshot *s) {
 #define DECLARE(name) __typeof__(&name) name##_;
 static struct {
   gyre__lock lock;
+  gyre__atomic_ptr library; /* both set before the lock is taken */
+  gyre__atomic_u32 was_opened;
   bool was_tried;
   bool is_there;
   Dwfl *dwfl;
   Dwfl_Callbacks callbacks;
+  struct gyre_snapshot *naming;
   /* What has been reported to dwfl. */
   struct gyre__vec modules; /* struct reported */
   FUNCTIONS(DECLARE)
@@ -128,11 +131,19 @@ struct reported {
   uint8_t build_id[24];
 };
 
-static bool dw_load(void) {
-  if (dw.was_tried) return dw.is_there;
-  dw.was_tried = true;
+/* Whoever loads a library may be waiting for us in its constructor: no lock is held. Two who load it at the same time
+ * have the same. */
+static void dw_open(void) {
+  /* acquire: the library; pairs with the store below. */
+  if (gyre__load_acquire(&dw.was_opened) != 0) return;
   void *library = dlopen("libdw.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (library == NULL) return false;
+  /* relaxed: before the flag; pairs with dw_load(). */
+  gyre__store_relaxed(&dw.library, library);
+  /* release: the library; pairs with the load above. */
+  gyre__store_release(&dw.was_opened, 1);
+}
+
+static bool dw_find(void *library) {
 #define LOAD(name)                                                                                 \
   void *address_of_##name = dlsym(library, #name);                                                 \
   memcpy(&dw.name##_, &address_of_##name, sizeof dw.name##_);                                      \
@@ -140,8 +151,18 @@ static bool dw_load(void) {
   FUNCTIONS(LOAD)
   dw.callbacks.find_debuginfo = dw.dwfl_standard_find_debuginfo_;
   dw.callbacks.section_address = dw.dwfl_offline_section_address_;
-  dw.is_there = true;
   return true;
+}
+
+static bool dw_load(void) {
+  if (dw.was_tried) return dw.is_there;
+  /* relaxed: after dw_open(), which pairs with it. */
+  void *library = gyre__load_relaxed(&dw.library);
+  if (library == NULL) return false;
+  dw.is_there = dw_find(library);
+  /* Last: the child of a fork begins again where another thread was. */
+  dw.was_tried = true;
+  return dw.is_there;
 }
 
 static void dw_forget(void) {
@@ -258,32 +279,43 @@ static int names_find(struct gyre_snapshot *s) {
   return 0;
 }
 
+/* Under the lock. */
+static int name_once(struct gyre_snapshot *s) {
+  /* relaxed: written under the lock. */
+  if (gyre__load_relaxed(&s->is_named) != 0) return 0;
+  if (s->is_torn) return -ENOMEM;
+  dw.naming = s;
+  GYRE_WINDOW("trace/name");
+  int result = names_find(s);
+  gyre__map_free(&s->string_map);
+  dw.naming = NULL;
+  /* release: the names; pairs with the load in gyre__snapshot_name(). */
+  if (result == 0) gyre__store_release(&s->is_named, 1);
+  return result;
+}
+
 int gyre__snapshot_name(struct gyre_snapshot *s) {
+  /* acquire: the names; pairs with the store in name_once(). */
+  if (gyre__load_acquire(&s->is_named) != 0) return 0;
   gyre_park();
-  gyre__lock_take(&s->lock);
-  int result = 0;
-  if (!s->is_named) {
-    int cancel = gyre__cancel_put_off();
-    gyre__lock_take(&dw.lock);
-    result = names_find(s);
-    gyre__lock_give(&dw.lock);
-    gyre__cancel_restore(cancel);
-    s->is_named = result == 0;
-    gyre__map_free(&s->string_map);
-  }
-  gyre__lock_give(&s->lock);
+  dw_open();
+  int cancel = gyre__cancel_put_off();
+  gyre__lock_take(&dw.lock);
+  int result = name_once(s);
+  gyre__lock_give(&dw.lock);
+  gyre__cancel_restore(cancel);
   gyre_unpark();
   return result;
 }
 
 int gyre__snapshot_name_now(struct gyre_snapshot *s) {
+  dw_open();
   if (!gyre__lock_try(&dw.lock)) return -EAGAIN;
   int result = names_find(s);
   gyre__lock_give(&dw.lock);
   return result;
 }
 
-/* A thread that the child does not have may have been in libdw: what it knew is left alone. */
 void gyre__symbols_release(void) {
   gyre__lock_take(&dw.lock);
   dw_forget();
@@ -296,8 +328,12 @@ void gyre__symbols_forget(void) {
   dw.modules = (struct gyre__vec){0};
 }
 
+/* A thread that the child does not have may have been in libdw: what it knew is left alone, and the snapshot that it was
+ * at has no names. */
 void gyre__symbols_fork_child(void) {
   gyre__lock_reset(&dw.lock);
+  if (dw.naming != NULL) dw.naming->is_torn = true;
+  dw.naming = NULL;
   dw.dwfl = NULL;
   dw.modules = (struct gyre__vec){0};
 }

@@ -31,7 +31,8 @@
  *
  * Sessions. Starting, stopping and clearing give gyre__trace_now another number (0: off) and leave it to
  * each heap to take part (gyre__traced_adopt()): in its next slow path or, as each is asked to, at its next
- * safepoint; parked and orphaned ones are taken and done at once. A heap that takes part puts its ready
+ * safepoint; parked and orphaned ones are taken and done at once, by a thread that runs, since in a stopped world
+ * they are the stopper's. A heap that takes part puts its ready
  * lists back and forgets all marks. Until then the blocks of a running thread's ready lists may be handed
  * out unseen: at most what was ready at that moment. Every mark, record and figure carries the number of
  * its session, and whoever finds another leaves it alone; so there is no moment at which everybody has to
@@ -46,8 +47,8 @@
  * halves would do; what they have from ours comes by gyre__raw_malloc_base() and its like, with the address of the
  * program's call instead of the wrapper's. An arena has no tracing: lib/README.md says why.
  *
- * fork(): the child has its parent's traces. A heap whose thread is lost keeps its marks for ever, as it
- * keeps its blocks.
+ * fork(): the child has its parent's traces. A heap whose thread is lost takes part in no other session: its
+ * marks are forgotten when the next begins, and its pages stay as they are.
  *
  * libgyre_malloc has none of this: its blocks may be whatever a preloaded program asks for, before the
  * dynamic linker has finished; heaptrack and others trace such programs from outside.
@@ -78,6 +79,57 @@ static gyre__atomic_u32 limit = {1};
 
 void gyre__trace_lock(void) { gyre__lock_parked(gyre__thread_current(), &tracing.lock); }
 void gyre__trace_unlock(void) { gyre__lock_give(&tracing.lock); }
+
+/* ---- who calls ---- */
+
+/* Heaps are for threads that run: a parked one's may be taken by others, and whoever stops the world has all of them to
+ * himself. So who is parked comes back for as long as it takes. */
+struct caller {
+  struct gyre__thread *self; /* NULL: not attached */
+  uint32_t park_depth;
+  bool is_guest; /* attached for as long as it takes */
+};
+
+static struct caller caller_run(struct gyre__thread *self) {
+  struct caller c = {.self = self};
+  if (self == NULL || self->park_depth == 0) return c;
+  c.park_depth = self->park_depth;
+  self->park_depth = 0;
+  gyre__thread_enter(self, GYRE__SLOT_PARKED);
+  return c;
+}
+
+static void caller_rest(const struct caller *c) {
+  if (c->is_guest) {
+    gyre_thread_detach();
+  } else if (c->park_depth > 0) {
+    gyre_park();
+    c->self->park_depth = c->park_depth;
+  }
+}
+
+/* For who changes others' heaps: attached if need be, with the lock. Before the first thread is attached, there is no
+ * heap; without memory to attach, they are left alone. */
+static struct caller caller_enter(void) {
+  bool is_guest = gyre__thread_current() == NULL && gyre__thread_slot_count() != 0;
+  struct gyre__thread *self = is_guest ? gyre__thread_self() : gyre__thread_current();
+  struct caller c = caller_run(self);
+  c.is_guest = is_guest && self != NULL;
+  gyre__trace_lock();
+  return c;
+}
+
+static void caller_leave(const struct caller *c) {
+  gyre__trace_unlock();
+  caller_rest(c);
+}
+
+/* The heap that figures go by: the stand-in if the thread does not run. */
+static struct gyre__heap *heap_now(void) {
+  struct gyre__thread *self = gyre__thread_current();
+  bool runs = self != NULL && self->park_depth == 0;
+  return (struct gyre__heap *)(void *)(runs ? self : &gyre__thread_unattached.thread);
+}
 
 /* ---- large blocks and foreign memory ---- */
 
@@ -121,16 +173,13 @@ static void large_died(struct gyre__heap *self, const void *block) {
 
 static bool large_take(const void *block, struct gyre__traced_large *out) {
   if (!gyre__table_take(GYRE_TRACED_LARGE, (uintptr_t)block, out)) return false;
-  count((struct gyre__heap *)(void *)gyre__self, out, false);
+  count(heap_now(), out, false);
   return true;
 }
 
-int gyre_trace_track(unsigned domain, const void *address, size_t size) {
+static GYRE_NOINLINE int track(struct gyre__heap *self, uint32_t domain, const void *address,
+                               size_t size, const void *pc) {
   GYRE__KEEP_FRAME();
-  if (domain < GYRE_TRACED_FOREIGN || size > PTRDIFF_MAX) return -EINVAL;
-  if (!gyre_trace_is_on()) return -ENODATA;
-  struct gyre__heap *self = gyre__heap_self();
-  if (self == NULL) return -ENOMEM;
   struct gyre__tracer *t = gyre__traced_adopt(self);
   if (t == NULL) return gyre_trace_is_on() ? -ENOMEM : -ENODATA;
   if (!(t->domains & GYRE__TRACE_FOREIGN)) return 0;
@@ -141,17 +190,28 @@ int gyre_trace_track(unsigned domain, const void *address, size_t size) {
   }
   struct gyre__traced_large record = {
       .size = size, .slot = t->slot, .session = t->session, .domain = domain};
-  record.site = gyre__traced_site(t, GYRE__CALLER, __builtin_frame_address(0), 0);
+  record.site = gyre__traced_site(t, pc, __builtin_frame_address(0), 0);
   if (record.site == 0 || !record_put(self, domain, address, &record)) return -ENOMEM;
   return 0;
+}
+
+int gyre_trace_track(unsigned domain, const void *address, size_t size) {
+  GYRE__KEEP_FRAME();
+  if (domain < GYRE_TRACED_FOREIGN || size > PTRDIFF_MAX) return -EINVAL;
+  if (!gyre_trace_is_on()) return -ENODATA;
+  struct gyre__heap *self = gyre__heap_self();
+  if (self == NULL) return -ENOMEM;
+  struct caller caller = caller_run(&self->thread);
+  int result = track(self, domain, address, size, GYRE__CALLER);
+  caller_rest(&caller);
+  return result;
 }
 
 int gyre_trace_untrack(unsigned domain, const void *address) {
   if (domain < GYRE_TRACED_FOREIGN) return -EINVAL;
   if (!gyre_trace_is_on()) return -ENODATA;
   struct gyre__traced_large record;
-  if (gyre__table_take(domain, (uintptr_t)address, &record))
-    count((struct gyre__heap *)(void *)gyre__self, &record, false);
+  if (gyre__table_take(domain, (uintptr_t)address, &record)) count(heap_now(), &record, false);
   return 0;
 }
 
@@ -170,22 +230,26 @@ static void settings_store(const struct gyre_trace_opts *opts) {
                         gyre__traced_weight_of(gyre__class_size(c), opts->sample_bytes));
 }
 
-/* Has every heap take part. Under the lock. */
-static void session_publish(uint32_t session) {
+/* Has every heap take part. `self` runs and has the lock; NULL: heaps do so when they can. */
+static void session_publish(struct gyre__thread *self, uint32_t session) {
   GYRE_WINDOW("trace/publish");
+  gyre__traced_figures_begin(session);
   /* seq_cst: the settings, before the looks at the slots' states; a thread that is idle then is taken, one
    * that runs is asked. Pairs with gyre__traced_adopt(). */
   gyre__store_seq_cst(&gyre__trace_now, session);
-  struct gyre__thread *self = gyre__thread_current();
   for (uint32_t id = 1; id <= gyre__thread_slot_count(); id++) {
     struct gyre__thread *slot = gyre__thread_slot(id);
-    if (slot == self && self->park_depth == 0) {
+    if (slot == self) {
       (void)gyre__traced_adopt((struct gyre__heap *)slot);
       continue;
     }
     gyre__thread_request(slot, GYRE__REQ_HEAP);
-    if (!gyre__thread_take(slot)) continue;
-    (void)gyre__traced_adopt((struct gyre__heap *)slot);
+    if (self == NULL || !gyre__thread_take_counts(slot)) continue;
+    /* relaxed: only we change it now. */
+    if ((gyre__load_relaxed(&slot->state) & GYRE__SLOT_STATE) == GYRE__SLOT_TAKEN_LOST)
+      gyre__traced_lose((struct gyre__heap *)slot);
+    else
+      (void)gyre__traced_adopt((struct gyre__heap *)slot);
     gyre__thread_give_back(slot);
   }
 }
@@ -218,22 +282,23 @@ static bool opts_are_same(const struct gyre_trace_opts *a, const struct gyre_tra
 int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   struct gyre_trace_opts opts;
   if (!opts_read(wanted, &opts)) return -EINVAL;
-  gyre__trace_lock();
+  bool has_stacks = !(opts.flags & GYRE_TRACE_UNWIND) || gyre__unwinder_load();
+  struct caller caller = caller_enter();
   int result = 0;
   if (gyre_trace_is_on()) {
     if (!opts_are_same(&opts, &tracing.opts)) result = -EALREADY;
   } else if (gyre__arena_on) {
     result = -ENOTSUP;
-  } else if (opts.flags & GYRE_TRACE_UNWIND && !gyre__unwinder_load()) {
+  } else if (!has_stacks) {
     result = -ENOSYS;
   } else {
     tracing.opts = opts;
     /* relaxed: a figure; pairs with gyre_trace_limit(). */
     gyre__store_relaxed(&limit, opts.nframe);
     settings_store(&opts);
-    session_publish(session_next());
+    session_publish(caller.self, session_next());
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
   return result;
 }
 
@@ -262,24 +327,25 @@ static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
 }
 
 void gyre_trace_stop(void) {
-  gyre__trace_lock();
+  if (!gyre_trace_is_on()) return;
+  struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
-    session_publish(0);
+    session_publish(caller.self, 0);
     gyre__table_clear();
-    struct gyre__thread *self = gyre__thread_current();
     tracing.ends++;
-    if (!tracing.drop_is_due && self != NULL && self->park_depth == 0) drop_defer(self);
+    if (!tracing.drop_is_due && caller.self != NULL) drop_defer(caller.self);
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
 }
 
 void gyre_trace_clear(void) {
-  gyre__trace_lock();
+  if (!gyre_trace_is_on()) return;
+  struct caller caller = caller_enter();
   if (gyre_trace_is_on()) {
-    session_publish(session_next());
+    session_publish(caller.self, session_next());
     gyre__table_clear();
   }
-  gyre__trace_unlock();
+  caller_leave(&caller);
 }
 
 int gyre_trace_is_on(void) {
@@ -346,7 +412,8 @@ int gyre_trace_get(const void *address, struct gyre_traceback *out) {
 /* Does without the names if somebody has the lock that we would wait for: he may be us. */
 static void report(const void *block, uint32_t number) {
   struct gyre__traced_large record;
-  if (number == 0 && gyre__table_get(GYRE_TRACED_LARGE, (uintptr_t)block, &record))
+  if (number == 0 && gyre__table_get(GYRE_TRACED_LARGE, (uintptr_t)block, &record) &&
+      is_of_now(&record))
     number = record.site;
   if (number == 0 || !gyre_trace_is_on() || !gyre__lock_try(&tracing.lock)) return;
   uint64_t pcs[16];

@@ -22,7 +22,7 @@ struct gyre__site {
 /* For gyre__tracer_hooks. */
 uint32_t gyre__site_of_stack(struct gyre__tracer *tracer, const void *pc, void *frame,
                              uint32_t type);
-/* Under the trace lock, before a session that asks the unwinder. False if there is none. */
+/* Without a lock, before a session that asks the unwinder. Parks the thread. False if there is none. */
 bool gyre__unwinder_load(void);
 /* The site with a number that a mark of the present session has. With the trace lock. */
 const struct gyre__site *gyre__site(uint32_t number);

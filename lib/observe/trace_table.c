@@ -21,8 +21,7 @@ static struct shard {
   gyre__lock lock;
   struct entry *entries;
   size_t room, count; /* room is a power of two, or 0 */
-  char apart[32];
-} shards[SHARDS];
+} __attribute__((aligned(64))) shards[SHARDS];
 
 static size_t hash_of(uint32_t domain, uintptr_t address) {
   uint64_t h = ((uint64_t)address >> 4 ^ (uint64_t)domain << 48) * UINT64_C(0x9E3779B97F4A7C15);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Allocators of the program's: who is asked, in which thread, and that all goes back to what it was. */
+#include <errno.h>
 #include <gyre/alloc.h>
 
 #include "heap_test.h"
+#include "tests/support/puppet.h"
+#include "tests/support/window.h"
 
 /* ---- a wrapper that counts ---- */
 
@@ -304,6 +307,31 @@ static void the_raw_domain_attaches_nobody(void **state) {
   assert_int_equal(errno, EINVAL);
 }
 
+/* ---- blocks that come meanwhile ---- */
+
+static void set_up_subject(void *result) {
+  test_window_subject();
+  *(int *)result = gyre_setup_debug_hooks();
+}
+
+/* Another thread allocates between the call and the stop: its block has no guard bytes. */
+static void debug_hooks_see_the_last_block(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  struct puppet p;
+  puppet_start(&p);
+  int result = 1;
+  test_window_hold("heap/hooks", 1);
+  puppet_begin(&p, set_up_subject, &result);
+  test_window_await();
+  void *block = gyre_malloc(100);
+  test_window_release();
+  puppet_await(&p);
+  assert_int_equal(result, -EBUSY);
+  gyre_free(block);
+  puppet_stop(&p);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       HEAP_TEST(what_cannot_be_is_refused),
@@ -313,6 +341,7 @@ int main(void) {
       HEAP_TEST(a_thread_that_is_new_is_seen),
       HEAP_TEST(another_allocator_may_stand_in),
       HEAP_TEST(the_raw_domain_attaches_nobody),
+      HEAP_TEST(debug_hooks_see_the_last_block),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ static gyre_snapshot *snapshot_of(const struct known *traces, size_t count) {
   struct gyre_snapshot *s = gyre__snapshot_new();
   assert_non_null(s);
   s->nframe = 4;
-  s->is_named = true;
+  gyre__store_relaxed(&s->is_named, 1); /* relaxed: nobody else has it. */
   uint32_t name;
   assert_true(gyre__snapshot_intern(s, "main", &name));
   vec_put(&s->parts[GYRE__PART_THREADS], &name, sizeof name);
@@ -437,6 +437,80 @@ static void numbers_that_make_no_sense_are_found(void **state) {
   (void)unlink(file_path);
 }
 
+static void expect_damage(uint64_t at) {
+  uint64_t offset = UINT64_MAX;
+  errno = 0;
+  assert_null(gyre_snapshot_load(file_path, &offset));
+  assert_int_equal(errno, EBADMSG);
+  assert_int_equal(offset, at);
+}
+
+/* Files that say they are larger than any memory: nothing is taken on trust. */
+static void a_huge_file_is_read_no_further_than_it_is_good(void **state) {
+  (void)state;
+  file_begin();
+  assert_int_equal(truncate(file_path, (off_t)1 << 42), 0);
+  expect_damage(0);
+  gyre_snapshot *s = SNAPSHOT_OF(after);
+  assert_int_equal(gyre_snapshot_save(s, file_path), 0);
+  gyre_snapshot_free(s);
+  struct stat status;
+  assert_int_equal(stat(file_path, &status), 0);
+  assert_int_equal(truncate(file_path, (off_t)1 << 42), 0);
+  expect_damage((uint64_t)status.st_size / 512 * 512);
+  (void)unlink(file_path);
+}
+
+static void what_is_no_file_is_not_waited_for(void **state) {
+  (void)state;
+  file_begin();
+  (void)unlink(file_path);
+  assert_int_equal(mkfifo(file_path, 0600), 0);
+  assert_null(gyre_snapshot_load(file_path, NULL));
+  assert_int_equal(errno, EINVAL);
+  (void)unlink(file_path);
+}
+
+/* Stacks that share frames would let a small file stand for any number of them. */
+static void stacks_that_share_frames_are_damage(void **state) {
+  (void)state;
+  file_begin();
+  gyre_snapshot *s = SNAPSHOT_OF(after);
+  GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, 1)->first = 0;
+  assert_int_equal(gyre_snapshot_save(s, file_path), 0);
+  gyre_snapshot_free(s);
+  expect_damage(0);
+  s = SNAPSHOT_OF(after);
+  GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, 1)->total = 65536;
+  assert_int_equal(gyre_snapshot_save(s, file_path), 0);
+  gyre_snapshot_free(s);
+  expect_damage(0);
+  (void)unlink(file_path);
+}
+
+/* More than there can be is as much as there can be. */
+static void sums_have_an_end(void **state) {
+  (void)state;
+  file_begin();
+  gyre_snapshot *s = SNAPSHOT_OF(after);
+  for (unsigned i = 0; i < 3; i++) {
+    struct gyre__trace_item *t =
+        GYRE__SNAPSHOT_AT(s, GYRE__PART_TRACES, struct gyre__trace_item, i);
+    t->size = UINT64_MAX;
+    t->weight = 0x1p59f;
+  }
+  assert_int_equal(gyre_snapshot_save(s, file_path), 0);
+  gyre_snapshot_free(s);
+  s = gyre_snapshot_load(file_path, NULL);
+  assert_non_null(s);
+  struct gyre_statlist *list;
+  assert_int_equal(gyre_snapshot_stats(s, GYRE_TRACE_BY_LINE, 0, &list), 0);
+  assert_true(list->at[0].size == SIZE_MAX && list->at[0].count == (size_t)3 << 59);
+  gyre_statlist_free(list);
+  gyre_snapshot_free(s);
+  (void)unlink(file_path);
+}
+
 static void names_and_build_ids_are_in_the_file(void **state) {
   (void)state;
   file_begin();
@@ -509,6 +583,10 @@ int main(void) {
       TEST(a_file_that_cannot_be_had),
       TEST(any_damage_is_found_where_it_is),
       TEST(numbers_that_make_no_sense_are_found),
+      TEST(a_huge_file_is_read_no_further_than_it_is_good),
+      TEST(what_is_no_file_is_not_waited_for),
+      TEST(stacks_that_share_frames_are_damage),
+      TEST(sums_have_an_end),
       TEST(names_and_build_ids_are_in_the_file),
       TEST(samples_estimate_what_there_is),
   };

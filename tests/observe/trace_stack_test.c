@@ -63,6 +63,21 @@ static void frames_by_the_unwinder(void **state) {
   expect_outer_and_inner(GYRE_TRACE_UNWIND);
 }
 
+/* What a heap knows of the stack of a thread that had the same number, but is gone, is not used. */
+static void another_thread_with_the_same_number(void **state) {
+  (void)state;
+  KEEP_FRAME();
+  trace_on(3, 0, 0);
+  gyre_free(outer(100));
+  struct gyre__tracer *t = gyre__tracer_of(gyre__heap_self());
+  assert_true(t->stack_high != 0);
+  t->stack_low = 4096;
+  t->stack_high = 8192;
+  t->stack_handle ^= 4096;
+  gyre_trace_stop();
+  expect_outer_and_inner(0);
+}
+
 static void depths_up_to_the_limit(void **state) {
   (void)state;
   static const unsigned limits[] = {1, 2, 63, 64, 65, 1000, 5000};
@@ -200,13 +215,10 @@ static void messages_say_where_a_block_was_allocated(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(frames_along_frame_pointers),
-      TEST(frames_by_the_unwinder),
-      TEST(depths_up_to_the_limit),
-      TEST(no_stack_is_deeper_than_65535),
-      TEST(each_stack_is_kept_once),
-      TEST(what_is_no_frame_ends_the_walk),
-      TEST(messages_say_where_a_block_was_allocated),
+      TEST(frames_along_frame_pointers),         TEST(frames_by_the_unwinder),
+      TEST(another_thread_with_the_same_number), TEST(depths_up_to_the_limit),
+      TEST(no_stack_is_deeper_than_65535),       TEST(each_stack_is_kept_once),
+      TEST(what_is_no_frame_ends_the_walk),      TEST(messages_say_where_a_block_was_allocated),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

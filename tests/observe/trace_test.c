@@ -288,6 +288,17 @@ static void the_peak_is_the_most_there_was(void **state) {
   b = gyre_malloc(90);
   gyre_free(b);
   assert_int_equal(traced_peak(), 1100);
+  /* What has been freed since, but is not in the process's figure yet, counts. */
+  void *many[60];
+  for (int i = 0; i < 60; i++)
+    many[i] = gyre_malloc(2000);
+  for (int i = 0; i < 30; i++)
+    gyre_free(many[i]);
+  assert_int_equal(traced_peak(), 121010);
+  gyre_trace_reset_peak();
+  assert_int_equal(traced_peak(), 61010);
+  for (int i = 30; i < 60; i++)
+    gyre_free(many[i]);
   gyre_trace_clear();
   assert_int_equal(traced_now(), 0);
   assert_int_equal(traced_peak(), 0);
