@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+#include <gyre/thread.h> /* files are written and read parked */
 
 #include "lib/observe/snapshot.h"
 
@@ -145,17 +148,39 @@ static int open_beside(const char *path, char *name, size_t size) {
   }
 }
 
+/* Puts a new file into the place of the one at `path`. */
+static int replace_file(const struct gyre_snapshot *s, const char *path) {
+  char beside[4096];
+  int fd = open_beside(path, beside, sizeof beside);
+  if (fd < 0) return fd;
+  int result = snapshot_write(s, fd);
+  if (close(fd) != 0 && result == 0) result = -errno;
+  if (result == 0 && rename(beside, path) != 0) result = -errno;
+  if (result != 0) (void)unlink(beside);
+  return result;
+}
+
+/* For a pipe or a device, which nothing is to be put into the place of. */
+static int write_into(const struct gyre_snapshot *s, const char *path) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int result = snapshot_write(s, fd);
+  if (close(fd) != 0 && result == 0) result = -errno;
+  return result;
+}
+
+static int save(const struct gyre_snapshot *s, const char *path) {
+  char target[PATH_MAX]; /* a symbolic link stays one */
+  struct stat status;
+  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) return write_into(s, path);
+  return replace_file(s, realpath(path, target) != NULL ? target : path);
+}
+
 int gyre_snapshot_save(gyre_snapshot *s, const char *path) {
   if (s == NULL || path == NULL) return -EINVAL;
   int result = gyre__snapshot_name(s);
   if (result != 0) return result;
-  char beside[4096];
-  int fd = open_beside(path, beside, sizeof beside);
-  if (fd < 0) return fd;
-  result = snapshot_write(s, fd);
-  if (close(fd) != 0 && result == 0) result = -errno;
-  if (result == 0 && rename(beside, path) != 0) result = -errno;
-  if (result != 0) (void)unlink(beside);
+  GYRE_BLOCKING { result = save(s, path); }
   return result;
 }
 
@@ -307,7 +332,7 @@ static int parts_check(struct reader *r, const struct gyre_snapshot *s) {
 }
 
 static int load(struct reader *r, const char *path, struct gyre_snapshot *s) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   if (fd < 0) return -errno;
   int result = file_read(r, fd);
   (void)close(fd);
@@ -323,7 +348,8 @@ gyre_snapshot *gyre_snapshot_load(const char *path, uint64_t *offset) {
   if (path == NULL) errno = EINVAL;
   if (s == NULL) return NULL;
   gyre__map_free(&s->string_map);
-  int result = load(&r, path, s);
+  int result = 0;
+  GYRE_BLOCKING { result = load(&r, path, s); }
   if (r.file != NULL) gyre__os_unmap(r.file, r.file_size);
   if (r.contents != NULL) gyre__os_unmap(r.contents, r.file_size);
   if (result == 0) return s;
