@@ -501,8 +501,7 @@ extern bool gyre__arena_on GYRE__HIDDEN;
 bool gyre__arena_begin(void *buffer, size_t size);
 /* Nothing refers to the buffer any more, once all rooms have forgotten what is in it. */
 void gyre__arena_end(void);
-/* Bytes of the buffer, and those in none of its pages, large blocks and tables. Any thread. */
-size_t gyre__arena_bytes(void);
+/* Bytes of the buffer in none of its pages, large blocks and tables. Any thread. */
 size_t gyre__arena_free_bytes(void);
 
 /* Bytes that all heaps together have from the system and use or keep. Any thread. */
@@ -520,9 +519,6 @@ void gyre__heap_check_slot(struct gyre__heap *heap);
 /* The same for what all heaps have together: their figures and the reserve. No other thread, attached or
  * not, uses the library. */
 void gyre__heap_check_totals(void);
-
-/* The same without what they keep: in pages and large blocks that are in use. Sums over the slots. */
-size_t gyre__heap_active_bytes(void);
 
 /* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
  * the old one stays. Under the lock of whoever reads it. And its end. */
