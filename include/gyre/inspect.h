@@ -328,6 +328,11 @@ struct gyre_picture {
   void *arg; /* for these three */
 };
 
+/* The JSON is one object. "nodes" are objects with node, address (text), type, bytes, count (null: immortal),
+ * depth, seed, root, highlight, finalizer, changed, and label; "edges" have from, to, which are places in
+ * "nodes", and field (null: a visit function reported it); "more" has of, a place too, and count: so many
+ * references of that node were not followed. "version" is 1, "kind" refs, backrefs or chain. */
+
 /* Draws the surroundings of some nodes. `picture` may be NULL. 0, -EINVAL, -ERANGE, -ENOMEM, or what the sink
  * returned. The three functions of the picture are called before anything is written. */
 GYRE_API int gyre_graph_write(gyre_graph *graph, const size_t *seeds, size_t count,

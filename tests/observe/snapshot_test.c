@@ -222,6 +222,11 @@ static void stacks_are_printed_as_pythons(void **state) {
   assert_int_equal(gyre_traceback_format(&t, INT32_MIN, 0, NULL, 0), strlen(text));
   (void)gyre_frame_format(&frames[2], text, sizeof text);
   assert_string_equal(text, "/no/such:7");
+  /* A name out of somebody's file is not read for ever. */
+  struct gyre_frame endless[] = {{"/dev/zero", 2, "e", 5}};
+  t = (struct gyre_traceback){.count = 1, .total = 1, .frames = endless};
+  (void)gyre_traceback_format(&t, 0, 0, text, sizeof text);
+  assert_string_equal(text, "  File \"/dev/zero\", line 2\n");
   (void)unlink(path);
 }
 
