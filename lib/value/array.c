@@ -164,6 +164,7 @@ static int element_of_double(enum gyre_array_kind kind, double value, void *out)
 /* ---- under the lock ---- */
 
 static int lock(gyre_array *array) {
+  GYRE__EXPECT_TYPE(array, &gyre_array_type);
   if (gyre_thread_attach() == NULL) return -errno;
   gyre_lock(array);
   return 0;

@@ -119,6 +119,7 @@ static void iter_destroy(void *object) { end_called(object); }
 
 /* Marks it busy. 1, or 0 if it has ended, or -EBUSY. */
 static int begin(gyre_iter *iter) {
+  GYRE__EXPECT_TYPE(iter, &iter_type);
   uint32_t state = IDLE;
   /* acquire: what the last call left; pairs with the release in leave(). */
   if (gyre__cas_strong_acquire(&iter->state, &state, BUSY)) return 1;

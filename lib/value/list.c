@@ -79,6 +79,7 @@ gyre_type gyre_list_type = {.name = "gyre_list",
 /* Every call begins here: attaches the thread and raises the flag if it is not the maker. False with
  * errno if the thread cannot attach. */
 static inline bool enter(const gyre_list *list) {
+  GYRE__EXPECT_TYPE(list, &gyre_list_type);
   gyre_thread *self = gyre_thread_current();
   if (GYRE_UNLIKELY(self == NULL) && (self = gyre_thread_attach()) == NULL) return false;
   if (GYRE_LIKELY(self->id == list->maker)) return true;
@@ -233,6 +234,7 @@ static void shrink(gyre_list *list) {
 /* ---- reading ---- */
 
 size_t gyre_list_length(const gyre_list *list) {
+  GYRE__EXPECT_TYPE(list, &gyre_list_type);
   /* acquire: who finds an item counted in the length finds it in the list; pairs with length_set(). */
   return gyre__load_acquire(&list->length);
 }
