@@ -245,8 +245,9 @@ GYRE_API int gyre_graph_retained(gyre_graph *graph, size_t node, uint64_t *bytes
                                  uint64_t *objects);
 
 /* Objects that no object refers to and that nothing else is known to need: no roots, not changed. A
- * variable holds each of them, or somebody has forgotten to release it. Writes up to `room` nodes, returns
- * how many there are, or -ENOMEM. */
+ * variable holds each of them, or somebody has forgotten to release it; or it waits for a grace period
+ * (gyre_retire(), also of what lists have replaced). Writes up to `room` nodes, returns how many there are, or
+ * -ENOMEM. */
 GYRE_API ptrdiff_t gyre_graph_leaking(gyre_graph *graph, size_t *out, size_t room);
 
 /* Why an object is alive. */

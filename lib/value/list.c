@@ -56,15 +56,20 @@ struct gyre_list {
   gyre__atomic_u8 is_shared;
 };
 
-static GYRE_TYPE_DEFINE(items_type, struct items, .slots = GYRE_SLOTS(struct items, previous),
-                        .element_size = sizeof(item_slot), .element_slots = GYRE_SLOT_ARRAY);
+static gyre_type items_type = {.name = "gyre_list items",
+                               .size = sizeof(struct items),
+                               .slots = GYRE_SLOTS(struct items, previous),
+                               .element_size = sizeof(item_slot),
+                               .element_slots = GYRE_SLOT_ARRAY};
 
 /* What holds an array until its readers are gone. */
 struct retired {
   gyre_retired link;
   GYRE_SLOT(struct items) items;
 };
-static GYRE_TYPE_DEFINE(retired_type, struct retired, .slots = GYRE_SLOTS(struct retired, items));
+static gyre_type retired_type = {.name = "gyre_list retired",
+                                 .size = sizeof(struct retired),
+                                 .slots = GYRE_SLOTS(struct retired, items)};
 
 static int lists_equal(const void *object, const void *other);
 
