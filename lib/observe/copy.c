@@ -271,6 +271,16 @@ static void nodes_find(struct copy *c) {
   c->g->sorted = (uint32_t)c->g->nodes.count;
 }
 
+/* Is it a static object? One may lie beside an arena, in a piece of address space that has a segment, but in
+ * none of its pages. */
+static bool is_in_no_page(const gyre__header *h, uint64_t word) {
+  struct gyre__segment *segment = gyre__segment_of(h);
+  if (segment == NULL) return !(gyre__peeked_gc(word) & GYRE__GC_LARGE);
+  if (segment->shape >= GYRE__SHAPE_SPANS) return false;
+  const struct gyre__page *page = gyre__segment_page(segment, h);
+  return page->block_size == 0 && !page->is_large;
+}
+
 /* The node of an object that a reference led to, and that has none yet. */
 static uint32_t node_found(struct copy *c, gyre__header *h) {
   if (2 * (c->stray_count + 1) > c->strays.count && !strays_grow(c)) {
@@ -280,7 +290,7 @@ static uint32_t node_found(struct copy *c, gyre__header *h) {
   struct stray *stray = stray_of(c, (uintptr_t)h);
   if (stray->address != 0) return stray->node;
   uint64_t word = gyre__header_peek(h);
-  bool is_static = gyre__segment_of(h) == NULL && !(gyre__peeked_gc(word) & GYRE__GC_LARGE);
+  bool is_static = is_in_no_page(h, word);
   /* One that is dead was there before, and destroyed when the walk came by. */
   uint32_t flags =
       is_static ? (uint32_t)GYRE_NODE_STATIC : (uint32_t)(GYRE_NODE_CHANGED | GYRE_NODE_PARTIAL);
