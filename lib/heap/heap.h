@@ -416,7 +416,7 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
 GYRE_INLINE void gyre__trace_forget(struct gyre__heap *self, struct gyre__page *page,
                                     const void *block) {
   /* relaxed: whoever has a traced block got it through what orders it after the store; pairs with
-   * gyre__traced_attach(). */
+   * marks_attached() in traced.c. */
   if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
     gyre__traced_free(self, page, block);
 }
@@ -480,7 +480,7 @@ GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
   struct gyre__segment *segment = page->segment;
   uint64_t bit = UINT64_C(1) << (page - segment->pages);
   /* relaxed: a set bit that the collector is just clearing may be taken for one that stays; the
-   * object is then found by the next full collection. Pairs with gather() in lib/collect/set.c. */
+   * object is then found by the next full collection. Pairs with gather_segment() in lib/collect/set.c. */
   if (!(gyre__load_relaxed(&segment->promoted_pages) & bit))
     /* acq_rel: releases the object's age; pairs as above. */
     gyre__fetch_or_acq_rel(&segment->promoted_pages, bit);
