@@ -262,14 +262,13 @@ static void nodes_find(struct copy *c) {
   c->g->sorted = (uint32_t)c->g->nodes.count;
 }
 
-/* Is it a static object? One may lie beside an arena, in a piece of address space that has a segment, but in
- * none of its pages. */
-static bool is_in_no_page(const gyre__header *h, uint64_t word) {
+/* NULL if the object is static. In an arena, a static object may lie in a piece of address space that the buffer
+ * touches too: then it is in a slice that was never a page. */
+static struct gyre__page *page_of(const gyre__header *h, uint64_t word) {
   struct gyre__segment *segment = gyre__segment_of(h);
-  if (segment == NULL) return !(gyre__peeked_gc(word) & GYRE__GC_LARGE);
-  if (segment->shape >= GYRE__SHAPE_SPANS) return false;
-  const struct gyre__page *page = gyre__segment_page(segment, h);
-  return page->block_size == 0 && !page->is_large;
+  if (segment == NULL) return gyre__peeked_gc(word) & GYRE__GC_LARGE ? gyre__page_of(h) : NULL;
+  struct gyre__page *page = gyre__segment_page(segment, h);
+  return page->reserved != 0 ? page : NULL;
 }
 
 /* The node of an object that a reference led to, and that has none yet. */
@@ -281,12 +280,14 @@ static uint32_t node_found(struct copy *c, gyre__header *h) {
   struct stray *stray = stray_of(c, (uintptr_t)h);
   if (stray->address != 0) return stray->node;
   uint64_t word = gyre__header_peek(h);
-  bool is_static = is_in_no_page(h, word);
+  struct gyre__page *page = page_of(h, word);
   /* One that is dead was there before, and destroyed when the walk came by. */
-  uint32_t flags =
-      is_static ? (uint32_t)GYRE_NODE_STATIC : (uint32_t)(GYRE_NODE_CHANGED | GYRE_NODE_PARTIAL);
-  if (!is_static && gyre__peeked_alive(word)) flags |= GYRE_NODE_NEW;
-  uint32_t node = node_add(c, h, word, is_static ? NULL : gyre__page_of(h), flags);
+  uint32_t flags = GYRE_NODE_STATIC;
+  if (page != NULL) {
+    flags = GYRE_NODE_CHANGED | GYRE_NODE_PARTIAL;
+    if (gyre__peeked_alive(word)) flags |= GYRE_NODE_NEW;
+  }
+  uint32_t node = node_add(c, h, word, page, flags);
   if (node == GYRE__NO_NODE) return node;
   c->stray_count++;
   *stray = (struct stray){(uintptr_t)h, node};

@@ -85,30 +85,6 @@ static void an_arena_may_lie_in_the_first_piece(void **state) {
   assert_int_equal(munmap(low, 2 * MIB), 0);
 }
 
-static void static_objects_may_lie_beside_it(void **state) {
-  (void)state;
-  typedef GYRE_STATIC_OBJECT(node) static_node;
-  char *piece = arena_memory + (0 - (uintptr_t)arena_memory) % (4 * MIB);
-  static_node *beside = (static_node *)(void *)piece;
-  *beside = (static_node)GYRE_STATIC_INIT(.tag = 1);
-  assert_int_equal(gyre_init_in(piece + MIB, 4 * MIB), 0);
-  assert_int_equal(GYRE_STATIC_REGISTER(beside, &node_type), 0);
-  node *n = node_new(&node_type, 2);
-  node_link(n, &beside->object);
-  gyre_graph *graph = gyre_graph_new(0);
-  assert_non_null(graph);
-  struct gyre_node found = {.size = sizeof found};
-  ptrdiff_t at = gyre_graph_at(graph, &beside->object);
-  assert_true(at >= 0);
-  assert_int_equal(gyre_graph_node(graph, (size_t)at, &found), 0);
-  assert_int_equal(found.flags & (GYRE_NODE_STATIC | GYRE_NODE_CHANGED), GYRE_NODE_STATIC);
-  assert_int_equal(found.bytes, sizeof(node));
-  gyre_graph_free(graph);
-  assert_int_equal(gyre_gc_collect(2), 0);
-  gyre_release(n);
-  assert_int_equal(gyre_fini(), 0);
-}
-
 static void everything_lies_in_the_buffer(void **state) {
   (void)state;
   arena_begin(12345, 6 * MIB);
@@ -741,7 +717,6 @@ int main(void) {
       PLAIN(the_buffer_goes_back_and_another_may_be_used),
       PLAIN(what_is_alive_at_the_end_is_counted_and_gone),
       PLAIN(an_arena_may_lie_in_the_first_piece),
-      PLAIN(static_objects_may_lie_beside_it),
       PLAIN(everything_lies_in_the_buffer),
       PLAIN(an_arena_may_lie_across_pieces_of_address_space),
       PLAIN(a_large_arena_has_large_blocks),
