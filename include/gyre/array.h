@@ -115,8 +115,8 @@ GYRE_API gyre_array *gyre_array_copy(gyre_array *array);
 GYRE_API size_t gyre_array_tobytes(gyre_array *array, void *out, size_t size);
 GYRE_API int gyre_array_frombytes(gyre_array *array, const void *bytes, size_t size);
 
-/* Writes the bytes of all elements to a file; reads n elements from it and adds them. Parked while they
- * wait: a safepoint. 0, -EIO, or an error; gyre_array_fromfile() gives -ENODATA if the file ended before
+/* Writes the bytes of all elements to a file, which is a view of the array as long as it takes; reads n
+ * elements from it and adds them. Parked while they wait: a safepoint. 0, -EIO, or an error; gyre_array_fromfile() gives -ENODATA if the file ended before
  * (Python's EOFError), with what there was added. */
 GYRE_API int gyre_array_tofile(gyre_array *array, FILE *file);
 GYRE_API int gyre_array_fromfile(gyre_array *array, FILE *file, size_t n);

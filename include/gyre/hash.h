@@ -26,7 +26,7 @@
 
 GYRE_BEGIN_DECLS
 
-/* The hash of an object's value. 0, -EINVAL if it has none (a list), -ELOOP if objects are nested in each
+/* The hash of an object's value. 0, -EINVAL if it has none (a list, NULL), -ELOOP if objects are nested in each
  * other too deeply (64 levels), or in themselves, or what the type's function
  * returns; *hash is then untouched. The caller holds the object; calls its type's function, which may be
  * the program's. Any thread. */

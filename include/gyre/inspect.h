@@ -245,8 +245,9 @@ GYRE_API int gyre_graph_retained(gyre_graph *graph, size_t node, uint64_t *bytes
                                  uint64_t *objects);
 
 /* Objects that no object refers to and that nothing else is known to need: no roots, not changed. A
- * variable holds each of them, or somebody has forgotten to release it. Writes up to `room` nodes, returns
- * how many there are, or -ENOMEM. */
+ * variable holds each of them, or somebody has forgotten to release it; or it waits for a grace period
+ * (gyre_retire(), also of what lists have replaced). Writes up to `room` nodes, returns how many there are, or
+ * -ENOMEM. */
 GYRE_API ptrdiff_t gyre_graph_leaking(gyre_graph *graph, size_t *out, size_t room);
 
 /* Why an object is alive. */
@@ -327,6 +328,11 @@ struct gyre_picture {
   int (*extra_info)(gyre_graph *graph, size_t node, char *buffer, size_t size, void *arg);
   void *arg; /* for these three */
 };
+
+/* The JSON is one object. "nodes" are objects with node, address (text), type, bytes, count (null: immortal),
+ * depth, seed, root, highlight, finalizer, changed, and label; "edges" have from, to, which are places in
+ * "nodes", and field (null: a visit function reported it); "more" has of, a place too, and count: so many
+ * references of that node were not followed. "version" is 1, "kind" refs, backrefs or chain. */
 
 /* Draws the surroundings of some nodes. `picture` may be NULL. 0, -EINVAL, -ERANGE, -ENOMEM, or what the sink
  * returned. The three functions of the picture are called before anything is written. */

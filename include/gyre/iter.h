@@ -11,7 +11,8 @@
  *
  * Functions that make an iterator of other iterators take over the caller's references to these
  * ("steal"), also if they fail; a NULL among them is taken for an earlier failure, and the result is NULL
- * with errno as it is. So calls can be nested, and one look at the end is enough.
+ * with errno as it is. So calls can be nested, and one look at the end is enough. Every one gives NULL with
+ * errno ENOMEM if there is no memory, and EINVAL for a sequence or a function that is NULL.
  *
  * Threads: any thread that holds an iterator may use it, one at a time: a call that finds another one
  * under way on the same iterator, in another thread or in a function that it calls, gives NULL with errno
@@ -41,20 +42,19 @@ GYRE_API int gyre_iter_close(gyre_iter *iter);
 
 /* The items of a list (those at index 0, 1, ... at the moment when each is asked for, so it sees changes, as
  * in Python), of a tuple; the numbers of an array as gyre_int or gyre_double. Hold it counted. A *new*
- * reference; NULL with errno ENOMEM. */
+ * reference. */
 GYRE_API gyre_iter *gyre_iter_from_list(gyre_list *list);
 GYRE_API gyre_iter *gyre_iter_from_tuple(gyre_tuple *tuple);
 GYRE_API gyre_iter *gyre_iter_from_array(gyre_array *array);
 
-/* The integers start, start + step, ... before `stop`, as gyre_int. NULL with errno ENOMEM, or EINVAL if
- * step is 0. */
+/* The integers start, start + step, ... before `stop`, as gyre_int. EINVAL if step is 0, too. */
 GYRE_API gyre_iter *gyre_iter_range(int64_t start, int64_t stop, int64_t step);
 
 /* A generator: next(state, held) returns a new reference, or NULL with errno 0 at the end, or NULL with an
  * error. close(state), if it is not NULL, is called once, when the iterator has ended, is closed or dies;
  * it must be as quiet as a type's destroy hook. `held` (counted, NULL is allowed) is an object that the
- * generator works on: kept in a slot, so that a cycle through it is found. NULL with errno ENOMEM; `close`
- * has been called then. */
+ * generator works on: kept in a slot, so that a cycle through it is found. If it fails, `close` has been
+ * called. */
 typedef void *gyre_iter_next_fn(void *state, void *held);
 GYRE_API gyre_iter *gyre_iter_from_callback(gyre_iter_next_fn *next, void (*close)(void *state),
                                             void *state, void *held);
@@ -82,8 +82,7 @@ GYRE_API gyre_iter *gyre_iter_enumerate(gyre_iter *source, int64_t start);
 
 /* ---- where they go ---- */
 
-/* A list of all items that are left; steals the iterator. NULL with errno ENOMEM, or the error of an
- * item. */
+/* A list of all items that are left; steals the iterator. NULL also with the error of an item. */
 GYRE_API gyre_list *gyre_list_from_iter(gyre_iter *iter);
 
 GYRE_END_DECLS

@@ -192,10 +192,12 @@ typedef struct gyre_type {
   { (const gyre_slot_info[]){{0, "[]"}}, 1 }
 #endif
 
-/* Defines the type `var` for struct T; further fields of gyre_type follow as designated
- * initializers (in C++17, which has none, fill a gyre_type by hand). A trailing flexible array does
- * not count into sizeof(T). */
-#define GYRE_TYPE_DEFINE(var, T, ...) gyre_type var = {.name = #T, .size = sizeof(T), __VA_ARGS__}
+/* GYRE_TYPE_DEFINE(var, T, ...): defines the type `var` for struct T; further fields of gyre_type may
+ * follow as designated initializers (in C++17, which has none, fill a gyre_type by hand). A trailing
+ * flexible array does not count into sizeof(T). */
+#define GYRE_TYPE_DEFINE(var, ...) GYRE__TYPE_DEFINE(var, __VA_ARGS__, .gyre__bits = 0)
+/* With at least one field, since ISO C wants an argument for the dots. */
+#define GYRE__TYPE_DEFINE(var, T, ...) gyre_type var = {.name = #T, .size = sizeof(T), __VA_ARGS__}
 
 /* ---- the header -------------------------------------------------------------------------------
  */

@@ -37,10 +37,11 @@ GYRE_BEGIN_DECLS
  * either is NULL, -ENOMEM. Not a safepoint. Costs a search in a balanced tree under a lock. */
 GYRE_API int gyre_root_add(const char *name, void *object);
 
-/* Releases the object held under `name`, with all that gyre_release() may do. 0, or -ENOENT. */
+/* Releases the object held under `name`, with all that gyre_release() may do. 0, -ENOENT, or -EINVAL if it is
+ * NULL. */
 GYRE_API int gyre_root_remove(const char *name);
 
-/* The object held under `name`, counted for the caller; NULL with errno ENOENT. */
+/* The object held under `name`, counted for the caller; NULL with errno ENOENT, or EINVAL if that is NULL. */
 GYRE_API void *gyre_root_get(const char *name);
 
 /* A named root of a list. */
@@ -50,7 +51,7 @@ typedef struct gyre_root {
 } gyre_root;
 
 /* The roots of this moment, by name, as an array at *out of which the result says the length; for
- * gyre_roots_free(). -ENOMEM. */
+ * gyre_roots_free(). -ENOMEM; -EINVAL if out is NULL. */
 GYRE_API ptrdiff_t gyre_roots_list(gyre_root **out);
 
 /* Frees such a list and releases its objects. NULL is allowed. */

@@ -88,8 +88,8 @@ GYRE_API gyre_region *gyre_region_begin(void);
 GYRE_API void *gyre_region_alloc(gyre_region *region, size_t size)
     __attribute__((__malloc__, __alloc_size__(2)));
 
-/* Has cleanup(arg) called when the region ends, before its memory goes. 0, or -ENOMEM: then it is not
- * noted, and has not been called. */
+/* Has cleanup(arg) called when the region ends, before its memory goes. 0; -ENOMEM, or -EINVAL if it is
+ * NULL: then nothing is noted, or called. */
 GYRE_API int gyre_region_defer(gyre_region *region, void (*cleanup)(void *arg), void *arg);
 
 /* Has the region release the caller's reference when it ends. 0, or -ENOMEM: the reference is still the

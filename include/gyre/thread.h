@@ -167,8 +167,9 @@ typedef struct gyre_deferred {
 /* Has `function(node)` called once a grace period is over: when nobody can see any more, through a
  * borrowed pointer, what was taken out of reach before this call. It runs in some attached thread, at a
  * safepoint or as that thread parks or detaches, and may do what a finalizer may: release, free, defer
- * again. The node is its own from then on. What is due together is called in no particular order. Any thread; attaches it if need be; not a safepoint, does not
- * wait. 0, or -EAGAIN/-ENOMEM if the thread could not attach.
+ * again. The node is its own from then on. What is due together is called in no particular order. Any
+ * thread; attaches it if need be; not a safepoint, does not wait. 0, -EINVAL if either is NULL, or
+ * -EAGAIN/-ENOMEM if the thread could not attach.
  *
  * This is how a structure that is read without a lock is given back: readers borrow pointers to it and
  * pass no safepoint while they use them; a writer replaces it and defers the freeing (lib/value/dict.c). */

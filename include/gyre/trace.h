@@ -172,8 +172,9 @@ struct gyre_trace {
  * the snapshot, but out->traceback is the caller's to free; -EINVAL, -ENOMEM. */
 GYRE_API int gyre_snapshot_trace(gyre_snapshot *snapshot, size_t index, struct gyre_trace *out);
 
-/* Writes it to a file, which is replaced as a whole or not at all; names, modules and build ids are in it,
- * so that any machine can read it. Looks up names. 0 or a negative errno value. */
+/* Writes it to a file, which is replaced as a whole or not at all; a pipe or a device is written to. Names,
+ * modules and build ids are in it, so that any machine can read it. Looks up names. 0 or a negative errno
+ * value. */
 GYRE_API int gyre_snapshot_save(gyre_snapshot *snapshot, const char *path);
 /* Reads one, parked meanwhile, which is a safepoint. NULL with errno: EBADMSG, the file is damaged or none of
  * ours, and *offset (which may be NULL) is where, to 512 bytes; ENOTSUP, of a later version; EINVAL, no

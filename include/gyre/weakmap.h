@@ -85,7 +85,7 @@ GYRE_API size_t gyre_weakmap_len(const gyre_weakmap *map);
 GYRE_API void gyre_weakmap_clear(gyre_weakmap *map);
 
 /* Calls fn(key, value, arg) for each entry, in no order, until one returns non-zero, which is returned;
- * else 0; -ENOMEM if there is no memory for the list of them. The entries are those at the time of the
+ * else 0; -ENOMEM if there is no memory for the list of them, -EINVAL if fn is NULL. The entries are those at the time of the
  * call, both sides held until the function has been called for them: it may change the map, and nothing
  * that it is shown dies meanwhile. Does not pass a safepoint while it makes its list. */
 typedef int gyre_weakmap_visitor(void *key, void *value, void *arg);
@@ -93,7 +93,7 @@ GYRE_API int gyre_weakmap_foreach(gyre_weakmap *map, gyre_weakmap_visitor *fn, v
 
 /* Weak references to the keys, or to the values, for those who want to look without holding them. Returns
  * how many, with *out an array of so many, each to be given up with gyre_weak_free() and the array with
- * gyre_free(); -ENOMEM. */
+ * gyre_free(); -ENOMEM, or -EINVAL if out is NULL. */
 GYRE_API ptrdiff_t gyre_weakmap_keyrefs(gyre_weakmap *map, gyre_weak ***out);
 GYRE_API ptrdiff_t gyre_weakmap_valuerefs(gyre_weakmap *map, gyre_weak ***out);
 

@@ -50,8 +50,6 @@ size_t gyre__os_whole_pages(size_t size);
 uint64_t gyre__os_memory_limit(void);
 /* A number that another process does not know. */
 uint64_t gyre__os_random(void);
-/* The calling thread's processor time in nanoseconds. */
-uint64_t gyre__os_thread_cpu_ns(void);
 
 /* Reserves `size` bytes of zeroed memory aligned to `alignment` (a power of two, at least the OS
  * page size): readable and writable, committed by the system at first touch. NULL if there is none.

@@ -117,10 +117,11 @@ struct meaning {
   const char *system_conf; /* instead, if the C library serves gyre_malloc(); or NULL */
 };
 
+#define MEANINGS_MOST 9
 struct short_form {
   const char *variable;
-  bool is_list; /* several words with commas between them */
-  struct meaning meanings[9];
+  bool is_list;                           /* several words with commas between them */
+  struct meaning meanings[MEANINGS_MOST]; /* up to the first without a word */
 };
 
 #define HOOKS "poison:1,quarantine:64k"
@@ -153,11 +154,18 @@ static const struct short_form short_forms[] = {
       {"openmetrics", "stats:openmetrics", false, NULL}}},
 };
 
+/* The words of a form one after the other, from NULL on; NULL after the last. */
+static const struct meaning *meaning_next(const struct short_form *form, const struct meaning *m) {
+  m = m != NULL ? m + 1 : form->meanings;
+  return m < form->meanings + MEANINGS_MOST && m->word != NULL ? m : NULL;
+}
+
 static const struct meaning *meaning_of(const struct short_form *form, const char *word,
                                         size_t length) {
-  for (const struct meaning *m = form->meanings; m->word != NULL; m++)
-    if (strlen(m->word) == length && memcmp(m->word, word, length) == 0) return m;
-  return NULL;
+  const struct meaning *m = NULL;
+  while ((m = meaning_next(form, m)) != NULL)
+    if (strlen(m->word) == length && memcmp(m->word, word, length) == 0) break;
+  return m;
 }
 
 static const char *conf_of(const struct meaning *m) {
@@ -169,7 +177,7 @@ static const char *conf_of(const struct meaning *m) {
 static void report_word(const struct short_form *form, const char *word, size_t length) {
   char words[200] = "";
   size_t at = 0;
-  for (const struct meaning *m = form->meanings; m->word != NULL && at < sizeof words; m++)
+  for (const struct meaning *m = NULL; (m = meaning_next(form, m)) != NULL && at < sizeof words;)
     at += (size_t)snprintf(words + at, sizeof words - at, m == form->meanings ? "%s" : ", %s",
                            m->word);
   gyre__log("%s does not accept \"%.*s\", which is left out; it accepts %s%s", form->variable,

@@ -27,6 +27,12 @@
 #define ONLY_IN_DEBUG(max) 0
 #endif
 
+#ifdef GYRE_WINDOWS
+#define ONLY_IN_WINDOWS(max) (max)
+#else
+#define ONLY_IN_WINDOWS(max) 0
+#endif
+
 /* Valgrind knows the blocks of the system's malloc, and what of a block of ours lies in them. */
 #ifdef GYRE_VALGRIND
 #define LARGE GYRE__LARGE_SYSTEM
@@ -159,7 +165,7 @@ static const struct gyre__option table[] = {
     {TEXT("poison", "0|1",
           "fill fresh blocks with 0xCD and freed ones with 0xDD (only in builds with GYRE_DEBUG)",
           "0 (builds with GYRE_DEBUG: 1)"),
-     .values = &gyre__options.poison, .numbers = 1, .max = 1},
+     .values = &gyre__options.poison, .numbers = 1, .max = ONLY_IN_DEBUG(1)},
     {TEXT("quarantine", "bytes with suffix k, M or G",
           "freed blocks up to 64 KiB that each thread keeps from being used again, to find who "
           "writes to them, 0 for none (only in builds with GYRE_DEBUG)",
@@ -186,15 +192,15 @@ static const struct gyre__option table[] = {
      .values = &gyre__options.rc, .words = {"on", "off"}},
     {TEXT("fail_nth", "0 to 18446744073709551615",
           "every nth allocation fails (only in builds with GYRE_WINDOWS), 0 for off", "0"),
-     .values = &gyre__options.fail_nth, .numbers = 1, .max = UINT64_MAX},
+     .values = &gyre__options.fail_nth, .numbers = 1, .max = ONLY_IN_WINDOWS(UINT64_MAX)},
     {TEXT("yield_seed", "0 to 18446744073709551615",
           "seed of yields in race windows (only in builds with GYRE_WINDOWS), 0 for off", "0"),
-     .values = &gyre__options.yield_seed, .numbers = 1, .max = UINT64_MAX},
+     .values = &gyre__options.yield_seed, .numbers = 1, .max = ONLY_IN_WINDOWS(UINT64_MAX)},
     {TEXT("yield_us", "0 to 999999",
           "slow motion: with yield_seed, threads also sleep in race windows, each time at most so "
-          "many microseconds",
+          "many microseconds (only in builds with GYRE_WINDOWS)",
           "0"),
-     .values = &gyre__options.yield_us, .numbers = 1, .max = 999999},
+     .values = &gyre__options.yield_us, .numbers = 1, .max = ONLY_IN_WINDOWS(999999)},
     {TEXT("slow_paths", "0|1", "threads that attach from now on count on the slow path only", "0"),
      .values = &gyre__options.slow_paths, .numbers = 1, .max = 1},
     {TEXT("check_visits", "0|1",
@@ -239,7 +245,8 @@ static enum gyre_option_kind option_kind(const struct gyre__option *option) {
   if (option->numbers == 0) return GYRE_OPTION_WORD;
   if (option->numbers > 1) return GYRE_OPTION_NUMBERS;
   if (option->is_bytes) return GYRE_OPTION_BYTES;
-  return option->max == 1 ? GYRE_OPTION_SWITCH : GYRE_OPTION_NUMBER;
+  /* What it is does not depend on whether this build can do it. */
+  return strcmp(option->accepts, "0|1") == 0 ? GYRE_OPTION_SWITCH : GYRE_OPTION_NUMBER;
 }
 
 /* ---- parsing ---- */

@@ -24,12 +24,6 @@ uint64_t gyre__clock_ns(void) {
   return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-uint64_t gyre__os_thread_cpu_ns(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 uint64_t gyre__os_random(void) {
   /* The kernel leaves 16 random bytes for the C library: half of them are the stack protector's. */
   uint64_t word = gyre__clock_ns();

@@ -317,8 +317,6 @@ size_t gyre__arena_free_bytes(void) {
   return bytes;
 }
 
-size_t gyre__arena_bytes(void) { return arena.units << UNIT_SHIFT; }
-
 /* How many slices of a piece, from its start on, are of interest: up to the end of the buffer. */
 static uint32_t piece_pages(size_t piece) {
   uintptr_t start = (arena.first_piece + piece) << GYRE__SEGMENT_SHIFT;

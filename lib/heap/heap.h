@@ -420,7 +420,7 @@ void gyre__traced_free(struct gyre__heap *self, struct gyre__page *page, const v
 GYRE_INLINE void gyre__trace_forget(struct gyre__heap *self, struct gyre__page *page,
                                     const void *block) {
   /* relaxed: whoever has a traced block got it through what orders it after the store; pairs with
-   * gyre__traced_attach(). */
+   * marks_attached() in traced.c. */
   if (!GYRE__IS_MALLOC && GYRE_UNLIKELY(gyre__load_relaxed(&page->marks) != NULL))
     gyre__traced_free(self, page, block);
 }
@@ -484,7 +484,7 @@ GYRE_INLINE void gyre__page_has_promoted(struct gyre__page *page) {
   struct gyre__segment *segment = page->segment;
   uint64_t bit = UINT64_C(1) << (page - segment->pages);
   /* relaxed: a set bit that the collector is just clearing may be taken for one that stays; the
-   * object is then found by the next full collection. Pairs with gather() in lib/collect/set.c. */
+   * object is then found by the next full collection. Pairs with gather_segment() in lib/collect/set.c. */
   if (!(gyre__load_relaxed(&segment->promoted_pages) & bit))
     /* acq_rel: releases the object's age; pairs as above. */
     gyre__fetch_or_acq_rel(&segment->promoted_pages, bit);
@@ -505,8 +505,7 @@ extern bool gyre__arena_on GYRE__HIDDEN;
 bool gyre__arena_begin(void *buffer, size_t size);
 /* Nothing refers to the buffer any more, once all rooms have forgotten what is in it. */
 void gyre__arena_end(void);
-/* Bytes of the buffer, and those in none of its pages, large blocks and tables. Any thread. */
-size_t gyre__arena_bytes(void);
+/* Bytes of the buffer in none of its pages, large blocks and tables. Any thread. */
 size_t gyre__arena_free_bytes(void);
 
 /* Bytes that all heaps together have from the system and use or keep. Any thread. */
@@ -524,9 +523,6 @@ void gyre__heap_check_slot(struct gyre__heap *heap);
 /* The same for what all heaps have together: their figures and the reserve. No other thread, attached or
  * not, uses the library. */
 void gyre__heap_check_totals(void);
-
-/* The same without what they keep: in pages and large blocks that are in use. Sums over the slots. */
-size_t gyre__heap_active_bytes(void);
 
 /* A table of metadata with twice the room (in items), and what was in it; NULL if there is no memory, and
  * the old one stays. Under the lock of whoever reads it. And its end. */

@@ -189,8 +189,9 @@ static void require_foreign(const void *block) {
 }
 
 void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyre__heap *heap) {
+  /* Not only where it is in no segment: an arena may lie in the first piece of address space. */
+  if (GYRE_UNLIKELY(block == NULL)) return;
   if (segment == NULL) {
-    if (block == NULL) return;
     require_foreign(block);
     gyre__large_free(heap, (struct gyre__page *)block - 1, block);
     return;

@@ -83,7 +83,8 @@ size_t gyre__heap_used_bytes(void) {
  * collector, read by anyone: a figure. */
 static gyre__atomic_size threshold_mark;
 
-size_t gyre__heap_active_bytes(void) {
+/* Bytes in pages and large blocks that are in use, of all heaps together. Sums over the slots. */
+static size_t active_bytes(void) {
   /* relaxed: figures, all of them. */
   size_t kept = gyre__load_relaxed(&gyre__memory.reserve_bytes);
   uint32_t count = gyre__thread_slot_count();
@@ -100,14 +101,14 @@ size_t gyre__heap_active_bytes(void) {
 void gyre__memory_threshold_from_here(void) {
   if (gyre__option(mem_threshold) == 0) return;
   /* relaxed: a figure. */
-  gyre__store_relaxed(&threshold_mark, gyre__heap_active_bytes());
+  gyre__store_relaxed(&threshold_mark, active_bytes());
 }
 
 bool gyre__memory_threshold_is_reached(void) {
   uint64_t threshold = gyre__option(mem_threshold);
   if (GYRE_LIKELY(threshold == 0)) return false;
   /* relaxed: a figure. */
-  size_t mark = gyre__load_relaxed(&threshold_mark), active = gyre__heap_active_bytes();
+  size_t mark = gyre__load_relaxed(&threshold_mark), active = active_bytes();
   if (active < mark) { /* what was freed since then is not new when it comes back */
     gyre__store_relaxed(&threshold_mark, active); /* relaxed: as above. */
     return false;

@@ -12,7 +12,7 @@
  *
  * A pool is a list of pages that have a free block, or may have: some were freed by other threads,
  * or some have never been linked. Full pages are on no list; a free in one links it again, or is handed
- * out next (gyre__page_keep_full()). The last page of a pool stays in it when it empties, so that a
+ * out next (keep_full() in heap.c). The last page of a pool stays in it when it empties, so that a
  * program that allocates and frees one block in turn does not take a page and give it back each time.
  *
  * Two lists. A block that comes back goes to its page's free list. Blocks are handed out from the pool's
@@ -350,7 +350,7 @@ static bool page_extend(struct gyre__page *page) {
   page->free = next;
   page->sum += sum_of_blocks(page, page->capacity, count);
   page->capacity += count;
-  /* release: the blocks' headers and the page's constants; pairs with gather() in
+  /* release: the blocks' headers and the page's constants; pairs with gather_page() in
    * lib/collect/set.c. */
   if (kind != GYRE__RAW) gyre__store_release(&page->objects_end, page->capacity);
   return true;

@@ -19,7 +19,7 @@ void *gyre__raw_malloc_slow(size_t size, struct gyre__heap *heap, const void *pc
 /* What is not the thread's own, or not in a small page; NULL. */
 void gyre__raw_free_slow(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
 
-/* The same without a look at that, for a block other than NULL. */
+/* The same without a look at the program's allocator. */
 void gyre__raw_free_found(void *block, struct gyre__segment *segment, struct gyre__heap *heap);
 
 /* The functions of gyre/heap.h without a look at the program's allocator; NULL with errno ENOMEM or EINVAL.

@@ -162,9 +162,9 @@ static uint32_t random_next(struct gyre__tracer *t) {
   return (uint32_t)((t->random * UINT64_C(0x2545F4914F6CDD1D)) >> 32);
 }
 
-/* Von Neumann's way to an exponential variate, by comparisons alone ("Various techniques used in
- * connection with random digits", 1951). */
-int64_t gyre__traced_draw(struct gyre__tracer *t) {
+/* Bytes until the next sample: an exponential variate with that mean. Von Neumann's way to one, by
+ * comparisons alone ("Various techniques used in connection with random digits", 1951). */
+static int64_t draw(struct gyre__tracer *t) {
   for (uint64_t whole = 0;; whole++) {
     uint32_t first = random_next(t), last = first;
     bool odd = true;
@@ -395,7 +395,7 @@ static void settings_read(struct gyre__tracer *t, uint32_t session) {
   gyre__store_relaxed(&t->change_max, 0);
   /* release: the two; pairs with gyre__traced_figures(). */
   gyre__store_release(&t->flow, session);
-  t->left = t->sample != 0 ? gyre__traced_draw(t) : 0;
+  t->left = t->sample != 0 ? draw(t) : 0;
 }
 
 static GYRE_NOINLINE struct gyre__tracer *adopt(struct gyre__heap *heap, uint32_t session) {
@@ -508,7 +508,7 @@ bool gyre__traced_is_sampled(struct gyre__tracer *t, size_t bytes) {
   if (t->sample == 0) return true;
   t->left -= bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
   if (t->left >= 0) return false;
-  t->left = gyre__traced_draw(t);
+  t->left = draw(t);
   return true;
 }
 
@@ -574,7 +574,7 @@ void gyre__traced_make_ready(struct gyre__heap *self, gyre__pool *pool, struct g
     t->now = true;
   else
     pool->gyre__sample = 1;
-  t->left = gyre__traced_draw(t);
+  t->left = draw(t);
   uint32_t ready = before == 0 ? 1 : before;
   if (ready < count)
     make_some_ready(pool, page, ready);

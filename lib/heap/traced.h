@@ -195,8 +195,6 @@ void gyre__traced_report(const void *block);
 #else
 GYRE_INLINE void gyre__traced_report(const void *block) { (void)block; }
 #endif
-/* Bytes until the next sample: an exponential variate with that mean. */
-int64_t gyre__traced_draw(struct gyre__tracer *tracer);
 /* Counts bytes of a session in or out. `self` may be the stand-in. */
 void gyre__traced_account(struct gyre__heap *self, uint32_t session, int64_t bytes);
 /* Before a session with that number: nothing is traced. */

@@ -3,8 +3,9 @@
  *
  * All pages are walked in the order of their addresses, and each block's header is read once: eight bytes
  * that are written at once. Nobody is stopped and no handshake is made, since nothing but headers and the
- * lengths of arrays is read, and these are readable whatever happens. Neighbours are often of one type, so
- * figures are added a run of them at a time.
+ * lengths of arrays is read, and these are readable whatever happens. An array may die, and its block be used
+ * for another object, before its length is read: then that is any number, and no more is believed than the block
+ * has room for. Neighbours are often of one type, so figures are added a run of them at a time.
  *
  * The tables by type have room for the types there are when the census begins; objects of newer ones were
  * made meanwhile.
@@ -43,6 +44,21 @@ static void run_add(struct census *c, const struct gyre__page *page, uint32_t id
   f->block_bytes += count * gyre__page_usable(page);
 }
 
+/* Not looked at by sanitizers: the word may be in a block that was freed just now, or another object's. */
+__attribute__((no_sanitize("address", "thread"))) static size_t
+length_at(const gyre__atomic_size *word) {
+  /* relaxed: see above; pairs with nothing. */
+  return gyre__load_relaxed(word);
+}
+
+static uint64_t elements_of(const gyre_type *type, const gyre__header *h,
+                            const struct gyre__page *page) {
+  GYRE_WINDOW("census/length");
+  size_t length = length_at(gyre__array_length_word(h, page));
+  size_t room = gyre__page_usable(page) - GYRE_HEADER_SIZE - type->size - sizeof length;
+  return length <= room / type->element_size ? length : 0;
+}
+
 static void page_count(struct census *c, const struct gyre__object_page *p) {
   const struct gyre__page *page = p->page;
   const char *block = page->start;
@@ -62,7 +78,7 @@ static void page_count(struct census *c, const struct gyre__object_page *p) {
       has_elements = gyre__type(id)->element_size != 0;
     }
     run++;
-    if (GYRE_UNLIKELY(has_elements)) elements += gyre__array_length(gyre__type(id), h, page);
+    if (GYRE_UNLIKELY(has_elements)) elements += elements_of(gyre__type(id), h, page);
   }
   run_add(c, page, run_id, run, elements);
 }

@@ -163,21 +163,12 @@ static struct stray *stray_of(struct copy *c, uintptr_t address) {
 }
 
 static bool strays_grow(struct copy *c) {
-  struct stray *old = c->strays.at;
-  size_t old_room = c->strays.room, old_count = c->strays.count;
-  size_t size = old_count == 0 ? 256 : 2 * old_count;
-  c->strays.at = NULL;
-  c->strays.count = c->strays.room = 0;
-  bool made = GYRE__ARRAY_MAKE(&c->strays, size);
-  if (!made) {
-    c->strays.at = old;
-    c->strays.room = old_room;
-    c->strays.count = old_count;
-    return false;
-  }
-  for (size_t i = 0; i < old_count; i++)
-    if (old[i].address != 0) *stray_of(c, old[i].address) = old[i];
-  gyre__array_drop(old, old_room, sizeof *old);
+  __typeof__(c->strays) old = c->strays, fresh = {0};
+  if (!GYRE__ARRAY_MAKE(&fresh, old.count == 0 ? 256 : 2 * old.count)) return false;
+  c->strays = fresh;
+  for (size_t i = 0; i < old.count; i++)
+    if (old.at[i].address != 0) *stray_of(c, old.at[i].address) = old.at[i];
+  GYRE__ARRAY_DROP(&old);
   return true;
 }
 

@@ -117,9 +117,6 @@ struct gyre_graph {
   bool has_dominators;
 };
 
-GYRE_INLINE const struct gyre__node *gyre__node_at(const gyre_graph *g, size_t node) {
-  return &g->nodes.at[node];
-}
 GYRE_INLINE const gyre_type *gyre__node_type(const gyre_graph *g, size_t node) {
   return gyre__type(g->nodes.at[node].type);
 }
@@ -154,7 +151,6 @@ struct gyre__text {
   char buffer[2048];
 };
 void gyre__text_begin(struct gyre__text *t, gyre_text_sink *sink, void *arg);
-void gyre__text_put(struct gyre__text *t, const char *text, size_t length);
 void gyre__text_say(struct gyre__text *t, const char *text);
 void gyre__text_format(struct gyre__text *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -129,19 +129,12 @@ static struct group *group_of(struct partition *p, uint64_t key) {
 }
 
 static bool table_grow(struct partition *p) {
-  struct group *old = p->table.at;
-  size_t old_count = p->table.count, old_room = p->table.room;
-  p->table.at = NULL;
-  p->table.count = p->table.room = 0;
-  if (!GYRE__ARRAY_MAKE(&p->table, old_count == 0 ? 64 : 2 * old_count)) {
-    p->table.at = old;
-    p->table.count = old_count;
-    p->table.room = old_room;
-    return false;
-  }
-  for (size_t i = 0; i < old_count; i++)
-    if (old[i].key != 0) *group_of(p, old[i].key) = old[i];
-  gyre__array_drop(old, old_room, sizeof *old);
+  __typeof__(p->table) old = p->table, fresh = {0};
+  if (!GYRE__ARRAY_MAKE(&fresh, old.count == 0 ? 64 : 2 * old.count)) return false;
+  p->table = fresh;
+  for (size_t i = 0; i < old.count; i++)
+    if (old.at[i].key != 0) *group_of(p, old.at[i].key) = old.at[i];
+  GYRE__ARRAY_DROP(&old);
   return true;
 }
 

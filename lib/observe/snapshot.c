@@ -305,7 +305,8 @@ struct traceback_memory {
   struct gyre_frame frames[];
 };
 
-int gyre__traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyre_traceback *out) {
+/* Of a stack in a snapshot that is named. 0 or -ENOMEM. */
+static int traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyre_traceback *out) {
   const struct gyre__stack_item *item =
       GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, stack);
   struct gyre_frame frame;
@@ -353,7 +354,7 @@ int gyre__traceback_make(const struct gyre__addresses *stack, bool park,
   gyre__map_free(&m.frames);
   if (result == 0) result = gyre__modules_find(m.s);
   if (result == 0) result = park ? gyre__snapshot_name(m.s) : gyre__snapshot_name_now(m.s);
-  if (result == 0) result = gyre__traceback_of(m.s, 0, out);
+  if (result == 0) result = traceback_of(m.s, 0, out);
   gyre_snapshot_free(m.s);
   return result;
 }
@@ -374,7 +375,7 @@ int gyre_snapshot_trace(gyre_snapshot *s, size_t index, struct gyre_trace *out) 
   const struct gyre__stack_item *stack =
       GYRE__SNAPSHOT_AT(s, GYRE__PART_STACKS, struct gyre__stack_item, item->stack);
   struct gyre_traceback traceback;
-  result = gyre__traceback_of(s, item->stack, &traceback);
+  result = traceback_of(s, item->stack, &traceback);
   if (result != 0) return result;
   *out =
       (struct gyre_trace){.size = item->size,

@@ -100,8 +100,6 @@ struct gyre__addresses {
 /* 0 or -ENOMEM. */
 int gyre__traceback_make(const struct gyre__addresses *stack, bool park,
                          struct gyre_traceback *out);
-/* The same of a stack in a snapshot that is named. */
-int gyre__traceback_of(const struct gyre_snapshot *s, uint32_t stack, struct gyre_traceback *out);
 /* The frames of a stack, the oldest first, with strings in `strings`. */
 void gyre__frames_fill(const struct gyre_snapshot *s, uint32_t stack, const char *strings,
                        struct gyre_frame *out);

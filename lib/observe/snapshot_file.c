@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,7 +149,8 @@ static int open_beside(const char *path, char *name, size_t size) {
   }
 }
 
-static int save(const struct gyre_snapshot *s, const char *path) {
+/* Puts a new file into the place of the one at `path`. */
+static int replace_file(const struct gyre_snapshot *s, const char *path) {
   char beside[4096];
   int fd = open_beside(path, beside, sizeof beside);
   if (fd < 0) return fd;
@@ -157,6 +159,22 @@ static int save(const struct gyre_snapshot *s, const char *path) {
   if (result == 0 && rename(beside, path) != 0) result = -errno;
   if (result != 0) (void)unlink(beside);
   return result;
+}
+
+/* For a pipe or a device, which nothing is to be put into the place of. */
+static int write_into(const struct gyre_snapshot *s, const char *path) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int result = snapshot_write(s, fd);
+  if (close(fd) != 0 && result == 0) result = -errno;
+  return result;
+}
+
+static int save(const struct gyre_snapshot *s, const char *path) {
+  char target[PATH_MAX]; /* a symbolic link stays one */
+  struct stat status;
+  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) return write_into(s, path);
+  return replace_file(s, realpath(path, target) != NULL ? target : path);
 }
 
 /* A disk may take its time: nobody is to wait for this thread then. Nor may it be cancelled, and leave a

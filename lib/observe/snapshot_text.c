@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Frames, stacks and figures as text, as Python's tracemalloc writes them. */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <gyre/trace.h>
 
@@ -41,9 +44,20 @@ int gyre_frame_format(const struct gyre_frame *frame, char *buffer, size_t size)
 
 /* ---- stacks ---- */
 
+/* The name may come from a file that somebody else has written: what never ends, or has to be waited for, is
+ * no source. */
+static FILE *source_open(const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return NULL;
+  struct stat status;
+  FILE *file = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? fdopen(fd, "r") : NULL;
+  if (file == NULL) (void)close(fd);
+  return file;
+}
+
 /* The line of the source file, without the space around it; false if it cannot be read or is empty. */
 static bool source_line(const struct gyre_frame *frame, char *out, size_t size) {
-  FILE *file = frame->line != 0 ? fopen(frame->file, "re") : NULL;
+  FILE *file = frame->line != 0 ? source_open(frame->file) : NULL;
   if (file == NULL) return false;
   bool found = false;
   /* Long lines come in pieces; only those that end one count. */

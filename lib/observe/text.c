@@ -22,7 +22,7 @@ static void flush(struct gyre__text *t) {
   t->used = 0;
 }
 
-void gyre__text_put(struct gyre__text *t, const char *text, size_t length) {
+static void put(struct gyre__text *t, const char *text, size_t length) {
   while (length > 0) {
     if (t->used == sizeof t->buffer) flush(t);
     size_t part = sizeof t->buffer - t->used;
@@ -34,9 +34,7 @@ void gyre__text_put(struct gyre__text *t, const char *text, size_t length) {
   }
 }
 
-void gyre__text_say(struct gyre__text *t, const char *text) {
-  gyre__text_put(t, text, strlen(text));
-}
+void gyre__text_say(struct gyre__text *t, const char *text) { put(t, text, strlen(text)); }
 
 void gyre__text_format(struct gyre__text *t, const char *format, ...) {
   char line[512];
@@ -45,7 +43,7 @@ void gyre__text_format(struct gyre__text *t, const char *format, ...) {
   int length = vsnprintf(line, sizeof line, format, args);
   va_end(args);
   if (length < 0) return;
-  gyre__text_put(t, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
+  put(t, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
 }
 
 int gyre__text_end(struct gyre__text *t) {
@@ -98,7 +96,7 @@ static void character_put(struct gyre__text *t, uint32_t c) {
   }
   for (size_t i = 1; i < length; i++)
     out[i] = (char)(0x80 | ((c >> (6 * (length - 1 - i))) & 0x3F));
-  gyre__text_put(t, out, length);
+  put(t, out, length);
 }
 
 void gyre__text_dot(struct gyre__text *t, const char *text) {

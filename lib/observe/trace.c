@@ -133,7 +133,8 @@ static struct gyre__heap *heap_now(void) {
 
 /* ---- large blocks and foreign memory ---- */
 
-int64_t gyre__trace_large_bytes(const struct gyre__traced_large *record) {
+/* The bytes that a large or foreign record stands for. */
+static int64_t large_bytes(const struct gyre__traced_large *record) {
   /* relaxed: constant while the session lasts; pairs with settings_store(). */
   uint64_t sample = gyre__load_relaxed(&gyre__trace_settings.sample);
   if (sample == 0) return (int64_t)record->size;
@@ -147,7 +148,7 @@ static bool is_of_now(const struct gyre__traced_large *record) {
 
 static void count(struct gyre__heap *self, const struct gyre__traced_large *record, bool in) {
   if (!is_of_now(record)) return;
-  int64_t bytes = gyre__trace_large_bytes(record);
+  int64_t bytes = large_bytes(record);
   gyre__traced_account(self, record->session, in ? bytes : -bytes);
 }
 

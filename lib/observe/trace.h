@@ -57,7 +57,5 @@ void gyre__table_fork_child(void);
 /* The lock of sessions: whoever has it finds the present one unchanged. Parks the thread while it waits. */
 void gyre__trace_lock(void);
 void gyre__trace_unlock(void);
-/* The bytes that a large or foreign record stands for. */
-int64_t gyre__trace_large_bytes(const struct gyre__traced_large *record);
 
 #endif

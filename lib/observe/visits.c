@@ -65,20 +65,15 @@ static struct seen *seen_of(struct check *c, uintptr_t header) {
 }
 
 static bool seen_grow(struct check *c) {
-  struct seen *old = c->seen.at;
-  size_t old_count = c->seen.count, old_room = c->seen.room;
-  c->seen.at = NULL;
-  c->seen.count = c->seen.room = 0;
-  if (!GYRE__ARRAY_MAKE(&c->seen, old_count == 0 ? 256 : 2 * old_count)) {
-    c->seen.at = old;
-    c->seen.count = old_count;
-    c->seen.room = old_room;
+  __typeof__(c->seen) old = c->seen, fresh = {0};
+  if (!GYRE__ARRAY_MAKE(&fresh, old.count == 0 ? 256 : 2 * old.count)) {
     c->no_memory = true;
     return false;
   }
-  for (size_t i = 0; i < old_count; i++)
-    if (old[i].header != 0) *seen_of(c, old[i].header) = old[i];
-  gyre__array_drop(old, old_room, sizeof *old);
+  c->seen = fresh;
+  for (size_t i = 0; i < old.count; i++)
+    if (old.at[i].header != 0) *seen_of(c, old.at[i].header) = old.at[i];
+  GYRE__ARRAY_DROP(&old);
   return true;
 }
 

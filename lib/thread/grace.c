@@ -279,6 +279,7 @@ static void handed_run(struct gyre__thread *self) {
 }
 
 int gyre_defer(gyre_deferred *node, void (*function)(gyre_deferred *node)) {
+  if (node == NULL || function == NULL) return -EINVAL;
   struct gyre__thread *self = gyre__thread_self();
   if (self == NULL) return -errno;
   ((struct handed *)node)->function = function;

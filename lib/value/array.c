@@ -164,6 +164,7 @@ static int element_of_double(enum gyre_array_kind kind, double value, void *out)
 /* ---- under the lock ---- */
 
 static int lock(gyre_array *array) {
+  GYRE__EXPECT_TYPE(array, &gyre_array_type);
   if (gyre_thread_attach() == NULL) return -errno;
   gyre_lock(array);
   return 0;
@@ -281,30 +282,29 @@ gyre_array *gyre_array_from(enum gyre_array_kind kind, const void *elements, siz
   return NULL;
 }
 
+/* No view: it would have others' calls fail meanwhile. */
 gyre_array *gyre_array_slice(gyre_array *array, ptrdiff_t start, ptrdiff_t stop) {
-  gyre_array_view view;
-  int result = gyre_array_view_begin(array, &view);
-  if (result != 0) {
-    errno = -result;
-    return NULL;
-  }
-  size_t from = gyre__bound(start, view.length), to = gyre__bound(stop, view.length);
-  gyre_array *slice = gyre_array_new(view.kind);
-  if (slice != NULL && to > from) {
-    slice->data = gyre_malloc((to - from) * slice->itemsize);
-    if (slice->data == NULL) {
-      gyre_release(slice);
-      slice = NULL;
-    } else {
-      slice->length = slice->capacity = to - from;
-      gyre_lock(array);
-      memcpy(slice->data, at(array, from), (to - from) * slice->itemsize);
-      gyre_unlock(array);
+  gyre_array *slice = gyre_array_new(array->kind);
+  int result = slice != NULL ? 0 : -ENOMEM;
+  while (result == 0 && (result = lock(array)) == 0) {
+    size_t from = gyre__bound(start, array->length), to = gyre__bound(stop, array->length);
+    size_t n = to > from ? to - from : 0;
+    bool fits = n <= slice->capacity;
+    if (fits && n > 0) memcpy(slice->data, at(array, from), n * slice->itemsize);
+    gyre_unlock(array);
+    if (fits) {
+      slice->length = n;
+      return slice;
     }
+    GYRE_WINDOW("array/slice_unlocked");
+    gyre_free(slice->data);
+    slice->data = gyre_malloc(n * slice->itemsize);
+    slice->capacity = slice->data != NULL ? n : 0;
+    if (slice->data == NULL) result = -ENOMEM;
   }
-  gyre_array_view_end(&view);
-  if (slice == NULL) errno = ENOMEM;
-  return slice;
+  gyre_release(slice);
+  errno = -result;
+  return NULL;
 }
 
 gyre_array *gyre_array_copy(gyre_array *array) { return gyre_array_slice(array, 0, PTRDIFF_MAX); }

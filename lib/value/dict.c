@@ -49,6 +49,7 @@
  */
 #include <errno.h>
 
+#include "lib/value/sequence.h"
 #include "lib/value/value.h"
 
 struct entry {
@@ -144,6 +145,7 @@ static bool is_locker(const gyre_dict *dict) {
 }
 
 static void lock(gyre_dict *dict) {
+  GYRE__EXPECT_TYPE(dict, &gyre_dict_type);
   if (!is_locker(dict)) gyre_lock(dict);
 }
 
@@ -152,6 +154,7 @@ static void unlock(gyre_dict *dict) {
 }
 
 void gyre_dict_lock(gyre_dict *dict) {
+  GYRE__EXPECT_TYPE(dict, &gyre_dict_type);
   gyre_lock(dict); /* which attaches the thread */
   /* relaxed: for this thread's own looks. */
   gyre__store_relaxed(&dict->locker, gyre_thread_current()->id);
@@ -639,6 +642,7 @@ static GYRE_NOINLINE int get_slow(gyre_dict *dict, const void *key, uint64_t has
 
 /* 1 and the value under the key, counted, if `value` is not NULL; 0 if it is absent; or an error. */
 static inline int get(gyre_dict *dict, const void *key, void **value) {
+  GYRE__EXPECT_TYPE(dict, &gyre_dict_type);
   uint64_t hash;
   int error = hash_of(key, &hash);
   if (GYRE_UNLIKELY(error != 0)) return error;
@@ -698,6 +702,7 @@ static GYRE_NOINLINE void *get_rest(gyre_dict *dict, const void *key, enum resul
 }
 
 void *gyre_dict_get(gyre_dict *dict, const void *key) {
+  GYRE__EXPECT_TYPE(dict, &gyre_dict_type);
   void *value;
   enum result result = GYRE_LIKELY(key != NULL) ? get_interned(dict, key, &value) : UNSURE;
   if (GYRE_LIKELY(result == FOUND)) return value;
@@ -706,7 +711,10 @@ void *gyre_dict_get(gyre_dict *dict, const void *key) {
 
 int gyre_dict_contains(gyre_dict *dict, const void *key) { return get(dict, key, NULL); }
 
-size_t gyre_dict_length(const gyre_dict *dict) { return count_of(dict); }
+size_t gyre_dict_length(const gyre_dict *dict) {
+  GYRE__EXPECT_TYPE(dict, &gyre_dict_type);
+  return count_of(dict);
+}
 
 /* ---- the whole ---- */
 

@@ -65,6 +65,7 @@ uint64_t gyre_hash_bytes(const void *data, size_t length) {
 static __thread unsigned depth;
 
 int gyre_hash(const void *object, uint64_t *hash) {
+  if (object == NULL) return -EINVAL;
   const gyre_type *type = gyre_type_of(object);
   if (type->hash == NULL) {
     *hash = gyre_hash_bytes(&object, sizeof object);

@@ -3,8 +3,8 @@
  *
  *     table: hash -> entry --- string (uncounted) ---> gyre_str
  *
- * liburcu's lock-free hash table, in shards, as in lib/weak/table.c, which says how it gets our grace
- * periods, why there are shards, and how they grow. A look-up passes no safepoint, so what it finds stays
+ * liburcu's lock-free hash table, in shards: lib/weak/shards.c says how it gets our grace periods, why there
+ * are shards, and how they grow. A look-up passes no safepoint, so what it finds stays
  * readable until it returns. For that it runs no program code: it may count an object in vain that has come
  * into the place of a dying string, and giving that back may kill it. So a look-up ends where that happens,
  * and begins again when the object was given back.
@@ -27,22 +27,11 @@
  * look for the same one share its count, unless it is immortal.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
-
-#include <urcu/flavor.h>
-#include <urcu/rculfhash.h>
 
 #include "lib/value/value.h"
+#include "lib/weak/shards.h"
 
 #define SHARDS 64
-#define BUCKETS_MIN 32
-/* 8192 / 2 is the largest step, just below what liburcu would give to threads of its own. */
-#define BUCKETS_MAX 8192
-/* Strings a bucket before the shard grows. */
-#define CHAIN 2
-/* More than sizeof(struct cds_lfht), which liburcu does not tell. */
-#define HEAD_BYTES 4096
 
 struct entry {
   struct cds_lfht_node node; /* liburcu's */
@@ -50,108 +39,9 @@ struct entry {
   gyre_deferred deferred; /* once it is out of the table */
 };
 
-static struct shard {
-  /* struct cds_lfht, NULL until the first insertion; then it stays. */
-  gyre__atomic_ptr table;
-  /* Entries in it, and its buckets. Others may see either a little late. */
-  gyre__atomic_u32 count;
-  gyre__atomic_u32 buckets;
-  /* 1 while somebody grows it. */
-  gyre__atomic_u32 growing;
-} __attribute__((aligned(64))) shards[SHARDS];
+static struct gyre__shard shards[SHARDS];
 
-/* ---- liburcu's view of gyre ---- */
-
-static void nothing(void) {}
-
-static void synchronize(void) { (void)gyre_synchronize(); }
-
-static void call_never(struct rcu_head *head, void (*function)(struct rcu_head *)) {
-  (void)head, (void)function;
-  gyre__die(__FILE__, __LINE__,
-            "liburcu's table used call_rcu, which it does only with CDS_LFHT_AUTO_RESIZE");
-}
-
-static const struct rcu_flavor_struct flavor = {
-    .read_lock = nothing,
-    .read_unlock = nothing,
-    .update_call_rcu = call_never,
-    .update_synchronize_rcu = synchronize,
-    .thread_offline = gyre_park,
-    .thread_online = gyre_unpark,
-    .register_thread = nothing,
-    .unregister_thread = nothing,
-};
-
-/* ---- shards ---- */
-
-/* From the hash's upper end; the tables use the lower. */
-static struct shard *shard_of(uint64_t hash) { return &shards[hash >> 40 & (SHARDS - 1)]; }
-
-static struct cds_lfht *shard_table(struct shard *shard) {
-  /* acquire: the table behind the pointer; pairs with shard_open(). */
-  return (struct cds_lfht *)gyre__load_acquire(&shard->table);
-}
-
-/* Will the next malloc() of so much succeed? liburcu aborts if it does not. */
-static bool memory_is_there(size_t bytes) {
-  if (GYRE_FAULT()) return false;
-  /* volatile: or the compiler sees that the block is not used, and leaves both calls out. */
-  void *volatile block = malloc(bytes);
-  bool there = block != NULL;
-  free(block);
-  return there;
-}
-
-static struct cds_lfht *table_new(void) {
-  /* 0: no limit, which makes liburcu take its buckets from calloc() step by step. */
-  return cds_lfht_new_flavor(BUCKETS_MIN, BUCKETS_MIN, 0, 0, &flavor, NULL);
-}
-
-static void liburcu_setup(void) { (void)cds_lfht_destroy(table_new(), NULL); }
-
-/* The shard's table, made if there is none; NULL with errno ENOMEM. */
-static struct cds_lfht *shard_open(struct shard *shard) {
-  struct cds_lfht *table = shard_table(shard);
-  if (GYRE_LIKELY(table != NULL)) return table;
-  if (!memory_is_there(HEAD_BYTES + BUCKETS_MIN * sizeof(struct cds_lfht_node))) {
-    errno = ENOMEM;
-    return NULL;
-  }
-  /* The first table that liburcu ever makes sets up variables of its own that are not atomic. */
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  (void)pthread_once(&once, liburcu_setup);
-  table = table_new();
-  void *expected = NULL;
-  /* acq_rel: releases the table, or acquires that of the thread that was first. Pairs with
-   * shard_table(). */
-  if (!gyre__cas_strong_acq_rel(&shard->table, &expected, (void *)table)) {
-    (void)cds_lfht_destroy(table, NULL);
-    return shard_table(shard);
-  }
-  /* relaxed: a figure; 0 only keeps others from growing it for a moment. */
-  gyre__store_relaxed(&shard->buckets, BUCKETS_MIN);
-  return table;
-}
-
-static void shard_grow(struct shard *shard) {
-  /* relaxed: figures; whoever inserts next looks again. */
-  uint32_t buckets = gyre__load_relaxed(&shard->buckets);
-  uint32_t count = gyre__load_relaxed(&shard->count);
-  if (GYRE_LIKELY(count <= buckets * CHAIN || buckets == 0 || buckets >= BUCKETS_MAX)) return;
-  /* acquire: what the last one to grow it did; pairs with the release below. */
-  if (gyre__exchange_acquire(&shard->growing, 1) != 0) return;
-  /* relaxed: changes only while we hold the claim. */
-  buckets = gyre__load_relaxed(&shard->buckets);
-  if (count > buckets * CHAIN && buckets < BUCKETS_MAX &&
-      memory_is_there(buckets * sizeof(struct cds_lfht_node))) {
-    cds_lfht_resize(shard_table(shard), buckets * 2ul);
-    /* relaxed: a figure. */
-    gyre__store_relaxed(&shard->buckets, buckets * 2);
-  }
-  /* release: pairs with the acquire above. */
-  gyre__store_release(&shard->growing, 0);
-}
+static struct gyre__shard *shard_of(uint64_t hash) { return gyre__shard_of(shards, SHARDS, hash); }
 
 /* ---- finding, adding, removing ---- */
 
@@ -197,8 +87,8 @@ static void late_release(struct wanted *wanted) {
 
 /* Adds a string for what was not found; or another thread was faster. */
 static gyre_str *add(struct wanted *wanted, uint64_t hash) {
-  struct shard *shard = shard_of(hash);
-  struct cds_lfht *table = shard_open(shard);
+  struct gyre__shard *shard = shard_of(hash);
+  struct cds_lfht *table = gyre__shard_open(shard);
   if (table == NULL) return NULL;
   struct entry *entry = gyre_malloc(sizeof *entry);
   gyre_str *s = entry != NULL ? gyre__str_make(&gyre_interned_type, wanted->length, 0) : NULL;
@@ -224,7 +114,7 @@ static gyre_str *add(struct wanted *wanted, uint64_t hash) {
   }
   /* relaxed: a figure. */
   gyre__fetch_add_relaxed(&shard->count, 1);
-  shard_grow(shard);
+  gyre__shard_grow(shard);
   return s;
 }
 
@@ -232,8 +122,8 @@ static gyre_str *add(struct wanted *wanted, uint64_t hash) {
 static void string_destroy(void *object) {
   gyre_str *s = object;
   uint64_t hash = gyre_str_hash(s);
-  struct shard *shard = shard_of(hash);
-  struct cds_lfht *table = shard_table(shard);
+  struct gyre__shard *shard = shard_of(hash);
+  struct cds_lfht *table = gyre__shard_table(shard);
   struct cds_lfht_iter at;
   GYRE_WINDOW("intern/dying");
   cds_lfht_lookup(table, hash, matches_object, s, &at);
@@ -257,8 +147,8 @@ gyre_type gyre_interned_type = {.name = "gyre_str interned",
 /* ---- the end of an arena ---- */
 
 /* Takes the entries, which lie in the arena, out of a table and gives its buckets back. */
-static void shard_forget(struct shard *shard) {
-  struct cds_lfht *table = shard_table(shard);
+static void shard_forget(struct gyre__shard *shard) {
+  struct cds_lfht *table = gyre__shard_table(shard);
   if (table == NULL) return;
   struct cds_lfht_iter at;
   for (cds_lfht_first(table, &at); at.node != NULL; cds_lfht_next(table, &at))
@@ -289,7 +179,7 @@ gyre_str *gyre_intern(const char *data, size_t length) {
   }
   struct wanted wanted = {data, length, NULL, NULL};
   uint64_t hash = gyre__str_hash_bytes(data, length);
-  struct cds_lfht *table = shard_table(shard_of(hash));
+  struct cds_lfht *table = gyre__shard_table(shard_of(hash));
   if (GYRE_LIKELY(table != NULL)) {
     struct cds_lfht_iter at;
     for (;; late_release(&wanted)) {
@@ -316,10 +206,4 @@ gyre_str *gyre_intern_str(gyre_str *s) {
   return gyre_intern(gyre_str_data(s), gyre_str_length(s));
 }
 
-size_t gyre_intern_count(void) {
-  size_t count = 0;
-  /* relaxed: a figure. */
-  for (int i = 0; i < SHARDS; i++)
-    count += gyre__load_relaxed(&shards[i].count);
-  return count;
-}
+size_t gyre_intern_count(void) { return gyre__shards_count(shards, SHARDS); }

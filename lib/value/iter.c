@@ -79,11 +79,25 @@ static gyre_iter *iter_of(next_fn *next, gyre_iter *const *sources, size_t n) {
   return iter;
 }
 
+/* Of one source, and a function that must be there. */
+static gyre_iter *iter_with(next_fn *next, gyre_iter *from, bool has_function) {
+  if (has_function || from == NULL) return iter_of(next, &from, 1);
+  gyre_release(from);
+  errno = EINVAL;
+  return NULL;
+}
+
 /* Of one object that the iterator counts. */
 static gyre_iter *iter_on(next_fn *next, void *object) {
   gyre_iter *iter = iter_new(next, 1);
   if (iter != NULL && object != NULL) gyre_slot_init(source(iter, 0), gyre_retain(object));
   return iter;
+}
+
+static gyre_iter *iter_over(next_fn *next, void *sequence) {
+  if (sequence != NULL) return iter_on(next, sequence);
+  errno = EINVAL;
+  return NULL;
 }
 
 static void end_called(gyre_iter *iter) {
@@ -105,6 +119,7 @@ static void iter_destroy(void *object) { end_called(object); }
 
 /* Marks it busy. 1, or 0 if it has ended, or -EBUSY. */
 static int begin(gyre_iter *iter) {
+  GYRE__EXPECT_TYPE(iter, &iter_type);
   uint32_t state = IDLE;
   /* acquire: what the last call left; pairs with the release in leave(). */
   if (gyre__cas_strong_acquire(&iter->state, &state, BUSY)) return 1;
@@ -152,12 +167,12 @@ static void *or_end(void *item) {
 }
 
 static void *list_next(gyre_iter *iter) { return or_end(gyre_list_get(held(iter, 0), iter->at++)); }
-gyre_iter *gyre_iter_from_list(gyre_list *list) { return iter_on(list_next, list); }
+gyre_iter *gyre_iter_from_list(gyre_list *list) { return iter_over(list_next, list); }
 
 static void *tuple_next(gyre_iter *iter) {
   return or_end(gyre_tuple_get(held(iter, 0), iter->at++));
 }
-gyre_iter *gyre_iter_from_tuple(gyre_tuple *tuple) { return iter_on(tuple_next, tuple); }
+gyre_iter *gyre_iter_from_tuple(gyre_tuple *tuple) { return iter_over(tuple_next, tuple); }
 
 static void *array_next(gyre_iter *iter) {
   gyre_array *array = held(iter, 0);
@@ -178,7 +193,7 @@ static void *array_next(gyre_iter *iter) {
     errno = result == -ERANGE ? 0 : result != 0 ? -result : ENOMEM;
   return item;
 }
-gyre_iter *gyre_iter_from_array(gyre_array *array) { return iter_on(array_next, array); }
+gyre_iter *gyre_iter_from_array(gyre_array *array) { return iter_over(array_next, array); }
 
 static void *range_next(gyre_iter *iter) {
   bool over = iter->step > 0 ? iter->at >= iter->stop : iter->at <= iter->stop;
@@ -205,10 +220,10 @@ gyre_iter *gyre_iter_range(int64_t start, int64_t stop, int64_t step) {
 static void *callback_next(gyre_iter *iter) { return iter->fn.callback(iter->arg, held(iter, 0)); }
 gyre_iter *gyre_iter_from_callback(gyre_iter_next_fn *next, void (*close)(void *), void *state,
                                    void *object) {
-  gyre_iter *iter = iter_on(callback_next, object);
+  gyre_iter *iter = next != NULL ? iter_on(callback_next, object) : NULL;
   if (iter == NULL) {
     if (close != NULL) close(state);
-    errno = ENOMEM;
+    errno = next != NULL ? ENOMEM : EINVAL;
     return NULL;
   }
   iter->fn.callback = next;
@@ -231,7 +246,7 @@ static void *map_next(gyre_iter *iter) {
   return result;
 }
 gyre_iter *gyre_iter_map(gyre_iter *from, void *(*fn)(void *, void *), void *arg) {
-  gyre_iter *iter = iter_of(map_next, &from, 1);
+  gyre_iter *iter = iter_with(map_next, from, fn != NULL);
   if (iter == NULL) return NULL;
   iter->fn.map = fn;
   iter->arg = arg;
@@ -250,7 +265,7 @@ static void *filter_next(gyre_iter *iter) {
   }
 }
 gyre_iter *gyre_iter_filter(gyre_iter *from, int (*keep)(void *, void *), void *arg) {
-  gyre_iter *iter = iter_of(filter_next, &from, 1);
+  gyre_iter *iter = iter_with(filter_next, from, keep != NULL);
   if (iter == NULL) return NULL;
   iter->fn.filter = keep;
   iter->arg = arg;

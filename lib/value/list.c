@@ -56,15 +56,20 @@ struct gyre_list {
   gyre__atomic_u8 is_shared;
 };
 
-static GYRE_TYPE_DEFINE(items_type, struct items, .slots = GYRE_SLOTS(struct items, previous),
-                        .element_size = sizeof(item_slot), .element_slots = GYRE_SLOT_ARRAY);
+static gyre_type items_type = {.name = "gyre_list items",
+                               .size = sizeof(struct items),
+                               .slots = GYRE_SLOTS(struct items, previous),
+                               .element_size = sizeof(item_slot),
+                               .element_slots = GYRE_SLOT_ARRAY};
 
 /* What holds an array until its readers are gone. */
 struct retired {
   gyre_retired link;
   GYRE_SLOT(struct items) items;
 };
-static GYRE_TYPE_DEFINE(retired_type, struct retired, .slots = GYRE_SLOTS(struct retired, items));
+static gyre_type retired_type = {.name = "gyre_list retired",
+                                 .size = sizeof(struct retired),
+                                 .slots = GYRE_SLOTS(struct retired, items)};
 
 static int lists_equal(const void *object, const void *other);
 
@@ -79,6 +84,7 @@ gyre_type gyre_list_type = {.name = "gyre_list",
 /* Every call begins here: attaches the thread and raises the flag if it is not the maker. False with
  * errno if the thread cannot attach. */
 static inline bool enter(const gyre_list *list) {
+  GYRE__EXPECT_TYPE(list, &gyre_list_type);
   gyre_thread *self = gyre_thread_current();
   if (GYRE_UNLIKELY(self == NULL) && (self = gyre_thread_attach()) == NULL) return false;
   if (GYRE_LIKELY(self->id == list->maker)) return true;
@@ -233,6 +239,7 @@ static void shrink(gyre_list *list) {
 /* ---- reading ---- */
 
 size_t gyre_list_length(const gyre_list *list) {
+  GYRE__EXPECT_TYPE(list, &gyre_list_type);
   /* acquire: who finds an item counted in the length finds it in the list; pairs with length_set(). */
   return gyre__load_acquire(&list->length);
 }

@@ -77,6 +77,7 @@ int gyre_root_add(const char *name, void *object) {
 }
 
 int gyre_root_remove(const char *name) {
+  if (name == NULL) return -EINVAL;
   struct gyre__thread *self = gyre__thread_self();
   if (self == NULL) return -errno;
   gyre__lock_parked(self, &roots.lock);
@@ -91,6 +92,10 @@ int gyre_root_remove(const char *name) {
 void *gyre_root_get(const char *name) {
   struct gyre__thread *self = gyre__thread_self();
   if (self == NULL) return NULL;
+  if (name == NULL) {
+    errno = EINVAL;
+    return NULL;
+  }
   gyre__lock_parked(self, &roots.lock);
   struct root *root = named(name);
   void *object = root != NULL ? gyre_retain(root->object) : NULL;
@@ -116,6 +121,7 @@ static void list_one(const void *node, VISIT when, void *arg) {
 }
 
 ptrdiff_t gyre_roots_list(gyre_root **out) {
+  if (out == NULL) return -EINVAL;
   struct gyre__thread *self = gyre__thread_self();
   if (self == NULL) return -errno;
   gyre_root *list = NULL;

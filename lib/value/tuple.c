@@ -124,7 +124,10 @@ gyre_tuple *gyre_tuple_from_list(gyre_list *list) {
 
 /* ---- reading ---- */
 
-size_t gyre_tuple_length(const gyre_tuple *tuple) { return tuple->length; }
+size_t gyre_tuple_length(const gyre_tuple *tuple) {
+  GYRE__EXPECT_TYPE(tuple, &gyre_tuple_type);
+  return tuple->length;
+}
 
 /* Held by the tuple's slot, which nobody empties. */
 static void *item_at(const gyre_tuple *tuple, size_t i) {
@@ -132,6 +135,7 @@ static void *item_at(const gyre_tuple *tuple, size_t i) {
 }
 
 void *gyre_tuple_at(const gyre_tuple *tuple, ptrdiff_t index) {
+  GYRE__EXPECT_TYPE(tuple, &gyre_tuple_type);
   size_t at = (size_t)(index < 0 ? index + (ptrdiff_t)tuple->length : index);
   if (at < tuple->length) return item_at(tuple, at);
   errno = ERANGE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the sources of lib/value share. The room stands on the public headers alone, but for the race
- * windows that its tests hold open. */
+ * windows that its tests hold open, what an arena's end has to be told of, and liburcu's table. */
 #ifndef GYRE_LIB_VALUE_VALUE_H
 #define GYRE_LIB_VALUE_VALUE_H
 

@@ -1061,7 +1061,7 @@ static int foreach (const void *map, gyre_weakmap_visitor * fn, gyre_weakset_vis
 }
 
 int gyre_weakmap_foreach(gyre_weakmap *map, gyre_weakmap_visitor *fn, void *arg) {
-  return foreach (map, fn, NULL, arg);
+  return fn != NULL ? foreach (map, fn, NULL, arg) : -EINVAL;
 }
 
 bool gyre__weak_is_map(const gyre_type *type) {
@@ -1111,11 +1111,11 @@ static ptrdiff_t refs(gyre_weakmap *map, bool values, gyre_weak ***out) {
 }
 
 ptrdiff_t gyre_weakmap_keyrefs(gyre_weakmap *map, gyre_weak ***out) {
-  return refs(map, false, out);
+  return out != NULL ? refs(map, false, out) : -EINVAL;
 }
 
 ptrdiff_t gyre_weakmap_valuerefs(gyre_weakmap *map, gyre_weak ***out) {
-  return refs(map, true, out);
+  return out != NULL ? refs(map, true, out) : -EINVAL;
 }
 
 /* ---- sets ---- */
@@ -1172,5 +1172,5 @@ size_t gyre_weakset_len(const gyre_weakset *set) { return live_count(set); }
 void gyre_weakset_clear(gyre_weakset *set) { gyre_weakmap_clear(map_of(set)); }
 
 int gyre_weakset_foreach(gyre_weakset *set, gyre_weakset_visitor *fn, void *arg) {
-  return foreach (set, NULL, fn, arg);
+  return fn != NULL ? foreach (set, NULL, fn, arg) : -EINVAL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The library in a buffer: where things lie, what happens when it is full, how it ends. */
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,6 +58,32 @@ static void what_is_alive_at_the_end_is_counted_and_gone(void **state) {
 }
 
 /* ---- where things lie ---- */
+
+/* In the piece of address space that NULL is in: where small systems have their memory, and where programs
+ * lie under Valgrind. */
+static void an_arena_may_lie_in_the_first_piece(void **state) {
+  (void)state;
+  char *low = mmap((void *)(uintptr_t)MIB, 2 * MIB, PROT_READ | PROT_WRITE, /* NOLINT: an address */
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (low != (char *)(uintptr_t)MIB) skip(); /* NOLINT: as above */
+  assert_int_equal(gyre_init_in(low, 2 * MIB), 0);
+  char *block = gyre_malloc(100);
+  assert_in_range((uintptr_t)block, (uintptr_t)low, (uintptr_t)low + 2 * MIB);
+  gyre_free(NULL);
+  gyre_free_sized(NULL, 0);
+  gyre_thread_free(gyre_thread_current(), NULL);
+  assert_int_equal(gyre_usable_size(NULL), 0);
+  block = gyre_realloc(block, 200);
+  gyre_free(block);
+  block = gyre_realloc(NULL, 10);
+  assert_non_null(block);
+  gyre_free(block);
+  node *ring = ring_new(&node_type, 3);
+  gyre_release(ring);
+  assert_int_equal(gyre_gc_collect(2), 3);
+  assert_int_equal(gyre_fini(), 0);
+  assert_int_equal(munmap(low, 2 * MIB), 0);
+}
 
 static void everything_lies_in_the_buffer(void **state) {
   (void)state;
@@ -689,6 +716,7 @@ int main(void) {
       PLAIN(buffers_that_will_not_do_are_refused),
       PLAIN(the_buffer_goes_back_and_another_may_be_used),
       PLAIN(what_is_alive_at_the_end_is_counted_and_gone),
+      PLAIN(an_arena_may_lie_in_the_first_piece),
       PLAIN(everything_lies_in_the_buffer),
       PLAIN(an_arena_may_lie_across_pieces_of_address_space),
       PLAIN(a_large_arena_has_large_blocks),

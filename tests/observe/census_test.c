@@ -4,6 +4,7 @@
 
 #include "tests/observe/copy.h"
 #include "tests/support/puppet.h"
+#include "tests/support/window.h"
 
 static void types_are_counted_with_their_bytes(void **state) {
   (void)state;
@@ -184,6 +185,50 @@ static void objects_of_all_threads_are_counted(void **state) {
   puppet_stop(&puppets[2]);
 }
 
+/* An array of bytes and a leaf whose blocks are of one size, 64 bytes. */
+typedef struct bytes {
+  uint64_t first[2];
+} bytes;
+static gyre_type bytes_type = {.name = "bytes", .size = sizeof(bytes), .element_size = 1};
+typedef struct filled {
+  unsigned char at[48];
+} filled;
+static gyre_type filled_type = {.name = "filled", .size = sizeof(filled)};
+
+struct looked {
+  ptrdiff_t n;
+  struct gyre_type_count types[4];
+};
+static void *census_alone(void *arg) {
+  struct looked *looked = arg;
+  test_window_subject();
+  looked->n = gyre_heap_typestats(looked->types, 4);
+  return NULL;
+}
+
+static void an_array_that_becomes_something_else_has_no_absurd_length(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  /* Known to the library before. */
+  gyre_release(gyre_new(&filled_type));
+  bytes *array = gyre_new_array(&bytes_type, 20);
+  struct looked census = {0};
+  test_window_hold("census/length", 1);
+  pthread_t thread = test_thread_start(census_alone, &census);
+  test_window_await();
+  test_reuse_last();
+  gyre_release(array);
+  filled *other = gyre_new(&filled_type);
+  assert_ptr_equal(other, array);
+  memset(other, 0xff, sizeof *other);
+  test_window_release();
+  (void)test_thread_join(thread);
+  assert_int_equal(census.n, 1);
+  assert_int_equal(census.types[0].count, 1);
+  assert_in_range(census.types[0].bytes, 16, 64);
+  gyre_release(other);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(types_are_counted_with_their_bytes),
@@ -195,6 +240,7 @@ int main(void) {
       NODE_TEST(looking_changes_no_schedule),
       NODE_TEST(inside_a_collection_there_is_nothing_to_see),
       NODE_TEST(objects_of_all_threads_are_counted),
+      NODE_TEST(an_array_that_becomes_something_else_has_no_absurd_length),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What snapshots say: groups, comparisons, filters, texts, files. The traces are made by hand where the test
  * is about arithmetic: a snapshot with known frames. */
+#include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
 
@@ -221,6 +222,11 @@ static void stacks_are_printed_as_pythons(void **state) {
   assert_int_equal(gyre_traceback_format(&t, INT32_MIN, 0, NULL, 0), strlen(text));
   (void)gyre_frame_format(&frames[2], text, sizeof text);
   assert_string_equal(text, "/no/such:7");
+  /* A name out of somebody's file is not read for ever. */
+  struct gyre_frame endless[] = {{"/dev/zero", 2, "e", 5}};
+  t = (struct gyre_traceback){.count = 1, .total = 1, .frames = endless};
+  (void)gyre_traceback_format(&t, 0, 0, text, sizeof text);
+  assert_string_equal(text, "  File \"/dev/zero\", line 2\n");
   (void)unlink(path);
 }
 
@@ -367,6 +373,49 @@ static void a_file_that_cannot_be_had(void **state) {
   assert_null(gyre_snapshot_load("/tmp", NULL));
   assert_int_equal(errno, EINVAL);
   gyre_snapshot_free(s);
+}
+
+static void a_link_stays_one(void **state) {
+  (void)state;
+  file_begin();
+  char link_path[sizeof file_path + 8];
+  (void)snprintf(link_path, sizeof link_path, "%s.link", file_path);
+  assert_int_equal(symlink(file_path, link_path), 0);
+  gyre_snapshot *s = SNAPSHOT_OF(before);
+  assert_int_equal(gyre_snapshot_save(s, link_path), 0);
+  gyre_snapshot_free(s);
+  struct stat status;
+  assert_int_equal(lstat(link_path, &status), 0);
+  assert_true(S_ISLNK(status.st_mode));
+  s = gyre_snapshot_load(file_path, NULL);
+  assert_non_null(s);
+  gyre_snapshot_free(s);
+  (void)unlink(link_path);
+  (void)unlink(file_path);
+}
+
+/* What is no file is not replaced: a program may run as root, and be asked to write to /dev/stderr. */
+static void a_pipe_is_written_to(void **state) {
+  (void)state;
+  file_begin();
+  (void)unlink(file_path);
+  assert_int_equal(mkfifo(file_path, 0600), 0);
+  gyre_snapshot *s = SNAPSHOT_OF(before);
+  int reader = open(file_path, O_RDONLY | O_NONBLOCK);
+  assert_true(reader >= 0);
+  assert_int_equal(gyre_snapshot_save(s, file_path), 0);
+  char start[8];
+  assert_int_equal(read(reader, start, sizeof start), sizeof start);
+  assert_memory_equal(start, "gyresnap", sizeof start);
+  (void)close(reader);
+  struct stat status;
+  assert_int_equal(stat(file_path, &status), 0);
+  assert_true(S_ISFIFO(status.st_mode));
+  /* It is not waited for. */
+  assert_null(gyre_snapshot_load(file_path, NULL));
+  assert_int_equal(errno, EINVAL);
+  gyre_snapshot_free(s);
+  (void)unlink(file_path);
 }
 
 /* Every byte of a small file, changed in turn. */
@@ -581,6 +630,8 @@ int main(void) {
       TEST(filters_together),
       TEST(a_file_gives_back_the_snapshot),
       TEST(a_file_that_cannot_be_had),
+      TEST(a_link_stays_one),
+      TEST(a_pipe_is_written_to),
       TEST(any_damage_is_found_where_it_is),
       TEST(numbers_that_make_no_sense_are_found),
       TEST(a_huge_file_is_read_no_further_than_it_is_good),

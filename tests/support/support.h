@@ -173,7 +173,7 @@ int test_begin_with(void **state);
  * left. */
 int test_end(void **state);
 
-/* Sets an option until the test's end. */
+/* Sets an option until the test's end; one that this build cannot do is left alone. */
 void test_option_set(const char *name, const char *value);
 
 /* What the end of a test does about options; for tests without the wrappers. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* gyre_defer(): when deferred functions are called, and what they may do. */
+#include <errno.h>
+
 #include "tests/support/node.h"
 #include "tests/support/puppet.h"
 
@@ -30,6 +32,8 @@ static void a_function_waits_for_every_thread_that_runs(void **state) {
   gyre_thread_attach();
   struct puppet other;
   puppet_start(&other);
+  assert_int_equal(gyre_defer(NULL, works), -EINVAL);
+  assert_int_equal(gyre_defer(&work.deferred, NULL), -EINVAL);
   assert_int_equal(gyre_defer(&work.deferred, works), 0);
   assert_false(test_flag_get(&work.done));
   safepoints(&work);

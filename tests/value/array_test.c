@@ -287,6 +287,31 @@ static void eight_threads_use_an_array(void **state) {
   gyre_release(a);
 }
 
+static void *copies(void *arg) {
+  test_window_subject();
+  return gyre_array_copy(arg);
+}
+
+static void a_copy_lets_others_change_the_array(void **state) {
+  (void)state;
+  TEST_NEEDS_WINDOWS();
+  gyre_array *a = gyre_array_new(GYRE_I64);
+  assert_int_equal(gyre_array_append_int(a, 1), 0);
+  test_window_hold("array/slice_unlocked", 1);
+  pthread_t thread = test_thread_start(copies, a);
+  test_window_await();
+  /* It has made no room for these yet. */
+  for (int i = 2; i <= 100; i++)
+    assert_int_equal(gyre_array_append_int(a, i), 0);
+  test_window_release();
+  gyre_array *copy = test_thread_join(thread);
+  assert_non_null(copy);
+  assert_int_equal(gyre_array_size(copy), 100);
+  assert_int_equal(int_at(copy, -1), 100);
+  gyre_release(copy);
+  gyre_release(a);
+}
+
 static void failed_allocations_change_nothing(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
@@ -321,6 +346,7 @@ int main(void) {
       NODE_TEST(a_viewed_array_keeps_its_size),
       NODE_TEST(a_million_integers_take_four_megabytes),
       NODE_TEST(eight_threads_use_an_array),
+      NODE_TEST(a_copy_lets_others_change_the_array),
       NODE_TEST(failed_allocations_change_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

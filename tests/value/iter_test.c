@@ -196,6 +196,36 @@ static void errors_are_passed_on_and_are_not_the_end(void **state) {
   assert_int_equal(errno, EINVAL);
 }
 
+static void note_close(void *state) { *(bool *)state = true; }
+
+static void what_is_missing_is_refused_at_once(void **state) {
+  (void)state;
+  errno = 0;
+  assert_null(gyre_iter_map(gyre_iter_range(0, 5, 1), NULL, NULL));
+  assert_int_equal(errno, EINVAL);
+  errno = 0;
+  assert_null(gyre_iter_filter(gyre_iter_range(0, 5, 1), NULL, NULL));
+  assert_int_equal(errno, EINVAL);
+  bool is_closed = false;
+  errno = 0;
+  assert_null(gyre_iter_from_callback(NULL, note_close, &is_closed, NULL));
+  assert_int_equal(errno, EINVAL);
+  assert_true(is_closed);
+  errno = 0;
+  assert_null(gyre_iter_from_list(NULL));
+  assert_int_equal(errno, EINVAL);
+  errno = 0;
+  assert_null(gyre_iter_from_tuple(NULL));
+  assert_int_equal(errno, EINVAL);
+  errno = 0;
+  assert_null(gyre_iter_from_array(NULL));
+  assert_int_equal(errno, EINVAL);
+  /* An earlier failure is told first. */
+  errno = ENOTSUP;
+  assert_null(gyre_iter_map(NULL, NULL, NULL));
+  assert_int_equal(errno, ENOTSUP);
+}
+
 static gyre_iter *self;
 static void *asks_itself(void *state, void *held) {
   (void)state, (void)held;
@@ -322,6 +352,7 @@ int main(void) {
       NODE_TEST(one_item_is_alive_at_a_time),
       NODE_TEST(closing_frees_the_pipeline_at_once),
       NODE_TEST(errors_are_passed_on_and_are_not_the_end),
+      NODE_TEST(what_is_missing_is_refused_at_once),
       NODE_TEST(an_iterator_that_is_under_way_is_busy),
       NODE_TEST(cycles_through_iterators_are_collected),
       NODE_TEST_WITH(cycles_through_iterators_are_collected, "gc:0,gc_mode:stw"),

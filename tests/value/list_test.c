@@ -779,6 +779,21 @@ static void a_list_cleared_without_memory_holds_what_comes_later(void **state) {
   assert_int_equal(nodes_destroyed(), destroyed + 1);
 }
 
+/* A census is read by people who do not know how a list is made. */
+static void its_parts_are_called_after_it(void **state) {
+  (void)state;
+  gyre_list *list = gyre_list_new();
+  for (int i = 0; i < 100; i++)
+    assert_int_equal(gyre_list_append(list, list), 0);
+  struct gyre_type_count types[8];
+  ptrdiff_t n = gyre_heap_typestats(types, 8);
+  assert_in_range(n, 2, 3);
+  for (ptrdiff_t i = 0; i < n; i++)
+    assert_int_equal(strncmp(types[i].type->name, "gyre_list", 9), 0);
+  gyre_list_clear(list);
+  gyre_release(list);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(an_empty_list_has_nothing),
@@ -804,6 +819,7 @@ int main(void) {
       NODE_TEST(failed_allocations_change_nothing),
       NODE_TEST(without_memory_to_retire_an_array_it_is_kept),
       NODE_TEST(a_list_cleared_without_memory_holds_what_comes_later),
+      NODE_TEST(its_parts_are_called_after_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

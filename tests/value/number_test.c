@@ -117,6 +117,7 @@ static void dictionaries_have_no_hash(void **state) {
   uint64_t hash;
   assert_int_equal(gyre_hash(d, &hash), -EINVAL);
   assert_int_equal(gyre_hash_refuse(d, &hash), -EINVAL);
+  assert_int_equal(gyre_hash(NULL, &hash), -EINVAL);
   gyre_release(d);
 }
 

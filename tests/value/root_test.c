@@ -22,6 +22,10 @@ static void a_root_holds_its_object(void **state) {
   assert_int_equal(errno, ENOENT);
   assert_int_equal(gyre_root_add(NULL, x), -EINVAL);
   assert_int_equal(gyre_root_add("x", NULL), -EINVAL);
+  assert_int_equal(gyre_root_remove(NULL), -EINVAL);
+  assert_null(gyre_root_get(NULL));
+  assert_int_equal(errno, EINVAL);
+  assert_int_equal(gyre_roots_list(NULL), -EINVAL);
 }
 
 static void a_rooted_cycle_lives_until_it_is_removed(void **state) {

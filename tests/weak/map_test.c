@@ -178,6 +178,11 @@ static void bad_arguments_are_refused(void **state) {
   assert_int_equal(gyre_weakmap_contains(map, NULL), 0);
   assert_null(gyre_weakmap_pop(map, NULL));
   assert_int_equal(gyre_weakmap_len(map), 0);
+  assert_int_equal(gyre_weakmap_set(map, n, n), 0);
+  assert_int_equal(gyre_weakmap_foreach(map, NULL, NULL), -EINVAL);
+  assert_int_equal(gyre_weakmap_keyrefs(map, NULL), -EINVAL);
+  assert_int_equal(gyre_weakmap_valuerefs(map, NULL), -EINVAL);
+  assert_int_equal(gyre_weakmap_remove(map, n), 1);
 }
 
 /* ---- equality of the program's ---- */
@@ -748,6 +753,7 @@ static void a_set_has_its_members_while_they_live(void **state) {
     uint64_t sum = 0;
     assert_int_equal(gyre_weakset_foreach(set, sums, &sum), 0);
     assert_int_equal(sum, 7);
+    assert_int_equal(gyre_weakset_foreach(set, NULL, NULL), -EINVAL);
     gyre_release(b);
     assert_int_equal(gyre_weakset_len(set), 2);
     assert_int_equal(gyre_weakset_remove(set, like_a), equal);
