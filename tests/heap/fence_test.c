@@ -29,7 +29,7 @@ static void blocks_are_blocks(void **state) {
     block = gyre_realloc(block, size / 2);
     assert_true(holds(block, size / 2, 3));
     unsigned char *zeroed = gyre_calloc(size, 2);
-    assert_true(is_zero(zeroed, 2 * size));
+    assert_true(test_is_filled(zeroed, 0, 2 * size));
     gyre_free(block);
     gyre_free(zeroed);
     for (size_t alignment = 1; alignment <= 65536; alignment *= 2) {

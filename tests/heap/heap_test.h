@@ -18,6 +18,7 @@
 #include <gyre/gyre.h>
 
 #include "lib/heap/heap.h"
+#include "tests/support/bytes.h"
 #include "tests/support/sanitizer.h"
 
 /* ThreadSanitizer takes many times as long and wants no more than some of each. */
@@ -95,13 +96,6 @@ static inline int holds(const void *block, size_t size, unsigned tag) {
   const unsigned char *bytes = block;
   for (size_t i = 0; i < size; i++)
     if (bytes[i] != (unsigned char)(tag + i * 7)) return 0;
-  return 1;
-}
-
-static inline int is_zero(const void *block, size_t size) {
-  const unsigned char *bytes = block;
-  for (size_t i = 0; i < size; i++)
-    if (bytes[i] != 0) return 0;
   return 1;
 }
 

@@ -103,7 +103,7 @@ static void every_call_is_seen(void **state) {
        *c = gyre_thread_malloc(self, 100000);
   IS(mallocs, 3);
   void *d = gyre_calloc(3, 5), *e = gyre_thread_calloc(self, 1, 50000);
-  assert_true(is_zero(d, 15) && is_zero(e, 50000));
+  assert_true(test_is_filled(d, 0, 15) && test_is_filled(e, 0, 50000));
   IS(callocs, 2);
   a = gyre_realloc(a, 5000);
   b = gyre_thread_realloc(self, b, 100);
@@ -250,7 +250,7 @@ static void another_allocator_may_stand_in(void **state) {
   char *a = gyre_malloc(100), *b = gyre_calloc(10, 10), *c = gyre_realloc(NULL, 5);
   assert_int_equal(live, 3);
   assert_null(gyre__segment_of(a));
-  assert_true(is_zero(b, 100));
+  assert_true(test_is_filled(b, 0, 100));
   memset(a, 1, 100);
   a = gyre_realloc(a, 100000);
   assert_int_equal(a[99], 1);
@@ -290,7 +290,7 @@ static void the_raw_domain_attaches_nobody(void **state) {
   gyre_raw_free(NULL);
   counter_set(GYRE_DOMAIN_RAW);
   void *a = gyre_raw_malloc(0), *b = gyre_raw_calloc(7, 9), *c = gyre_raw_aligned_alloc(4096, 1);
-  assert_true(a != NULL && is_zero(b, 63) && (uintptr_t)c % 4096 == 0);
+  assert_true(a != NULL && test_is_filled(b, 0, 63) && (uintptr_t)c % 4096 == 0);
   a = gyre_raw_realloc(a, 0);
   assert_non_null(a);
   gyre_free(gyre_malloc(1)); /* none of its business */

@@ -43,7 +43,7 @@ static void a_thread_handle_serves_as_well(void **state) {
   char *a = gyre_thread_malloc(self, 100);
   char *b = gyre_thread_calloc(self, 10, 10);
   char *c = gyre_thread_aligned_alloc(self, 256, 100);
-  assert_true(is_zero(b, 100));
+  assert_true(test_is_filled(b, 0, 100));
   assert_int_equal((uintptr_t)c % 256, 0);
   fill(a, 100, 1);
   a = gyre_thread_realloc(self, a, 1000);
@@ -92,7 +92,7 @@ static void calloc_zeroes_memory_that_was_used_before(void **state) {
     gyre_free(dirty);
     void *block = gyre_calloc(1, sizes[i]);
     assert_non_null(block);
-    assert_true(is_zero(block, sizes[i]));
+    assert_true(test_is_filled(block, 0, sizes[i]));
     gyre_free(block);
   }
 }

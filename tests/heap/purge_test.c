@@ -280,7 +280,7 @@ static void a_page_that_becomes_an_object_page_has_zeroed_headers(void **state) 
     blocks_free(blocks);
     for (unsigned i = 0; i < OBJECTS; i++) {
       objects[i] = header_new(round % 2 ? GYRE__LEAF : GYRE__TRACKED, 48);
-      assert_true(is_zero(objects[i], GYRE_HEADER_SIZE));
+      assert_true(test_is_filled(objects[i], 0, GYRE_HEADER_SIZE));
       fill(objects[i], 48, 1);
     }
     for (unsigned i = 0; i < OBJECTS; i++)

@@ -53,7 +53,7 @@ static void block_new(struct block *block, uint64_t *random) {
   switch (test_random(random) % 4) {
   case 0:
     block->data = gyre_calloc(1, block->size);
-    assert_true(is_zero(block->data, block->size));
+    assert_true(test_is_filled(block->data, 0, block->size));
     break;
   case 1: {
     size_t alignment = (size_t)1 << test_random(random) % 15;

@@ -104,7 +104,7 @@ static void *thread_works(void *arg) {
     for (unsigned i = 0; i < 6; i++) {
       blocks[i] = gyre_calloc(1, sizes[i]);
       REQUIRE(blocks[i] != NULL && space_has(blocks[i], sizes[i]));
-      REQUIRE(is_zero(blocks[i], sizes[i]));
+      REQUIRE(test_is_filled(blocks[i], 0, sizes[i]));
       memset(blocks[i], 7, sizes[i]);
       blocks[i] = gyre_realloc(blocks[i], sizes[i] * 2);
       REQUIRE(blocks[i] != NULL && blocks[i][sizes[i] - 1] == 7 &&

@@ -363,7 +363,7 @@ static void calloc_zeroes_what_was_used_before(void **state) {
         gyre_free(block);
         if (purged) assert_int_equal(gyre_purge(), 0);
         block = gyre_calloc(1, sizes[i]);
-        assert_true(is_zero(block, sizes[i]));
+        assert_true(test_is_filled(block, 0, sizes[i]));
         gyre_free(block);
         gyre_free(kept);
       }
@@ -387,7 +387,7 @@ static void objects_are_zeroed_in_memory_that_was_used_before(void **state) {
       gyre_free(blocks[i]);
     if (round != 0) assert_int_equal(gyre_purge(), 0);
     gyre__header *large = gyre__heap_alloc_large(heap, GYRE__LEAF, 500000, 16);
-    assert_true(is_zero(large, 500000));
+    assert_true(test_is_filled(large, 0, 500000));
     for (unsigned i = 0; i < SMALL; i++) {
       small[i] = gyre__heap_alloc(heap, GYRE__LEAF, gyre__size_class(400));
       assert_int_equal(gyre__load_relaxed(&small[i]->shared), 0);
@@ -423,7 +423,7 @@ static void do_everything(uint64_t *random, unsigned steps) {
       block = what == 0   ? gyre_calloc(1, size)
               : what == 1 ? gyre_aligned_alloc(alignment, size)
                           : gyre_malloc(size);
-      if (block != NULL && what == 0) assert_true(is_zero(block, size));
+      if (block != NULL && what == 0) assert_true(test_is_filled(block, 0, size));
       if (block != NULL && what == 1) assert_int_equal((uintptr_t)block % alignment, 0);
     } else if (what < 5) {
       block = gyre_realloc(block, size);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "tests/malloc/family.h"
+#include "tests/support/bytes.h"
 
 /* Not constants to the compiler, which would complain of them or know the answer. */
 static volatile size_t huge = SIZE_MAX;
@@ -14,12 +15,6 @@ static const size_t sizes[] = {0,    1,    15,    16,    17,    100,    128,    
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
 static size_t os_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
-
-static bool is_zero(const char *block, size_t size) {
-  for (size_t i = 0; i < size; i++)
-    if (block[i] != 0) return false;
-  return true;
-}
 
 /* A block that must lie on a multiple of `alignment` and have room for `size`. */
 static void check_and_free(void *block, size_t alignment, size_t size) {
@@ -67,7 +62,7 @@ static void calloc_zeroes_memory_that_was_used_before(void **state) {
     free(dirty);
     char *block = calloc(1, sizes[i]);
     assert_non_null(block);
-    assert_true(is_zero(block, sizes[i]));
+    assert_true(test_is_filled(block, 0, sizes[i]));
     free(block);
   }
 }

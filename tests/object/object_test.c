@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/support/bytes.h"
 #include "tests/support/node.h"
 
 struct bytes {
@@ -35,13 +36,6 @@ static void a_million_objects_of_48_bytes_take_at_most_1_05_times_64_bytes_each(
   free(objects);
 }
 
-static bool is_zero(const void *object, size_t size) {
-  const unsigned char *p = object;
-  for (size_t i = 0; i < size; i++)
-    if (p[i] != 0) return false;
-  return true;
-}
-
 /* Sizes around every step: of 16, of the inline clearing, of size classes, of the largest class. */
 static const size_t sizes[] = {0,     1,     8,     15,    16,    17,    24,     47,   48,
                                127,   128,   129,   500,   1000,  4096,  8176,   8192, 8193,
@@ -58,7 +52,7 @@ static void an_object_of_any_size_is_zeroed_also_when_its_block_was_used_before(
       struct bytes *b = gyre_new(&types[i]);
       assert_non_null(b);
       assert_int_equal((uintptr_t)b % 16, 0);
-      assert_true(is_zero(b, sizes[i]));
+      assert_true(test_is_filled(b, 0, sizes[i]));
       assert_int_equal(gyre_sizeof(b), sizes[i]);
       assert_int_equal(gyre_refcount(b), 1);
       assert_ptr_equal(gyre_type_of(b), &types[i]);
@@ -78,7 +72,7 @@ static void an_array_of_any_length_is_zeroed_and_keeps_its_length(void **state) 
       assert_non_null(b);
       assert_int_equal(gyre_array_length(b), lengths[i]);
       assert_int_equal(gyre_sizeof(b), 6 + 2 * lengths[i]);
-      assert_true(is_zero(b, 6 + 2 * lengths[i]));
+      assert_true(test_is_filled(b, 0, 6 + 2 * lengths[i]));
       memset(b, 0xff, 6 + 2 * lengths[i]);
       assert_int_equal(gyre_array_length(b), lengths[i]);
       gyre_release(b);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/support/bytes.h"
 #include "tests/support/node.h"
 
 /* Of the scenario's calls: how many failed. */
@@ -39,11 +40,6 @@ static ptrdiff_t checked_call(ptrdiff_t result) {
 
 /* ---- the scenario ---- */
 
-/* By memcmp(), which sanitizers look at once, not byte by byte. */
-static bool is_filled(const char *block, char byte, size_t size) {
-  return size == 0 || (block[0] == byte && memcmp(block, block + 1, size - 1) == 0);
-}
-
 static void use_blocks(void) {
   static const size_t sizes[] = {1, 100, 5000, 70000, 1000000};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -54,13 +50,13 @@ static void use_blocks(void) {
       char *larger = checked(gyre_realloc(block, size * 3));
       if (larger != NULL) block = larger;
       /* Kept, wherever it is. */
-      TEST_REQUIRE(is_filled(block, 0x5a, size));
+      TEST_REQUIRE(test_is_filled(block, 0x5a, size));
       char *smaller = checked(gyre_realloc(block, 1));
       if (smaller != NULL) block = smaller;
       TEST_REQUIRE(block[0] == 0x5a);
     }
     char *zeroed = checked(gyre_calloc(size, 2));
-    TEST_REQUIRE(zeroed == NULL || is_filled(zeroed, 0, 2 * size));
+    TEST_REQUIRE(zeroed == NULL || test_is_filled(zeroed, 0, 2 * size));
     char *aligned = checked(gyre_aligned_alloc(4096, size));
     TEST_REQUIRE((uintptr_t)aligned % 4096 == 0);
     gyre_free(block);
