@@ -280,8 +280,8 @@ GYRE_API ptrdiff_t gyre_gc_get_freeze_count(void);
 
 /* ---- single objects ---- */
 
-/* 1 if the collector looks at the object: its type has slots or a visit function, and it was not
- * untracked; else 0. */
+/* 1 if the collector looks at the object: its type has slots or a visit function, and it is neither
+ * untracked nor static (as the empty tuple is); else 0. */
 GYRE_API int gyre_gc_is_tracked(const void *object);
 
 /* Has the collector leave the object alone, or look at it again. What an untracked object refers to counts

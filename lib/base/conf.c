@@ -119,8 +119,8 @@ struct meaning {
 
 struct short_form {
   const char *variable;
-  bool is_list; /* several words with commas between them */
-  struct meaning meanings[9];
+  bool is_list;                /* several words with commas between them */
+  struct meaning meanings[10]; /* up to one without a word */
 };
 
 #define HOOKS "poison:1,quarantine:64k"

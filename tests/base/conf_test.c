@@ -228,8 +228,9 @@ static void a_word_that_a_short_form_does_not_know_is_reported(void **state) {
   assert_said(
       "GYRE_MALLOC does not accept \"dlmalloc\", which is left out; it accepts pool, system, "
       "pool_debug, system_debug\n");
-  assert_said("GYRE_DEBUG does not accept \"fast\", which is left out; it accepts 0, 1, guard, ");
-  assert_said("with commas between them");
+  assert_said("GYRE_DEBUG does not accept \"fast\", which is left out; it accepts 0, 1, guard, "
+              "pages, poison, "
+              "quarantine, leaks, visit, collect, with commas between them\n");
   assert_said("GYRE_STATS does not accept \"yes\"");
   assert_said("leaks=1 2\n");
 }
