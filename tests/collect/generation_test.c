@@ -143,6 +143,39 @@ static void allocation_only_asks_and_the_next_safepoint_collects(void **state) {
   assert_int_equal(nodes_destroyed(), 4000);
 }
 
+/* Threads look less often at their young objects while nothing dies young, as in tests before. */
+static void let_it_pay_to_look(void) {
+  uint64_t before = stats_of(0).collected;
+  while (stats_of(0).collected == before) {
+    ring_drop(&plain_type, 1);
+    gyre_safepoint();
+  }
+}
+
+/* It is asked for when the thread's own look at its young objects is due, and one of all generations. */
+static void an_explicit_collection_counts_what_is_due_by_itself(void **state) {
+  (void)state;
+  for (int g = 0; g < 3; g++) {
+    thresholds(100, 1, 1);
+    let_it_pay_to_look();
+    uint64_t looks = stats_of(0).collections, destroyed = nodes_destroyed();
+    for (int i = 0; i < 1500; i++) /* a log's full, not more */
+      ring_drop(&node_type, 2);
+    assert_int_equal(gyre_gc_collect(g), 3000);
+    assert_int_equal(nodes_destroyed() - destroyed, 3000);
+    assert_int_equal(stats_of(0).collections - looks, g == 0);
+  }
+  /* What was due comes afterwards. */
+  test_option_set("collect_always", "1");
+  for (int i = 0; i < 1000; i++)
+    ring_drop(&node_type, 1);
+  gyre_safepoint();
+  assert_int_equal(gyre_gc_collect(2), 0);
+  uint64_t before = collections();
+  gyre_safepoint();
+  assert_true(collections() > before);
+}
+
 static void nothing_is_collected_while_disabled_except_on_demand(void **state) {
   (void)state;
   thresholds(10, 1, 1);
@@ -166,15 +199,6 @@ static void a_first_threshold_of_0_turns_automatic_collection_off(void **state) 
   }
   assert_int_equal(collections(), before);
   assert_int_equal(gyre_gc_collect(2), 20000);
-}
-
-/* Threads look less often at their young objects while nothing dies young, as in tests before. */
-static void let_it_pay_to_look(void) {
-  uint64_t before = stats_of(0).collected;
-  while (stats_of(0).collected == before) {
-    ring_drop(&plain_type, 1);
-    gyre_safepoint();
-  }
 }
 
 static void what_dies_young_brings_about_no_collection_of_older_generations(void **state) {
@@ -393,6 +417,7 @@ int main(void) {
       AUTOMATIC(polling_never_changes_when_collections_happen),
       AUTOMATIC(collect_always_collects_at_every_safepoint),
       AUTOMATIC(the_garbage_of_all_threads_counts),
+      AUTOMATIC(an_explicit_collection_counts_what_is_due_by_itself),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
