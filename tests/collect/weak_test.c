@@ -120,6 +120,26 @@ static void garbage_may_own_weak_references_to_itself(void **state) {
   assert_int_equal(gyre_gc_collect(2), 20);
 }
 
+static void counts_calls(gyre_weak *w, void *arg) {
+  TEST_REQUIRE(gyre_weak_is_dead(w));
+  ++*(int *)arg;
+}
+
+/* Nothing says whose a reference is, so it is told of before its holder gives it up. */
+static void references_that_garbage_holds_are_told_of(void **state) {
+  (void)state;
+  int told = 0;
+  owner *a = gyre_new(&owner_type), *b = gyre_new(&owner_type);
+  gyre_store(&a->next, b);
+  gyre_store(&b->next, a);
+  a->weak = gyre_weak_new(b, counts_calls, &told);
+  b->weak = gyre_weak_new(a, counts_calls, &told);
+  gyre_release(a);
+  gyre_release(b);
+  assert_int_equal(gyre_gc_collect(2), 2);
+  assert_int_equal(told, 2);
+}
+
 static void collect_in_callback(gyre_weak *w, void *arg) {
   (void)w;
   *(ptrdiff_t *)arg += gyre_gc_collect(2);
@@ -197,6 +217,7 @@ int main(void) {
       NODE_TEST(garbage_taken_through_a_weak_reference_in_a_finalizer_lives),
       NODE_TEST(weak_references_to_live_objects_stay),
       NODE_TEST(garbage_may_own_weak_references_to_itself),
+      NODE_TEST(references_that_garbage_holds_are_told_of),
       NODE_TEST(a_collection_from_a_weak_callback_returns_0),
       NODE_TEST(weak_references_may_be_taken_while_garbage_dies),
       NODE_TEST_WITH(weak_references_may_be_taken_while_garbage_dies, "gc:0,yield_seed:5"),
