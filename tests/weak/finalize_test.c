@@ -456,8 +456,16 @@ static void identities_outlive_objects_and_are_not_used_again(void **state) {
   }
   for (int i = 1; i < OBJECTS; i++)
     assert_true(gyre_weak_id(weak[i]) > gyre_weak_id(weak[i - 1]));
-  for (int i = 0; i < OBJECTS; i++)
+  /* Nor when everything of the one before is gone. */
+  uint64_t last = gyre_weak_id(weak[OBJECTS - 1]);
+  for (int i = 0; i < OBJECTS; i++) {
     gyre_weak_free(weak[i]);
+    GYRE_AUTO(node) n = new_node();
+    gyre_weak *next = gyre_weak_new(n, NULL, NULL);
+    assert_true(gyre_weak_id(next) > last);
+    last = gyre_weak_id(next);
+    gyre_weak_free(next);
+  }
 }
 
 int main(void) {
