@@ -334,6 +334,20 @@ static void child_only_collects(void *arg) {
       ring_drop(&node_type, 3);
     TEST_REQUIRE(gyre_gc_collect(g) >= 0);
   }
+  /* As it is meant: enabled again in the child. */
+  TEST_REQUIRE(gyre_gc_enable() == 0);
+  struct gyre_gc_stats before = {.size = sizeof before}, now = {.size = sizeof now};
+  TEST_REQUIRE(gyre_gc_get_stats(2, &before) == 0);
+  int thresholds[] = {100, 2, 0};
+  TEST_REQUIRE(gyre_gc_set_threshold(thresholds, 3) == 0);
+  do {
+    gyre_release(ring_new(&finalized_type, 3));
+    gyre_safepoint();
+    TEST_REQUIRE(gyre_gc_get_stats(2, &now) == 0);
+  } while (now.collections == before.collections);
+  TEST_REQUIRE(gyre_gc_disable() == 1);
+  gyre_service_stop();
+  TEST_REQUIRE(gyre_gc_collect(2) >= 0);
   TEST_REQUIRE(gyre_gc_get_freeze_count() == MANY);
   gyre_objlist *list;
   TEST_REQUIRE(gyre_gc_get_objects(-1, &list) == 0);
