@@ -169,11 +169,16 @@ static void inside_a_collection_the_heap_is_busy(void **state) {
   assert_int_equal(in_finalizer, 1);
 }
 
+static int sees(void *object, void *arg) {
+  (void)object, (void)arg;
+  return 0;
+}
+
 static void without_memory_nothing_happens(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   node *n = linked_new();
-  for (int what = 0; what < 4; what++) {
+  for (int what = 0; what < 5; what++) {
     ptrdiff_t result = -ENOMEM;
     bool failed = false;
     for (uint64_t nth = 1; result == -ENOMEM; nth++) {
@@ -183,7 +188,8 @@ static void without_memory_nothing_happens(void **state) {
       if (what == 0) result = gyre_gc_get_objects(-1, &list);
       if (what == 1) result = gyre_gc_get_referrers(&object, 1, &list);
       if (what == 2) result = gyre_gc_get_referents(&object, 1, &list);
-      if (what == 3) result = gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING);
+      if (what == 3) result = gyre_gc_visit_objects(sees, NULL);
+      if (what == 4) result = gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING);
       gyre__fault_arm(0, 0);
       failed |= result == -ENOMEM;
       assert_true((result >= 0 && what < 3) == (list != NULL));
@@ -197,7 +203,15 @@ static void without_memory_nothing_happens(void **state) {
     assert_true(result >= 0);
     assert_true(failed);
   }
-  assert_int_equal(gyre_gc_unfreeze(), 2);
+  ptrdiff_t thawed = -ENOMEM;
+  for (uint64_t nth = 1; thawed == -ENOMEM; nth++) {
+    gyre__fault_arm(nth, 0);
+    thawed = gyre_gc_unfreeze();
+    gyre__fault_arm(0, 0);
+    assert_int_equal(gyre_gc_get_freeze_count(), thawed < 0 ? 2 : 0);
+  }
+  assert_int_equal(thawed, 2);
+  assert_int_equal(gyre_refcount(n), 1);
   gyre_release(n);
 }
 
