@@ -60,7 +60,8 @@ GYRE_API enum gyre_gc_mode gyre_gc_get_mode(void);
  * safepoint, some times, while they run. Then runs finalizers, weak callbacks and destroy hooks here.
  * If another thread is collecting, waits for it first. When it returns, everything in those
  * generations that was unreachable at the call has been found. Returns the number of unreachable
- * objects that were reclaimed, or found uncollectable; 0 at once if called from inside a collection (a
+ * objects that were reclaimed, or found uncollectable, without those that other threads' collections
+ * found first; 0 at once if called from inside a collection (a
  * finalizer or callback that it runs); objects that only option "rc:off" kept are found, too, but not in
  * the number; -EINVAL for another generation; -ENOMEM if there was no memory to work
  * with: nothing has changed then, or some garbage has been reclaimed and some been left; -EAGAIN if the thread cannot attach. */
@@ -280,8 +281,8 @@ GYRE_API ptrdiff_t gyre_gc_get_freeze_count(void);
 
 /* ---- single objects ---- */
 
-/* 1 if the collector looks at the object: its type has slots or a visit function, and it was not
- * untracked; else 0. */
+/* 1 if the collector looks at the object: its type has slots or a visit function, and it is neither
+ * untracked nor static (as the empty tuple is); else 0. */
 GYRE_API int gyre_gc_is_tracked(const void *object);
 
 /* Has the collector leave the object alone, or look at it again. What an untracked object refers to counts

@@ -15,6 +15,9 @@
 #include "lib/base/cgroup.h"
 
 #define TEXT_MAX 4096
+/* Not on the stack: the library's first use may be in a thread with the smallest there is. One thread is here
+ * at a time, the one that reads the options. */
+static char membership_text[TEXT_MAX], file_path[TEXT_MAX];
 /* Version 1 writes a huge number where there is no limit. */
 #define NO_LIMIT ((uint64_t)1 << 60)
 
@@ -31,11 +34,18 @@ static bool file_read(const char *path, char *out, size_t size) {
   return true;
 }
 
-/* The lower of the two, if the file holds a limit. */
-static uint64_t limit_of(const char *root, const char *group, const char *name, uint64_t lowest) {
-  char path[TEXT_MAX], text[64];
-  int length = snprintf(path, sizeof path, "%s%s/%s", root, group, name);
-  if (length < 0 || (size_t)length >= sizeof path || !file_read(path, text, sizeof text))
+/* A file of each group in a tree. */
+struct tree {
+  const char *root, *below; /* "/sys/fs/cgroup", "/memory" */
+  const char *name;
+};
+
+/* The lower of the two, if the group's file holds a limit. */
+static uint64_t limit_of(const struct tree *tree, const char *group, uint64_t lowest) {
+  char text[64];
+  int length = snprintf(file_path, sizeof file_path, "%s%s%s/%s", tree->root, tree->below, group,
+                        tree->name);
+  if (length < 0 || (size_t)length >= sizeof file_path || !file_read(file_path, text, sizeof text))
     return lowest;
   char *end;
   unsigned long long limit = strtoull(text, &end, 10); /* "max": no digits */
@@ -43,13 +53,13 @@ static uint64_t limit_of(const char *root, const char *group, const char *name, 
 }
 
 /* The lowest limit of a group and those above it. */
-static uint64_t limits_up(const char *root, char *group, const char *name) {
+static uint64_t limits_up(const struct tree *tree, char *group) {
   uint64_t lowest = NO_LIMIT;
   for (;;) {
     size_t length = strlen(group);
     while (length > 0 && group[length - 1] == '/')
       group[--length] = '\0';
-    lowest = limit_of(root, group, name, lowest);
+    lowest = limit_of(tree, group, lowest);
     char *slash = strrchr(group, '/');
     if (slash == NULL) return lowest;
     *slash = '\0';
@@ -68,21 +78,20 @@ static bool has_memory(const char *text, size_t length) {
 }
 
 uint64_t gyre__cgroup_limit(const char *membership, const char *root) {
-  char text[TEXT_MAX], v1[TEXT_MAX];
-  if (!file_read(membership, text, sizeof text)) return 0;
-  int length = snprintf(v1, sizeof v1, "%s/memory", root);
-  if (length < 0 || (size_t)length >= sizeof v1) return 0;
+  const struct tree v2 = {root, "", "memory.max"};
+  const struct tree v1 = {root, "/memory", "memory.limit_in_bytes"};
+  if (!file_read(membership, membership_text, sizeof membership_text)) return 0;
   uint64_t lowest = NO_LIMIT;
-  char *rest = text;
+  char *rest = membership_text;
   for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
     char *controllers = strchr(line, ':');
     char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
     if (group == NULL) continue;
     uint64_t limit = NO_LIMIT;
     if (group == controllers + 1)
-      limit = limits_up(root, group + 1, "memory.max");
+      limit = limits_up(&v2, group + 1);
     else if (has_memory(controllers + 1, (size_t)(group - controllers - 1)))
-      limit = limits_up(v1, group + 1, "memory.limit_in_bytes");
+      limit = limits_up(&v1, group + 1);
     if (limit < lowest) lowest = limit;
   }
   return lowest < NO_LIMIT ? lowest : 0;

@@ -450,17 +450,33 @@ enum gyre_gc_mode gyre_gc_get_mode(void) {
 ptrdiff_t (*gyre__visits_check)(void);
 void (*gyre__for_each_root)(gyre__root_seen_fn *each, void *arg);
 
+/* Before a collection that the program asks for: passes a safepoint and finishes what has been released. A
+ * collection of this thread's that is due by itself waits, or it would take what this one is to count. */
+static bool asked_begin(struct gyre__objects *self) {
+  GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
+  const uint32_t due = GYRE__REQ_COLLECT;
+  /* acq_rel: this thread's own request, which publishes nothing; pairs with gyre__thread_request(). */
+  bool put_off = gyre__fetch_and_acq_rel(&self->heap.thread.base.request, ~due) & due;
+  gyre_safepoint();
+  gyre__release_all(self);
+  return put_off;
+}
+
+static void asked_end(struct gyre__objects *self, bool put_off) {
+  if (put_off) gyre__thread_request(&self->heap.thread, GYRE__REQ_COLLECT);
+}
+
 ptrdiff_t gyre_gc_collect(int generation) {
   if (generation < 0 || generation >= GYRE_GC_NGEN) return -EINVAL;
   struct gyre__objects *self = (struct gyre__objects *)gyre__thread_self();
   if (self == NULL) return -EAGAIN;
   if (gyre__is_collecting(self)) return 0;
-  GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect in a parked thread");
-  gyre_safepoint();
-  gyre__release_all(self);
+  bool put_off = asked_begin(self);
   if (generation == GYRE_GC_NGEN - 1 && gyre__option(check_visits) && gyre__visits_check != NULL)
     (void)gyre__visits_check();
-  return gyre__collect(self, generation, GYRE__REASON_CALL, true);
+  ptrdiff_t result = gyre__collect(self, generation, GYRE__REASON_CALL, true);
+  asked_end(self, put_off);
+  return result;
 }
 
 int gyre_gc_collect_ex(int generation, unsigned flags, struct gyre_gc_result *out) {
@@ -474,10 +490,9 @@ int gyre_gc_collect_ex(int generation, unsigned flags, struct gyre_gc_result *ou
   if (out != NULL) nothing.size = out->size;
   ptrdiff_t result = 0;
   if (!gyre__is_collecting(self) && (!(flags & GYRE_GC_IF_ENABLED) || gyre_gc_is_enabled())) {
-    GYRE_REQUIRE(self->heap.thread.park_depth == 0, "gyre_gc_collect_ex in a parked thread");
-    gyre_safepoint();
-    gyre__release_all(self);
+    bool put_off = asked_begin(self);
     result = collect(self, generation, GYRE__REASON_CALL, !(flags & GYRE_GC_NOWAIT), &nothing);
+    asked_end(self, put_off);
     if (result >= 0 && flags & GYRE_GC_PURGE) gyre_purge();
   }
   if (result < 0) return (int)result;

@@ -269,9 +269,10 @@ int gyre_gc_get_count(int out[GYRE_GC_NGEN]) {
 }
 
 int gyre_gc_is_tracked(const void *object) {
-  /* relaxed: the answer is of some moment. */
-  return gyre_type_of(object)->gyre__kind == GYRE__TRACKED &&
-         !(gyre__load_relaxed(&gyre__header_of(object)->bits) & GYRE__BIT_UNTRACKED);
+  const gyre__header *h = gyre__header_of(object);
+  /* relaxed: the answer is of some moment. 0 in static objects, which no collection looks at. */
+  return gyre_type_of(object)->gyre__kind == GYRE__TRACKED && gyre__load_relaxed(&h->gc) != 0 &&
+         !(gyre__load_relaxed(&h->bits) & GYRE__BIT_UNTRACKED);
 }
 
 int gyre_gc_is_finalized(const void *object) {

@@ -9,7 +9,10 @@
 #include "lib/heap/traced.h"
 
 static struct gyre__heap *heap_given(gyre_thread *self) {
-  GYRE_ASSERT(self == gyre__self && self->id != 0);
+#ifdef GYRE_DEBUG
+  GYRE_REQUIRE(self == gyre__self && self->id != 0,
+               "the handle of thread %u is not the caller's own", self->id);
+#endif
   return gyre__raw_heap(self);
 }
 

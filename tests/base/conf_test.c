@@ -199,6 +199,11 @@ static void short_forms_stand_for_options(void **state) {
   assert_said("leaks=1 2\n");
   assert_said("collect_always=3 2\n");
   assert_said("rc=off 2\n");
+  RUN(LIST("GYRE_DEBUG=visit"), "check_visits");
+  assert_said("check_visits=1 2\n");
+  RUN(LIST("GYRE_DEBUG=0"), "check_visits", "malloc");
+  assert_said("check_visits=0 0\n");
+  assert_said("malloc=pool 0\n");
 }
 
 static void guards_are_put_around_blocks_of_whoever_serves_them(void **state) {
@@ -228,9 +233,9 @@ static void a_word_that_a_short_form_does_not_know_is_reported(void **state) {
   assert_said(
       "GYRE_MALLOC does not accept \"dlmalloc\", which is left out; it accepts pool, system, "
       "pool_debug, system_debug\n");
-  assert_said(
-      "GYRE_DEBUG does not accept \"fast\", which is left out; it accepts 0, 1, guard, pages, "
-      "poison, quarantine, leaks, visit, collect, with commas between them");
+  assert_said("GYRE_DEBUG does not accept \"fast\", which is left out; it accepts 0, 1, guard, "
+              "pages, poison, "
+              "quarantine, leaks, visit, collect, with commas between them\n");
   assert_said("GYRE_STATS does not accept \"yes\"");
   assert_said("leaks=1 2\n");
 }

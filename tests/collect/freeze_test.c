@@ -323,6 +323,54 @@ static void child_works(void *arg) {
     TEST_REQUIRE(gyre_refcount(many[i]) == 3);
 }
 
+/* Without stopped counts: the child collects, in every generation, and does not count what is frozen. */
+static void child_only_collects(void *arg) {
+  (void)arg;
+  forbid(true);
+  ring_drop(&node_type, 5);
+  TEST_REQUIRE(gyre_gc_collect(2) == 5);
+  for (int g = 0; g < GYRE_GC_NGEN; g++) {
+    for (int i = 0; i < 1000; i++)
+      ring_drop(&node_type, 3);
+    TEST_REQUIRE(gyre_gc_collect(g) >= 0);
+  }
+  /* As it is meant: enabled again in the child. */
+  TEST_REQUIRE(gyre_gc_enable() == 0);
+  struct gyre_gc_stats before = {.size = sizeof before}, now = {.size = sizeof now};
+  TEST_REQUIRE(gyre_gc_get_stats(2, &before) == 0);
+  int thresholds[] = {100, 2, 0};
+  TEST_REQUIRE(gyre_gc_set_threshold(thresholds, 3) == 0);
+  do {
+    gyre_release(ring_new(&finalized_type, 3));
+    gyre_safepoint();
+    TEST_REQUIRE(gyre_gc_get_stats(2, &now) == 0);
+  } while (now.collections == before.collections);
+  TEST_REQUIRE(gyre_gc_disable() == 1);
+  gyre_service_stop();
+  TEST_REQUIRE(gyre_gc_collect(2) >= 0);
+  TEST_REQUIRE(gyre_gc_get_freeze_count() == MANY);
+  gyre_objlist *list;
+  TEST_REQUIRE(gyre_gc_get_objects(-1, &list) == 0);
+  gyre_objlist_free(list);
+  forbid(false);
+}
+
+static void nor_does_it_where_counts_go_on(void **state) {
+  (void)state;
+  if (TEST_ADDRESS_SANITIZER) skip();
+  for (size_t i = 0; i < MANY; i++)
+    many[i] = node_new(&node_type, i);
+  /* Rings of ten, garbage in the end. */
+  for (size_t i = 0; i < MANY; i++)
+    gyre_store(&many[i]->next, many[i % 10 == 9 ? i - 9 : i + 1]);
+  for (size_t i = 0; i < MANY; i++)
+    gyre_release(many[i]);
+  assert_int_equal(gyre_gc_freeze(), MANY);
+  test_in_child(child_only_collects, NULL);
+  assert_int_equal(gyre_gc_unfreeze(), MANY);
+  assert_int_equal(gyre_gc_collect(2), MANY);
+}
+
 static void a_childs_collection_writes_to_no_frozen_page(void **state) {
   (void)state;
   if (TEST_ADDRESS_SANITIZER) skip();
@@ -401,6 +449,7 @@ int main(void) {
       NODE_TEST(untracked_ones_keep_their_place),
       NODE_TEST(gyre_fini_unfreezes),
       NODE_TEST(a_childs_collection_writes_to_no_frozen_page),
+      NODE_TEST(nor_does_it_where_counts_go_on),
       NODE_TEST_WITH(threads_count_while_it_is_frozen, "gc:1"),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,6 +284,17 @@ static void a_result_says_what_was_done(void **state) {
   assert_int_equal(gyre_gc_collect_ex(2, 0, NULL), 0);
 }
 
+static void a_purge_follows_if_asked_for(void **state) {
+  (void)state;
+  enum { N = 20000 };
+  ring_drop(&node_type, N);
+  size_t before = test_heap_stats().committed_bytes;
+  struct gyre_gc_result r = {.size = sizeof r};
+  assert_int_equal(gyre_gc_collect_ex(2, GYRE_GC_PURGE, &r), 0);
+  assert_int_equal(r.collected, N);
+  assert_true(test_heap_stats().committed_bytes + N * sizeof(node) <= before);
+}
+
 static void disabled_it_does_nothing_if_asked_so(void **state) {
   (void)state;
   ring_drop(&node_type, 3);
@@ -388,6 +399,7 @@ int main(void) {
       DEBUG_TEST(stats_are_written),
       DEBUG_TEST(each_object_is_named),
       DEBUG_TEST(a_result_says_what_was_done),
+      DEBUG_TEST(a_purge_follows_if_asked_for),
       DEBUG_TEST(disabled_it_does_nothing_if_asked_so),
       DEBUG_TEST(nested_it_is_0_and_beside_another_it_is_busy),
       DEBUG_TEST(threads_make_garbage_that_is_kept),

@@ -75,10 +75,19 @@ static void wrong_arguments_change_nothing(void **state) {
   gyre_objlist_free(NULL);
 }
 
-static void leaves_are_not_listed(void **state) {
+static GYRE_STATIC_OBJECT(node) fixture = GYRE_STATIC_INIT(.tag = 1);
+
+static void leaves_and_static_objects_are_not_tracked(void **state) {
   (void)state;
   void *leaf = gyre_new(&leaf_type);
+  assert_int_equal(GYRE_STATIC_REGISTER(&fixture, &node_type), 0);
+  GYRE_AUTO(gyre_tuple) empty = gyre_tuple_of(0);
+  assert_int_equal(gyre_gc_is_tracked(leaf), 0);
+  assert_int_equal(gyre_gc_is_tracked(&fixture.object), 0);
+  assert_int_equal(gyre_gc_is_tracked(empty), 0);
   assert_int_equal(object_count(-1), 0);
+  GYRE_AUTO(gyre_tuple) one = gyre_tuple_of(1, leaf);
+  assert_int_equal(gyre_gc_is_tracked(one), 1);
   gyre_release(leaf);
 }
 
@@ -160,11 +169,16 @@ static void inside_a_collection_the_heap_is_busy(void **state) {
   assert_int_equal(in_finalizer, 1);
 }
 
+static int sees(void *object, void *arg) {
+  (void)object, (void)arg;
+  return 0;
+}
+
 static void without_memory_nothing_happens(void **state) {
   (void)state;
   TEST_NEEDS_WINDOWS();
   node *n = linked_new();
-  for (int what = 0; what < 4; what++) {
+  for (int what = 0; what < 5; what++) {
     ptrdiff_t result = -ENOMEM;
     bool failed = false;
     for (uint64_t nth = 1; result == -ENOMEM; nth++) {
@@ -174,7 +188,8 @@ static void without_memory_nothing_happens(void **state) {
       if (what == 0) result = gyre_gc_get_objects(-1, &list);
       if (what == 1) result = gyre_gc_get_referrers(&object, 1, &list);
       if (what == 2) result = gyre_gc_get_referents(&object, 1, &list);
-      if (what == 3) result = gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING);
+      if (what == 3) result = gyre_gc_visit_objects(sees, NULL);
+      if (what == 4) result = gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING);
       gyre__fault_arm(0, 0);
       failed |= result == -ENOMEM;
       assert_true((result >= 0 && what < 3) == (list != NULL));
@@ -188,7 +203,15 @@ static void without_memory_nothing_happens(void **state) {
     assert_true(result >= 0);
     assert_true(failed);
   }
-  assert_int_equal(gyre_gc_unfreeze(), 2);
+  ptrdiff_t thawed = -ENOMEM;
+  for (uint64_t nth = 1; thawed == -ENOMEM; nth++) {
+    gyre__fault_arm(nth, 0);
+    thawed = gyre_gc_unfreeze();
+    gyre__fault_arm(0, 0);
+    assert_int_equal(gyre_gc_get_freeze_count(), thawed < 0 ? 2 : 0);
+  }
+  assert_int_equal(thawed, 2);
+  assert_int_equal(gyre_refcount(n), 1);
   gyre_release(n);
 }
 
@@ -225,6 +248,21 @@ static void referrers_are_who_refers_directly(void **state) {
   gyre_release(b);
   gyre_release(c);
   assert_int_equal(gyre_gc_collect(2), 3);
+}
+
+static void an_untracked_holder_is_no_referrer(void **state) {
+  (void)state;
+  node *n = linked_new();
+  GYRE_AUTO(node) next = gyre_load(&n->next);
+  void *object = next;
+  assert_int_equal(gyre_gc_untrack(n), 0);
+  gyre_objlist *list;
+  assert_int_equal(gyre_gc_get_referrers(&object, 1, &list), 0);
+  gyre_objlist_free(list);
+  assert_int_equal(gyre_gc_track(n), 0);
+  assert_int_equal(gyre_gc_get_referrers(&object, 1, &list), 1);
+  gyre_objlist_free(list);
+  gyre_release(n);
 }
 
 static void referents_keep_their_duplicates(void **state) {
@@ -425,11 +463,12 @@ int main(void) {
       NODE_TEST(without_memory_nothing_happens), /* first: buffers are kept */
       NODE_TEST(get_objects_lists_by_generation),
       NODE_TEST(wrong_arguments_change_nothing),
-      NODE_TEST(leaves_are_not_listed),
+      NODE_TEST(leaves_and_static_objects_are_not_tracked),
       NODE_TEST(an_object_in_the_making_is_not_shown),
       NODE_TEST(nor_is_another_threads),
       NODE_TEST(inside_a_collection_the_heap_is_busy),
       NODE_TEST(referrers_are_who_refers_directly),
+      NODE_TEST(an_untracked_holder_is_no_referrer),
       NODE_TEST(referents_keep_their_duplicates),
       NODE_TEST(types_with_visit_are_asked),
       NODE_TEST(visit_objects_includes_the_frozen),

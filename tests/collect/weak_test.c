@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Weak references to garbage: the order in which it dies (gyre/weak.h). */
 #include "tests/support/node.h"
+#include "tests/support/puppet.h"
 
 static gyre_weak *weak;
 static node *seen;
@@ -120,6 +121,26 @@ static void garbage_may_own_weak_references_to_itself(void **state) {
   assert_int_equal(gyre_gc_collect(2), 20);
 }
 
+static void counts_calls(gyre_weak *w, void *arg) {
+  TEST_REQUIRE(gyre_weak_is_dead(w));
+  ++*(int *)arg;
+}
+
+/* Nothing says whose a reference is, so it is told of before its holder gives it up. */
+static void references_that_garbage_holds_are_told_of(void **state) {
+  (void)state;
+  int told = 0;
+  owner *a = gyre_new(&owner_type), *b = gyre_new(&owner_type);
+  gyre_store(&a->next, b);
+  gyre_store(&b->next, a);
+  a->weak = gyre_weak_new(b, counts_calls, &told);
+  b->weak = gyre_weak_new(a, counts_calls, &told);
+  gyre_release(a);
+  gyre_release(b);
+  assert_int_equal(gyre_gc_collect(2), 2);
+  assert_int_equal(told, 2);
+}
+
 static void collect_in_callback(gyre_weak *w, void *arg) {
   (void)w;
   *(ptrdiff_t *)arg += gyre_gc_collect(2);
@@ -136,6 +157,42 @@ static void a_collection_from_a_weak_callback_returns_0(void **state) {
   assert_int_equal(gyre_gc_collect(2), 3);
   assert_int_equal(nested, 0);
   assert_int_equal(gyre_gc_collect(2), 2);
+}
+
+/* ---- who calls ---- */
+
+static pthread_t called_in;
+static void notes_thread(gyre_weak *w, void *arg) {
+  (void)arg;
+  called_in = pthread_self();
+  gyre_weak_free(w);
+}
+
+static node *with_callback(node *n) {
+  assert_non_null(gyre_weak_new(n, notes_thread, NULL));
+  return n;
+}
+
+static void drops(void *n) { gyre_release(n); }
+static void collects(void *result) { *(ptrdiff_t *)result = gyre_gc_collect(2); }
+
+static void callbacks_run_where_the_object_is_dropped_or_collected(void **state) {
+  (void)state;
+  struct puppet other;
+  puppet_start(&other);
+  gyre_release(with_callback(node_new(&node_type, 0)));
+  assert_true(pthread_equal(called_in, pthread_self()));
+  puppet_run_parked(&other, drops, with_callback(node_new(&node_type, 0)));
+  assert_true(pthread_equal(called_in, other.thread));
+  gyre_release(with_callback(ring_new(&node_type, 2)));
+  assert_int_equal(gyre_gc_collect(2), 2);
+  assert_true(pthread_equal(called_in, pthread_self()));
+  gyre_release(with_callback(ring_new(&node_type, 2)));
+  ptrdiff_t found = 0;
+  puppet_run_parked(&other, collects, &found);
+  assert_int_equal(found, 2);
+  assert_true(pthread_equal(called_in, other.thread));
+  puppet_stop(&other);
 }
 
 /* ---- upgrades while the collector kills ---- */
@@ -197,7 +254,9 @@ int main(void) {
       NODE_TEST(garbage_taken_through_a_weak_reference_in_a_finalizer_lives),
       NODE_TEST(weak_references_to_live_objects_stay),
       NODE_TEST(garbage_may_own_weak_references_to_itself),
+      NODE_TEST(references_that_garbage_holds_are_told_of),
       NODE_TEST(a_collection_from_a_weak_callback_returns_0),
+      NODE_TEST(callbacks_run_where_the_object_is_dropped_or_collected),
       NODE_TEST(weak_references_may_be_taken_while_garbage_dies),
       NODE_TEST_WITH(weak_references_may_be_taken_while_garbage_dies, "gc:0,yield_seed:5"),
   };

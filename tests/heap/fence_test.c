@@ -104,10 +104,10 @@ static void *thread_works(void *arg) {
 
 static void threads_have_their_rings(void **state) {
   (void)state;
-  pthread_t threads[4];
-  for (uintptr_t i = 0; i < 4; i++)
+  pthread_t threads[8];
+  for (uintptr_t i = 0; i < 8; i++)
     threads[i] = thread_start(thread_works, (void *)(i + 1));
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < 8; i++)
     thread_join(threads[i]);
 }
 

@@ -175,6 +175,19 @@ static void a_write_after_free_is_corruption(void **state) {
   expect_abort(write_after_free, "corrupted");
 }
 
+static void *allocates_with(void *handle) {
+  gyre_thread_attach();
+  (void)gyre_thread_calloc(handle, 1, 100);
+  return NULL;
+}
+static void use_anothers_handle(void) { in_thread(allocates_with, gyre_thread_attach()); }
+
+static void another_threads_handle_is_refused(void **state) {
+  (void)state;
+  if (!DEBUG_BUILD) skip();
+  expect_abort(use_anothers_handle, "is not the caller's own");
+}
+
 static void poison_fills_fresh_and_freed_blocks(void **state) {
   (void)state;
   if (!DEBUG_BUILD) skip();
@@ -198,6 +211,7 @@ int main(void) {
       HEAP_TEST(a_pointer_into_a_block_is_invalid),
       HEAP_TEST(a_pointer_from_elsewhere_is_invalid),
       HEAP_TEST(a_write_after_free_is_corruption),
+      HEAP_TEST(another_threads_handle_is_refused),
       HEAP_TEST(poison_fills_fresh_and_freed_blocks),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Tracing with several threads: who is traced when, frees by others, sessions that change under them,
- * snapshots while they run, fork. */
+ * snapshots while they run. */
 #include "tests/support/puppet.h"
 #include "tests/support/window.h"
 #include "trace_test.h"
@@ -279,61 +279,6 @@ static void after_the_storm_the_figures_are_right(void **state) {
   }
 }
 
-/* ---- fork ---- */
-
-static void in_the_child(void *arg) {
-  void **blocks = arg;
-  TEST_REQUIRE(gyre_trace_is_on());
-  TEST_REQUIRE(traced_now() == 100100);
-  TEST_REQUIRE(is_traced(blocks[0]) && is_traced(blocks[1]));
-  void *own = gyre_malloc(50);
-  TEST_REQUIRE(is_traced(own));
-  gyre_snapshot *s = snapshot_now();
-  TEST_REQUIRE(gyre_snapshot_count(s) == 3);
-  gyre_snapshot_free(s);
-  gyre_free(own);
-  gyre_free(blocks[0]);
-  gyre_free(blocks[1]);
-  TEST_REQUIRE(traced_now() == 0);
-  gyre_trace_stop();
-}
-
-static void a_child_has_its_parents_traces(void **state) {
-  (void)state;
-  trace_on(3, 0, 0);
-  void *blocks[] = {gyre_malloc(100), gyre_malloc(100000)};
-  assert_true(is_traced(blocks[0])); /* names have been looked up before */
-  test_in_child(in_the_child, blocks);
-  assert_int_equal(traced_now(), 100100);
-  gyre_free(blocks[0]);
-  gyre_free(blocks[1]);
-  gyre_trace_stop();
-}
-
-static void only_stop(void *arg) {
-  (void)arg;
-  gyre_trace_stop();
-  shared_free();
-}
-
-static void a_fork_among_threads(void **state) {
-  (void)state;
-  if (TEST_THREAD_SANITIZER) skip(); /* other threads' locks of the sanitizer's own */
-  trace_on(2, 0, 0);
-  test_flag_set(&stop_all, 0);
-  pthread_t threads[2];
-  for (uintptr_t i = 0; i < 2; i++)
-    threads[i] = test_thread_start(churn, (void *)i);
-  for (int i = 0; i < 5; i++)
-    test_in_child(only_stop, NULL);
-  test_flag_set(&stop_all, 1);
-  for (unsigned i = 0; i < 2; i++)
-    test_thread_join(threads[i]);
-  shared_free();
-  assert_int_equal(traced_now(), 0);
-  gyre_trace_stop();
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_running_thread_takes_part_at_its_next_safepoint),
@@ -344,8 +289,6 @@ int main(void) {
       TEST(a_free_is_late_for_its_session),
       TEST(sessions_come_and_go_under_eight_threads),
       TEST(after_the_storm_the_figures_are_right),
-      TEST(a_child_has_its_parents_traces),
-      TEST(a_fork_among_threads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -328,6 +328,48 @@ static void every_second_and_every_fifth_allocation_may_fail(void **state) {
   }
 }
 
+/* Eight threads meet the failures in turn. */
+static void *part_of_a_scenario(void *arg) {
+  (void)arg;
+  if (gyre_thread_attach() == NULL) {
+    TEST_REQUIRE(errno == ENOMEM);
+    failed();
+    return NULL;
+  }
+  use_blocks();
+  use_values();
+  node *chain = chain_new_or_less(100);
+  gyre_weak *weak = chain != NULL ? checked(gyre_weak_new(chain, NULL, NULL)) : NULL;
+  if (chain != NULL) gyre_store(&chain->other, chain);
+  gyre_release(chain);
+  /* Of all: another thread's, which fails, may have promoted the chain. */
+  ptrdiff_t found = checked_call(gyre_gc_collect(2));
+  if (found >= 0 && weak != NULL) TEST_REQUIRE(gyre_weak_is_dead(weak));
+  gyre_weak_free(weak);
+  return NULL;
+}
+
+static void allocations_of_eight_threads_may_fail(void **state) {
+  (void)state;
+#ifndef GYRE_WINDOWS
+  skip();
+#endif
+  for (uint64_t nth = 2; nth <= 50; nth += 6) {
+    pthread_t threads[8];
+    gyre__fault_arm(nth, 1);
+    for (int i = 0; i < 8; i++)
+      threads[i] = test_thread_start(part_of_a_scenario, NULL);
+    for (int i = 0; i < 8; i++)
+      test_thread_join(threads[i]);
+    gyre__fault_arm(0, 0);
+    gyre__heap_check();
+    while (gyre_gc_collect(2) > 0) {
+    }
+  }
+  /* relaxed: the threads are gone. */
+  assert_true(gyre__load_relaxed(&failures) > 0);
+}
+
 static void the_option_fail_nth_fails_every_nth_allocation(void **state) {
   (void)state;
 #ifndef GYRE_WINDOWS
@@ -407,6 +449,7 @@ int main(void) {
       NODE_TEST(a_first_use_may_fail_and_be_repeated),
       NODE_TEST(every_allocation_may_fail_once),
       NODE_TEST(every_second_and_every_fifth_allocation_may_fail),
+      NODE_TEST(allocations_of_eight_threads_may_fail),
       NODE_TEST(the_option_fail_nth_fails_every_nth_allocation),
       NODE_TEST(over_the_limit_allocation_fails_and_goes_on_after_memory_was_freed),
       NODE_TEST_WITH(with_alloc_is_safepoint_an_allocation_collects_what_it_needs,

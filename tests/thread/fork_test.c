@@ -208,6 +208,36 @@ static void a_child_inherits_the_slot_of_a_parked_thread(void **state) {
   puppet_stop(&parked);
 }
 
+enum { PARKED = 7 };
+static node *of_parked[PARKED];
+
+static void makes_a_ring(void *ring) { *(node **)ring = ring_new(&node_type, 10); }
+
+static void parked_rings_die(void *arg) {
+  struct gyre_thread_stats s = test_thread_stats();
+  TEST_REQUIRE(s.attached == 1 && s.orphans == s.slots_high_water - 1);
+  for (int i = 0; i < PARKED; i++)
+    gyre_release(of_parked[i]);
+  TEST_REQUIRE(gyre_gc_collect(2) == PARKED * 10);
+  lives(arg);
+}
+
+static void a_child_of_a_parent_with_several_parked_threads_lives(void **state) {
+  (void)state;
+  struct puppet parked[PARKED];
+  gyre_thread_attach();
+  for (int i = 0; i < PARKED; i++) {
+    puppet_start(&parked[i]);
+    puppet_run_parked(&parked[i], makes_a_ring, &of_parked[i]);
+  }
+  test_in_child(parked_rings_die, AGAIN);
+  for (int i = 0; i < PARKED; i++) {
+    gyre_release(of_parked[i]);
+    puppet_stop(&parked[i]);
+  }
+  assert_int_equal(gyre_gc_collect(2), PARKED * 10);
+}
+
 static bool is_asked(struct gyre__thread *slot, uint32_t request) {
   /* seq_cst: another thread sets the bit; pairs with gyre__thread_request(). */
   return gyre__load_seq_cst(&slot->base.request) & request;
@@ -633,6 +663,7 @@ int main(void) {
       NODE_TEST(a_thread_may_fork_in_a_blocking_region),
       NODE_TEST(several_threads_may_fork_at_once),
       NODE_TEST(a_child_inherits_the_slot_of_a_parked_thread),
+      NODE_TEST(a_child_of_a_parent_with_several_parked_threads_lives),
       NODE_TEST(an_heir_in_the_child_goes_on_with_a_release_that_was_cut_off),
       NODE_TEST(nobody_inherits_the_slot_of_a_thread_that_was_not_stopped),
       NODE_TEST(a_grace_period_that_was_under_way_does_not_hold_up_the_child),

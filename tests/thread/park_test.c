@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Parking, GYRE_BLOCKING, safepoints, and what happens to counts that are left with a thread that
  * does not run. */
+#include <unistd.h>
+
 #include "lib/object/object.h"
 #include "tests/support/node.h"
 #include "tests/support/puppet.h"
@@ -231,6 +233,48 @@ static void a_parked_owner_finds_its_counts_settled(void **state) {
   puppet_stop(&owner);
 }
 
+/* ---- owners that wait in a read, and another that drops a million of their objects ---- */
+
+enum { OWNERS = 7 };
+static struct {
+  int ends[2];
+  size_t each;
+  node **objects;
+} readers;
+
+static void *makes_and_reads(void *number) {
+  node **mine = readers.objects + (uintptr_t)number * readers.each;
+  for (size_t i = 0; i < readers.each; i++)
+    mine[i] = node_new(&node_type, i);
+  char byte;
+  GYRE_BLOCKING { TEST_REQUIRE(read(readers.ends[0], &byte, 1) == 1); }
+  return NULL;
+}
+
+static void memory_of_owners_that_wait_in_a_read_falls(void **state) {
+  (void)state;
+  readers.each = (size_t)test_size("GYRE_TEST_CELLS", 1000000, 140000, 35000) / OWNERS;
+  readers.objects = calloc(OWNERS * readers.each, sizeof *readers.objects);
+  TEST_REQUIRE(readers.objects != NULL && pipe(readers.ends) == 0);
+  gyre_thread_attach();
+  pthread_t threads[OWNERS];
+  for (uintptr_t i = 0; i < OWNERS; i++)
+    threads[i] = test_thread_start(makes_and_reads, (void *)i);
+  await_parked(OWNERS);
+  size_t before = test_heap_stats().committed_bytes;
+  for (size_t i = 0; i < OWNERS * readers.each; i++)
+    gyre_release(readers.objects[i]);
+  assert_int_equal(nodes_destroyed(), OWNERS * readers.each);
+  assert_int_equal(gyre_purge(), 0);
+  assert_true(test_heap_stats().committed_bytes + OWNERS * readers.each * sizeof(node) <= before);
+  assert_int_equal(write(readers.ends[1], "0123456", OWNERS), OWNERS);
+  for (int i = 0; i < OWNERS; i++)
+    test_thread_join(threads[i]);
+  (void)close(readers.ends[0]);
+  (void)close(readers.ends[1]);
+  free(readers.objects);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       NODE_TEST(only_the_last_unpark_ends_a_nested_park),
@@ -246,6 +290,7 @@ int main(void) {
       NODE_TEST(objects_of_an_exited_owner_are_freed_at_once_by_who_drops_them),
       NODE_TEST(pages_of_a_parked_owner_go_back_to_the_system),
       NODE_TEST(a_parked_owner_finds_its_counts_settled),
+      NODE_TEST(memory_of_owners_that_wait_in_a_read_falls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

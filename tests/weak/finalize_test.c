@@ -92,6 +92,9 @@ static void a_call_by_hand_gives_the_result_and_is_the_only_one(void **state) {
   assert_int_equal(result, 'x');
   assert_int_equal(gyre_finalize_call(f, &result), 0);
   assert_int_equal(freed(), 1);
+  /* The object lives, but nothing is registered. */
+  assert_int_equal(gyre_finalize_alive(f), 0);
+  assert_int_equal(gyre_finalize_peek(f, NULL), 0);
   gyre_release(n);
   assert_string_equal(calls, "x");
   gyre_finalize_free(f);
@@ -114,6 +117,7 @@ static void detaching_gives_the_argument_back(void **state) {
   assert_ptr_equal(info.arg_free, counts_freed);
   assert_int_equal(gyre_finalize_alive(f), 0);
   assert_int_equal(gyre_finalize_detach(f, &info), 0);
+  assert_int_equal(gyre_finalize_peek(f, &info), 0);
   gyre_release(info.object);
   gyre_release(n);
   assert_string_equal(calls, "");
@@ -456,8 +460,20 @@ static void identities_outlive_objects_and_are_not_used_again(void **state) {
   }
   for (int i = 1; i < OBJECTS; i++)
     assert_true(gyre_weak_id(weak[i]) > gyre_weak_id(weak[i - 1]));
-  for (int i = 0; i < OBJECTS; i++)
+  /* Nor when everything of the one before is gone. */
+  uint64_t last = gyre_weak_id(weak[OBJECTS - 1]);
+  for (int i = 0; i < OBJECTS; i++) {
     gyre_weak_free(weak[i]);
+    GYRE_AUTO(node) n = new_node();
+    gyre_weak *next = gyre_weak_new(n, NULL, NULL);
+    assert_true(gyre_weak_id(next) > last);
+    last = gyre_weak_id(next);
+    gyre_weak_free(next);
+    if (i % 100 == 0) {
+      assert_int_equal(gyre_synchronize(), 0);
+      gyre_safepoint();
+    }
+  }
 }
 
 int main(void) {

@@ -342,6 +342,58 @@ static void a_loop_sees_what_was_there_whatever_dies_meanwhile(void **state) {
   }
 }
 
+/* ---- deaths that put something in ---- */
+
+enum { LATECOMERS = 20 };
+static struct {
+  gyre_weakmap *map;
+  node *nodes[LATECOMERS];
+  int calls;
+} late;
+
+/* Enough for the table to grow under the death that is under way. */
+static void puts_all_in(gyre_weak *weak, void *arg) {
+  (void)arg;
+  late.calls++;
+  for (int i = 0; i < LATECOMERS; i++)
+    TEST_REQUIRE(gyre_weakmap_set(late.map, late.nodes[i], late.nodes[LATECOMERS - 1 - i]) == 0);
+  gyre_weak_free(weak);
+}
+
+static void callbacks_of_a_death_may_put_entries_in(void **state) {
+  (void)state;
+  FOR_EACH_KIND(kind) {
+    for (int collect = 0; collect < 2; collect++) {
+      late.map = map_new(kind);
+      late.calls = 0;
+      for (uint64_t i = 0; i < LATECOMERS; i++)
+        late.nodes[i] = node_new(&node_type, i);
+      /* One callback older than the entry and one younger, of both sides. */
+      node *sides[2] = {new_node(), new_node()};
+      for (int i = 0; i < 2; i++)
+        TEST_REQUIRE(gyre_weak_new(sides[i], puts_all_in, NULL) != NULL);
+      assert_int_equal(gyre_weakmap_set(late.map, sides[0], sides[1]), 0);
+      for (int i = 0; i < 2; i++) {
+        TEST_REQUIRE(gyre_weak_new(sides[i], puts_all_in, NULL) != NULL);
+        if (collect) gyre_store(&sides[i]->next, sides[i]);
+      }
+      gyre_release(sides[0]);
+      gyre_release(sides[1]);
+      for (int i = 0; i < 3; i++)
+        gyre_gc_collect(2);
+      /* Of an entry with a strong side, the weak side dies first, and the other afterwards. */
+      assert_int_equal(late.calls, 4);
+      assert_int_equal(gyre_weakmap_len(late.map), LATECOMERS);
+      for (int i = 0; i < LATECOMERS; i++)
+        assert_int_equal(tag_of(late.map, late.nodes[i]), LATECOMERS - 1 - i);
+      gyre_weakmap_clear(late.map);
+      for (int i = 0; i < LATECOMERS; i++)
+        gyre_release(late.nodes[i]);
+      gyre_release(late.map);
+    }
+  }
+}
+
 static void references_to_both_sides_are_weak(void **state) {
   (void)state;
   FOR_EACH_KIND(kind) {
@@ -783,6 +835,7 @@ int main(void) {
       NODE_TEST(keys_are_compared_as_the_program_says_and_the_first_stays),
       NODE_TEST(comparing_may_change_the_map),
       NODE_TEST(a_loop_sees_what_was_there_whatever_dies_meanwhile),
+      NODE_TEST(callbacks_of_a_death_may_put_entries_in),
       NODE_TEST(references_to_both_sides_are_weak),
       NODE_TEST(a_map_of_many_entries_agrees_with_a_list),
       NODE_TEST(a_value_that_refers_to_its_key_keeps_both_in_a_map_of_kind_key),
