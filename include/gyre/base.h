@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define GYRE_VERSION_MAJOR 0
-#define GYRE_VERSION_MINOR 3
+#define GYRE_VERSION_MINOR 4
 #define GYRE_VERSION_PATCH 0
 
 #ifdef __cplusplus
@@ -112,7 +112,7 @@ typedef GYRE_ATOMIC(void *) gyre__atomic_ptr;
 
 GYRE_BEGIN_DECLS
 
-/* The version this library was built as, e.g. "0.3.0". Any thread. The string is static. */
+/* The version this library was built as, e.g. "0.4.0". Any thread. The string is static. */
 GYRE_API const char *gyre_version(void);
 
 /* Options as the program wants them to begin with. A program that defines it in place of the library's
