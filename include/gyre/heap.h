@@ -211,8 +211,9 @@ struct gyre_heap_stats {
   size_t peak_bytes;     /* the most that committed_bytes ever was */
 };
 
-/* Fills *out, at most out->size bytes of it. Any thread. Sums over pages without stopping anybody,
- * so figures of running threads are approximate. 0, or -EINVAL. */
+/* Fills *out, at most out->size bytes of it. Any thread: one that is parked comes back meanwhile, one that is not
+ * attached is. Sums over pages without stopping anybody, so figures of running threads are approximate; waits for who
+ * has stopped the world. 0, or -EINVAL. */
 GYRE_API int gyre_heap_get_stats(struct gyre_heap_stats *out);
 
 /* What the blocks of a pool are. */
@@ -236,7 +237,7 @@ struct gyre_heap_class {
 };
 
 /* Calls visitor(figures, arg) for each class that has pages, by kind and then by size, with no lock held;
- * the figures are valid during the call. Stops when it returns other than 0. Any thread; stops nobody,
+ * the figures are valid during the call. Stops when it returns other than 0. Any thread, as above; stops nobody,
  * so figures of running threads are approximate. Looks at every page once, with the lock held under which
  * threads get new segments (some ns a page). Returns 0, what visitor returned, or -EINVAL if that is NULL. */
 typedef int gyre_heap_class_visitor(const struct gyre_heap_class *figures, void *arg);

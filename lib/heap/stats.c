@@ -43,7 +43,8 @@ static void quarantine_figures(const struct gyre__heap *heap, struct gyre_heap_s
 #endif
 }
 
-/* What a heap knows of itself; exact if it is ours or can be taken for a moment. */
+/* What a heap knows of itself; exact if it is ours or can be taken for a moment. `self` is NULL without memory to
+ * attach: then none is. */
 static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
                          struct gyre_heap_stats *sum, struct classes *classes) {
   /* relaxed: statistics, all of them. */
@@ -54,7 +55,7 @@ static void heap_figures(struct gyre__heap *heap, struct gyre__heap *self,
   sum->cached_bytes += gyre__load_relaxed(&heap->span_dirty_bytes);
   quarantine_figures(heap, sum);
   if (gyre__load_relaxed(&heap->mapped_bytes) == 0) return;
-  bool taken = heap != self && gyre__thread_try_take(&heap->thread);
+  bool taken = self != NULL && heap != self && gyre__thread_try_take(&heap->thread);
   if (taken || heap == self) {
     ready_figures(heap, sum, classes);
     struct gyre__page *page = NULL;
@@ -76,10 +77,12 @@ static size_t without(size_t whole, size_t part) { return whole > part ? whole -
 
 /* Sums over all slots, and says how many there are. */
 static uint32_t all_figures(struct gyre_heap_stats *sum, struct classes *classes) {
-  struct gyre__heap *self = (struct gyre__heap *)gyre__thread_current();
+  struct gyre__caller caller = gyre__thread_run_as_guest();
   uint32_t count = gyre__thread_slot_count();
   for (uint32_t id = 1; id <= count; id++)
-    heap_figures((struct gyre__heap *)gyre__thread_slot(id), self, sum, classes);
+    heap_figures((struct gyre__heap *)gyre__thread_slot(id), (struct gyre__heap *)caller.self, sum,
+                 classes);
+  gyre__thread_rest(&caller);
   return count;
 }
 

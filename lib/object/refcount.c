@@ -197,10 +197,11 @@ static inline bool is_owner(uint32_t word) {
   return owner != 0 && owner == gyre__self->id;
 }
 
-/* gyre__touch() if this thread logs, with the bits at hand. */
+/* gyre__touch() if this thread logs, with the bits at hand: leaves only while the heap is copied. */
 static inline void touch_if_logging(gyre__header *h, uint32_t word) {
-  if (GYRE_UNLIKELY(!(word & (uint32_t)GYRE__BIT_TOUCHED << 24)) && gyre__is_logging())
-    gyre__touch(h);
+  uint32_t mask = (uint32_t)(GYRE__BIT_COMPLEX | GYRE__BIT_TOUCHED) << 24;
+  bool is_due = (word & mask) == (uint32_t)GYRE__BIT_COMPLEX << 24;
+  if (GYRE_UNLIKELY(is_due || gyre__is_copied()) && gyre__is_logging()) gyre__touch(h);
 }
 
 void gyre__retain_slow(void *object) {

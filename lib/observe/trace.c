@@ -82,46 +82,16 @@ void gyre__trace_unlock(void) { gyre__lock_give(&tracing.lock); }
 
 /* ---- who calls ---- */
 
-/* Heaps are for threads that run: a parked one's may be taken by others, and whoever stops the world has all of them to
- * himself. So who is parked comes back for as long as it takes. */
-struct caller {
-  struct gyre__thread *self; /* NULL: not attached */
-  uint32_t park_depth;
-  bool is_guest; /* attached for as long as it takes */
-};
-
-static struct caller caller_run(struct gyre__thread *self) {
-  struct caller c = {.self = self};
-  if (self == NULL || self->park_depth == 0) return c;
-  c.park_depth = self->park_depth;
-  self->park_depth = 0;
-  gyre__thread_enter(self, GYRE__SLOT_PARKED);
-  return c;
-}
-
-static void caller_rest(const struct caller *c) {
-  if (c->is_guest) {
-    gyre_thread_detach();
-  } else if (c->park_depth > 0) {
-    gyre_park();
-    c->self->park_depth = c->park_depth;
-  }
-}
-
-/* For who changes others' heaps: attached if need be, with the lock. Before the first thread is attached, there is no
- * heap; without memory to attach, they are left alone. */
-static struct caller caller_enter(void) {
-  bool is_guest = gyre__thread_current() == NULL && gyre__thread_slot_count() != 0;
-  struct gyre__thread *self = is_guest ? gyre__thread_self() : gyre__thread_current();
-  struct caller c = caller_run(self);
-  c.is_guest = is_guest && self != NULL;
+/* For who changes others' heaps: running, with the lock. Without memory to attach, they are left alone. */
+static struct gyre__caller caller_enter(void) {
+  struct gyre__caller caller = gyre__thread_run_as_guest();
   gyre__trace_lock();
-  return c;
+  return caller;
 }
 
-static void caller_leave(const struct caller *c) {
+static void caller_leave(const struct gyre__caller *caller) {
   gyre__trace_unlock();
-  caller_rest(c);
+  gyre__thread_rest(caller);
 }
 
 /* The heap that figures go by: the stand-in if the thread does not run. */
@@ -202,9 +172,9 @@ int gyre_trace_track(unsigned domain, const void *address, size_t size) {
   if (!gyre_trace_is_on()) return -ENODATA;
   struct gyre__heap *self = gyre__heap_self();
   if (self == NULL) return -ENOMEM;
-  struct caller caller = caller_run(&self->thread);
+  struct gyre__caller caller = gyre__thread_run(&self->thread);
   int result = track(self, domain, address, size, GYRE__CALLER);
-  caller_rest(&caller);
+  gyre__thread_rest(&caller);
   return result;
 }
 
@@ -284,7 +254,7 @@ int gyre_trace_start(const struct gyre_trace_opts *wanted) {
   struct gyre_trace_opts opts;
   if (!opts_read(wanted, &opts)) return -EINVAL;
   bool has_stacks = !(opts.flags & GYRE_TRACE_UNWIND) || gyre__unwinder_load();
-  struct caller caller = caller_enter();
+  struct gyre__caller caller = caller_enter();
   int result = 0;
   if (gyre_trace_is_on()) {
     if (!opts_are_same(&opts, &tracing.opts)) result = -EALREADY;
@@ -329,7 +299,7 @@ static void sites_drop(struct gyre__thread *self, struct gyre__deferred *node) {
 
 void gyre_trace_stop(void) {
   if (!gyre_trace_is_on()) return;
-  struct caller caller = caller_enter();
+  struct gyre__caller caller = caller_enter();
   if (gyre_trace_is_on()) {
     session_publish(caller.self, 0);
     gyre__table_clear();
@@ -341,7 +311,7 @@ void gyre_trace_stop(void) {
 
 void gyre_trace_clear(void) {
   if (!gyre_trace_is_on()) return;
-  struct caller caller = caller_enter();
+  struct gyre__caller caller = caller_enter();
   if (gyre_trace_is_on()) {
     session_publish(caller.self, session_next());
     gyre__table_clear();

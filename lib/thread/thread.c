@@ -403,6 +403,31 @@ void gyre_unpark(void) {
   gyre_safepoint();
 }
 
+struct gyre__caller gyre__thread_run(struct gyre__thread *self) {
+  struct gyre__caller caller = {.self = self};
+  if (self == NULL || self->park_depth == 0) return caller;
+  caller.park_depth = self->park_depth;
+  self->park_depth = 0;
+  gyre__thread_enter(self, GYRE__SLOT_PARKED);
+  return caller;
+}
+
+struct gyre__caller gyre__thread_run_as_guest(void) {
+  struct gyre__thread *self = gyre__thread_current();
+  if (self != NULL || gyre__thread_slot_count() == 0) return gyre__thread_run(self);
+  self = gyre__thread_self();
+  return (struct gyre__caller){.self = self, .is_guest = self != NULL};
+}
+
+void gyre__thread_rest(const struct gyre__caller *caller) {
+  if (caller->is_guest) {
+    gyre_thread_detach();
+  } else if (caller->park_depth > 0) {
+    gyre_park();
+    caller->self->park_depth = caller->park_depth;
+  }
+}
+
 bool gyre__lock_parked_for(struct gyre__thread *self, gyre__lock *lock, uint64_t timeout_ns) {
   if (gyre__lock_try(lock)) return true;
   /* Who holds the lock may stop the world, so we must not wait for it running. On the way back we

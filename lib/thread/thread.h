@@ -236,6 +236,19 @@ bool gyre__world_is_stopped(void);
  * back adopts the mode. */
 void gyre__thread_idle(struct gyre__thread *self, uint32_t idle);
 void gyre__thread_enter(struct gyre__thread *self, uint32_t idle);
+
+/* Heaps are for threads that run: a parked one's may be taken by others, and whoever stops the world has all of
+ * them to himself. So who takes slots and may be parked, or not attached, does so between these two. */
+struct gyre__caller {
+  struct gyre__thread *self; /* NULL: not attached */
+  uint32_t park_depth;
+  bool is_guest; /* attached for as long as it takes */
+};
+/* `self` is parked no more until gyre__thread_rest(). Waits for the world. NULL is allowed. */
+struct gyre__caller gyre__thread_run(struct gyre__thread *self);
+/* The same for the calling thread, which is attached if need be, unless no thread ever was or there is no memory. */
+struct gyre__caller gyre__thread_run_as_guest(void);
+void gyre__thread_rest(const struct gyre__caller *caller);
 /* Counts the calling thread, which runs, among the waiters before it idles for a stop, unless it is
  * `counted` already. True. */
 bool gyre__world_count(bool counted);

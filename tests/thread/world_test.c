@@ -170,6 +170,38 @@ static void a_new_thread_does_not_attach_in_a_stopped_world(void **state) {
   nobody_comes_back_into_a_stopped_world(attaches_when_told);
 }
 
+static void asks_for_figures(void) {
+  struct gyre_heap_stats stats = {.size = sizeof stats};
+  test_flag_set(&world.ready, 1);
+  test_event_wait(&world.go);
+  TEST_REQUIRE(gyre_heap_get_stats(&stats) == 0);
+  i_am_running();
+  test_flag_set(&world.ready, 2);
+}
+
+static void *asks_parked(void *arg) {
+  (void)arg;
+  gyre_thread_attach();
+  GYRE_PARKED {
+    asks_for_figures();
+    TEST_REQUIRE(state_of(gyre__thread_current()) == GYRE__SLOT_PARKED);
+  }
+  return NULL;
+}
+
+static void *asks_unattached(void *arg) {
+  (void)arg;
+  asks_for_figures();
+  TEST_REQUIRE(gyre_thread_current() == NULL);
+  return NULL;
+}
+
+static void nobody_looks_at_the_heaps_of_a_stopped_world(void **state) {
+  (void)state;
+  nobody_comes_back_into_a_stopped_world(asks_parked);
+  nobody_comes_back_into_a_stopped_world(asks_unattached);
+}
+
 /* ---- one at a time, and fair ---- */
 
 enum { STOPPERS = 4, STOPS_EACH = 100 };
@@ -306,6 +338,7 @@ int main(void) {
       TEST(a_stop_does_not_wait_for_a_thread_that_is_parked),
       TEST(a_parked_thread_does_not_come_back_into_a_stopped_world),
       TEST(a_new_thread_does_not_attach_in_a_stopped_world),
+      TEST(nobody_looks_at_the_heaps_of_a_stopped_world),
       TEST(one_thread_stops_the_world_at_a_time),
       TEST(no_second_stop_begins_before_everyone_who_waited_for_the_first_has_run),
       TEST_WITH(collections_without_a_pause_let_a_thread_unpark_each_time, "gc_mode:stw"),
