@@ -508,6 +508,7 @@ def figures(cases):
     stw_figures(f)
     look_figures(f)
     value_figures(f)
+    trace_figures(f)
     return f.rows
 
 
@@ -532,6 +533,9 @@ def counting_figures(f):
             f.value("refcount/pair/logging", "gyre"), 4.0, pair)
     f.at_most("safepoint with nothing pending", f.value("refcount/safepoint/idle", "gyre"),
               show_ns, 1.5)
+    f.times("weak get and release by two threads at once, to retain and release by two",
+            f.value("refcount/weak_get2/foreign", "gyre"), 2.0,
+            f.value("refcount/pair2/foreign", "gyre"))
     for case in ("alloc/pair/64", "alloc/batch/random/64", "alloc/batch/random/mix"):
         for peer in ("jemalloc", "jemalloc-static"):
             f.times("%s to %s" % (case, peer), f.value(case, "gyre"), 1.0, f.value(case, peer))
@@ -623,6 +627,18 @@ def value_figures(f):
     # Of two threads an iteration is a hit by each.
     f.times("the same by two threads at once, each with strings of its own",
             f.value("value/intern2/own", "gyre"), 2 / 1.8, f.value("value/intern/hit", "gyre"))
+
+
+def trace_figures(f):
+    for case in ("trace/pair/64", "trace/batch/64", "trace/pair/200", "trace/batch/200"):
+        untraced = f.value(case, "gyre")
+        f.times(case + ", all traced", f.value(case, "gyre-exact"), 2.5, untraced)
+        f.times(case + ", sampled each 512 KiB", f.value(case, "gyre-sampled"), 1.05, untraced)
+    snapshot = "trace/snapshot/600000"
+    f.at_most("bytes for a live trace", f.value(snapshot, "gyre-exact", "bytes_a_trace"),
+              "{:.1f}".format, 40)
+    f.at_most("snapshot of 600,000 traces and its figures by line", f.value(snapshot, "gyre-exact"),
+              duration, 0.3e9)
 
 
 def figures_lines(cases):
