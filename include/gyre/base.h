@@ -123,9 +123,9 @@ GYRE_API const char *gyre_version(void);
 extern GYRE_API const char *gyre_conf;
 
 /* Sets the option `name` from text, as GYRE_CONF would ("limit", "512M"). Any thread; not a
- * safepoint; takes effect for later operations. Returns 0, -ENOENT if no option has that name, or
- * -EINVAL if the value does not fit (accepted values: gyre_option_describe). Nothing is changed on
- * failure. */
+ * safepoint; takes effect for later operations. Returns 0, -ENOENT if no option has that name, -EINVAL
+ * if the value does not fit (accepted values: gyre_option_describe), or -EBUSY if the option is one for
+ * the first use of the library ("malloc") and that is over. Nothing is changed on failure. */
 GYRE_API int gyre_option_set(const char *name, const char *value);
 
 /* The same for an option that is one number or a switch. Likewise; -EINVAL for options of words or of

@@ -226,6 +226,8 @@ extern struct gyre__options gyre__options;
 /* Reads gyre_conf and the environment once; called by every attach, and by the functions of gyre/base.h.
  * Any thread. Puts it off while the C library has no environment yet. */
 void gyre__options_init(void);
+/* The first use: options for the start cannot be set from now on. */
+void gyre__options_start(void);
 /* For setters that an option has of its own: gives the option whose values begin there (a field of
  * gyre__options) its first `count` values, which fit, after the environment has had its say. Returns what
  * the first one was. Any thread. */

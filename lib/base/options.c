@@ -182,7 +182,7 @@ static const struct gyre__option table[] = {
           "whether "
           "guard bytes are put around blocks",
           "pool"),
-     .values = &gyre__options.malloc_choice,
+     .values = &gyre__options.malloc_choice, .is_for_start = true,
      .words = {"pool", "system", "pool_debug", "system_debug"}},
     {TEXT(
          "rc", "on|off",
@@ -352,11 +352,23 @@ void gyre__options_init(void) {
   if (first) gyre__conf_report();
 }
 
-/* Sets the option from code. */
-static void option_set(const struct gyre__option *option, const uint64_t *values, unsigned count) {
+static bool have_started; /* under the lock */
+
+void gyre__options_start(void) {
   gyre__lock_take(&options_lock);
-  gyre__option_apply(option, values, count, GYRE_OPTION_FROM_CODE);
+  have_started = true;
   gyre__lock_give(&options_lock);
+}
+
+/* Sets the option from code. 0, or -EBUSY if it is too late for another value. */
+static int option_set(const struct gyre__option *option, const uint64_t *values, unsigned count) {
+  gyre__lock_take(&options_lock);
+  /* relaxed: written under the lock, which we hold. */
+  bool is_late =
+      option->is_for_start && have_started && gyre__load_relaxed(option->values) != *values;
+  if (!is_late) gyre__option_apply(option, values, count, GYRE_OPTION_FROM_CODE);
+  gyre__lock_give(&options_lock);
+  return is_late ? -EBUSY : 0;
 }
 
 int gyre_option_set(const char *name, const char *value) {
@@ -366,8 +378,7 @@ int gyre_option_set(const char *name, const char *value) {
   uint64_t values[GYRE__OPTION_NUMBERS];
   unsigned count = value != NULL ? gyre__option_parse(option, value, strlen(value), values) : 0;
   if (count == 0) return -EINVAL;
-  option_set(option, values, count);
-  return 0;
+  return option_set(option, values, count);
 }
 
 int gyre_option_set_number(const char *name, uint64_t value) {
@@ -375,8 +386,7 @@ int gyre_option_set_number(const char *name, uint64_t value) {
   if (option == NULL) return -ENOENT;
   if (option->numbers != 1 || value < option->min || value > option->max) return -EINVAL;
   gyre__options_init();
-  option_set(option, &value, 1);
-  return 0;
+  return option_set(option, &value, 1);
 }
 
 uint64_t gyre__option_store(gyre__atomic_u64 *option, const uint64_t *values, unsigned count) {

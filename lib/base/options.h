@@ -18,6 +18,8 @@ struct gyre__option {
   gyre__atomic_u64 *values; /* `numbers` of them, or one for a word's index */
   unsigned numbers;
   bool is_bytes;
+  bool
+      is_for_start; /* what it says is done at the first use of the library, and not changed later */
   uint64_t min, max;
   const char *words[GYRE__OPTION_WORDS]; /* instead of numbers: the value is the index */
 };

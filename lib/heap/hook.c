@@ -290,6 +290,7 @@ static pthread_once_t start_once = PTHREAD_ONCE_INIT;
 /* Options "malloc" and "debug_hooks". There is no slot yet, or at most the first, which its thread is making;
  * blocks of raw there may be none either. */
 static void start(void) {
+  gyre__options_start();
   uint64_t choice = gyre__option(malloc_choice);
   bool is_system = choice == GYRE__CHOICE_SYSTEM || choice == GYRE__CHOICE_SYSTEM_DEBUG;
   if (is_system && !gyre__arena_on) serve(GYRE_DOMAIN_MEM, &system_allocator);

@@ -74,6 +74,15 @@ static void gyre_malloc_chooses(void **state) {
   expect("GYRE_MALLOC", "mimalloc", "pool");
 }
 
+static void a_choice_that_comes_too_late_is_refused(void **state) {
+  (void)state;
+  gyre_free(gyre_malloc(1));
+  assert_int_equal(gyre_option_set("malloc", "system"), -EBUSY);
+  char value[16];
+  assert_true(gyre_option_get("malloc", value, sizeof value) > 0);
+  assert_string_equal(value, "pool");
+}
+
 static void gyre_debug_guards(void **state) {
   (void)state;
   expect("GYRE_DEBUG", "guard", "guard");
@@ -93,6 +102,7 @@ int main(int argc, char **argv) {
   if (argc > 1) return run_case(argv[1]);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gyre_malloc_chooses),
+      cmocka_unit_test(a_choice_that_comes_too_late_is_refused),
       cmocka_unit_test(gyre_debug_guards),
       cmocka_unit_test(gyre_rc_is_off),
   };
