@@ -368,7 +368,8 @@ GYRE_API size_t gyre_pending_count(void);
 GYRE_API int gyre_try_retain(void *object);
 
 /* The number of counted references; GYRE_IMMORTAL if it no longer counts. Exact only if nobody
- * counts at the same time. */
+ * counts at the same time, and the owner passes no safepoint, where it may join its count with that of
+ * the others: what it had is missing for that moment. */
 #define GYRE_IMMORTAL PTRDIFF_MAX
 GYRE_API ptrdiff_t gyre_refcount(const void *object);
 

@@ -115,7 +115,8 @@ static void check_retained(gyre_graph *graph) {
     struct gyre_node info = {.size = sizeof info};
     TEST_REQUIRE(gyre_graph_node(graph, i, &info) == 0);
     TEST_REQUIRE(gyre_type_of(object) == info.type);
-    TEST_REQUIRE(gyre_refcount(object) >= 2);
+    /* Its owner may just be joining its count with ours, and then there seem to be fewer. */
+    TEST_AWAIT_SAFELY(gyre_refcount(object) >= 2);
     gyre_release(object);
   }
 }
