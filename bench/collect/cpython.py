@@ -13,15 +13,16 @@ as in C.
 
 import array
 import gc
-import json
 import math
 import os
-import platform
 import random
 import re
 import sys
 import threading
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import gbench
 
 LIVE_RING = 100
 ROUNDS = 3
@@ -364,27 +365,10 @@ def main():
         sys.exit("cpython.py: there is no case " + name)
     result = Result(iterations)
     CASES[case](result, iterations, *map(int, args))
-    run = {
-        "name": name,
-        "run_name": name,
-        "run_type": "iteration",
-        "repetitions": 1,
-        "repetition_index": 0,
-        "threads": 1,
-        "iterations": result.iterations,
-        "real_time": result.real_ns / result.iterations,
-        "cpu_time": result.cpu_ns / result.iterations,
-        "time_unit": "ns",
-    }
-    run["cpu_ns"] = run["cpu_time"]
-    run.update(result.counters)
+    more = {"cpu_ns": result.cpu_ns / result.iterations, **result.counters}
     if result.error is not None:
-        run.update(error_occurred=True, error_message=result.error)
-    context = {"python": platform.python_version()}
-    json.dump({"context": context, "benchmarks": [run]}, sys.stdout, indent=1)
-    print(flush=True)
-    # The end of the interpreter, with one more full collection, is not measured.
-    os._exit(0)
+        more.update(error_occurred=True, error_message=result.error)
+    gbench.finish(name, result.iterations, result.real_ns, result.cpu_ns, **more)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ Prints the result in Google Benchmark's JSON format. A block is a bytearray of t
 each, object and buffer.
 """
 
-import json
-import platform
+import os
 import sys
 import time
 import tracemalloc
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import gbench
 
 BATCH = 1000
 
@@ -50,25 +52,10 @@ def main():
         iterations = {"pair": 200_000, "batch": 200, "snapshot": 1}[case]
     if system == "cpython-traced":
         tracemalloc.start(1)
-    begin = time.perf_counter_ns()
+    begin, cpu_begin = time.perf_counter_ns(), time.process_time_ns()
     own = CASES[case](int(size), iterations)
     elapsed = own if own is not None else time.perf_counter_ns() - begin
-    run = {
-        "name": name,
-        "run_name": name,
-        "run_type": "iteration",
-        "repetitions": 1,
-        "repetition_index": 0,
-        "threads": 1,
-        "iterations": iterations,
-        "real_time": elapsed / iterations,
-        "cpu_time": elapsed / iterations,
-        "time_unit": "ns",
-    }
-    run["cpu_ns"] = run["cpu_time"]
-    json.dump({"context": {"python": platform.python_version()}, "benchmarks": [run]}, sys.stdout,
-              indent=1)
-    print()
+    gbench.finish(name, iterations, elapsed, time.process_time_ns() - cpu_begin)
 
 
 if __name__ == "__main__":

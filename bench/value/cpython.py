@@ -10,12 +10,13 @@ Python program cannot do without either.
 """
 
 import itertools
-import json
 import os
-import platform
 import random
 import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import gbench
 
 STRINGS = 1000
 
@@ -115,23 +116,7 @@ def main():
         sys.exit("cpython.py: there is no case " + name)
     cpu_start = time.process_time_ns()
     took = CASES[case](iterations, int(arg) if arg.isdigit() else arg)
-    run = {
-        "name": name,
-        "run_name": name,
-        "run_type": "iteration",
-        "repetitions": 1,
-        "repetition_index": 0,
-        "threads": 1,
-        "iterations": iterations,
-        "real_time": took / iterations,
-        "cpu_time": (time.process_time_ns() - cpu_start) / iterations,
-        "time_unit": "ns",
-    }
-    context = {"python": platform.python_version()}
-    json.dump({"context": context, "benchmarks": [run]}, sys.stdout, indent=1)
-    print(flush=True)
-    # The end of the interpreter is not measured.
-    os._exit(0)
+    gbench.finish(name, iterations, took, time.process_time_ns() - cpu_start)
 
 
 if __name__ == "__main__":

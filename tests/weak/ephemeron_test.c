@@ -33,9 +33,6 @@ static struct gyre_gc_result collect(void) {
   return r;
 }
 
-/* Drops the reference in a variable. */
-#define DROP(variable) gyre_release(variable)
-
 /* ---- garbage that is kept ---- */
 
 static int finalize_manual(void *object) {
@@ -57,10 +54,10 @@ static void what_a_manual_object_reaches_by_map_and_key_is_kept(void **state) {
   LINK(m, other, k);
   put(map, k, v);
   LINK(v, next, m);
-  DROP(k);
-  DROP(v);
-  DROP(map);
-  DROP(m);
+  gyre_release(k);
+  gyre_release(v);
+  gyre_release(map);
+  gyre_release(m);
   struct gyre_gc_result r = collect();
   assert_int_equal(r.uncollectable, 4);
   assert_int_equal(r.collected, 0);
@@ -80,10 +77,10 @@ static void a_key_alone_keeps_no_value(void **state) {
   LINK(k, next, m);
   put(map, k, v);
   LINK(v, next, map);
-  DROP(v);
-  DROP(map);
-  DROP(k);
-  DROP(m);
+  gyre_release(v);
+  gyre_release(map);
+  gyre_release(k);
+  gyre_release(m);
   struct gyre_gc_result r = collect();
   assert_int_equal(r.uncollectable, 2);
   assert_int_equal(r.collected, 2);
@@ -103,9 +100,9 @@ static void a_map_alone_keeps_no_key(void **state) {
   LINK(m, other, m);
   put(map, k, v);
   LINK(k, next, k);
-  DROP(v);
-  DROP(k);
-  DROP(m);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(m);
   struct gyre_gc_result r = collect();
   gyre_weakmap *held = map; /* our reference; only the list refers to m */
   bool value_is_kept = r.uncollectable == 2;
@@ -115,7 +112,7 @@ static void a_map_alone_keeps_no_key(void **state) {
   gyre_clear(&m->other);
   assert_int_equal(gyre_gc_clear_garbage(), value_is_kept ? 2 : 1);
   assert_int_equal(nodes_destroyed(), 2);
-  DROP(held);
+  gyre_release(held);
 }
 
 /* The same, with the map as garbage, too. */
@@ -127,10 +124,10 @@ static void a_map_in_the_garbage_keeps_no_key(void **state) {
   LINK(m, other, m);
   put(map, k, v);
   LINK(k, next, k);
-  DROP(v);
-  DROP(k);
-  DROP(map);
-  DROP(m);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(map);
+  gyre_release(m);
   struct gyre_gc_result r = collect();
   assert_true(r.uncollectable == 2 || r.uncollectable == 3);
   assert_int_equal(r.uncollectable + r.collected, 4);
@@ -152,11 +149,11 @@ static void a_value_is_kept_if_both_ends_are(void **state) {
     LINK(m, other, m);
     LINK(n, other, n);
     put(map, k, v);
-    DROP(v);
-    DROP(k);
-    DROP(map);
-    DROP(n);
-    DROP(m);
+    gyre_release(v);
+    gyre_release(k);
+    gyre_release(map);
+    gyre_release(n);
+    gyre_release(m);
     struct gyre_gc_result r = collect();
     assert_int_equal(r.uncollectable, 5);
     assert_true(has(map, k, v));
@@ -177,9 +174,9 @@ static void saveall_keeps_entries(void **state) {
   LINK(v, next, k);
   LINK(v, other, map);
   LINK(k, next, k);
-  DROP(v);
-  DROP(k);
-  DROP(map);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(map);
   assert_int_equal(collect().collected, 3);
   assert_int_equal(gyre_gc_garbage_count(), 3);
   assert_true(has(map, k, v));
@@ -207,19 +204,19 @@ static void a_frozen_map_lets_keys_die(void **state) {
     put(map, l, old_value);
     LINK(k, next, k);
     LINK(v, next, k); /* the value refers to its key */
-    DROP(v);
+    gyre_release(v);
     assert_int_equal(collect().collected, 0);
     assert_true(has(map, k, v));
-    DROP(k);
+    gyre_release(k);
     assert_int_equal(collect().collected, 2);
     assert_int_equal(nodes_destroyed(), before + 2);
     assert_int_equal(gyre_weakmap_len(map), 1);
-    DROP(l); /* by its count */
+    gyre_release(l); /* by its count */
     assert_int_equal(gyre_weakmap_len(map), 0);
     assert_int_equal(gyre_refcount(old_value), 1);
     assert_true(gyre_gc_unfreeze() >= 1);
-    DROP(old_value);
-    DROP(map);
+    gyre_release(old_value);
+    gyre_release(map);
     assert_int_equal(collect().collected, 0);
     assert_int_equal(nodes_destroyed(), before + 4);
   }
@@ -236,15 +233,15 @@ static void a_frozen_key_lets_maps_and_values_die(void **state) {
     put(map, k, v);
     LINK(v, next, map);
     LINK(v, other, k);
-    DROP(v);
+    gyre_release(v);
     assert_int_equal(collect().collected, 0);
     assert_true(has(map, k, v));
-    DROP(map);
+    gyre_release(map);
     assert_int_equal(collect().collected, 2);
     assert_int_equal(nodes_destroyed(), before + 1);
     assert_int_equal(gyre_refcount(k), 1);
     assert_true(gyre_gc_unfreeze() >= 1);
-    DROP(k);
+    gyre_release(k);
     assert_int_equal(nodes_destroyed(), before + 2);
   }
 }
@@ -260,10 +257,10 @@ static void an_entry_of_frozen_ends_keeps_a_young_value(void **state) {
     put(map, k, v);
     LINK(v, next, map);
     LINK(v, other, k);
-    DROP(v);
+    gyre_release(v);
     /* Frozen: what refers to itself only is kept. */
-    DROP(map);
-    DROP(k);
+    gyre_release(map);
+    gyre_release(k);
     assert_int_equal(collect().collected, 0);
     assert_int_equal(nodes_destroyed(), before);
     assert_true(gyre_gc_unfreeze() >= 2);
@@ -280,15 +277,15 @@ static void frozen_ends_die_when_counting_goes_on(void **state) {
   put(map, k, v);
   put(other, k, v);
   assert_true(gyre_gc_freeze_ex(GYRE_FREEZE_STOP_COUNTING) >= 4);
-  DROP(v);
-  DROP(k);
-  DROP(map);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(map);
   assert_int_equal(nodes_destroyed(), 0);
   assert_int_equal(gyre_weakmap_len(other), 1);
   assert_true(gyre_gc_unfreeze() >= 4);
   assert_int_equal(nodes_destroyed(), 2);
   assert_int_equal(gyre_weakmap_len(other), 0);
-  DROP(other);
+  gyre_release(other);
 }
 
 /* ---- copies ---- */
@@ -328,7 +325,7 @@ static void a_copy_has_the_maps_references(void **state) {
   node *k = node_new(&node_type, 1), *v = node_new(&node_type, 2);
   gyre_weakmap *map = map_new();
   put(map, k, v);
-  DROP(v);
+  gyre_release(v);
   FOR_EACH_COPY(graph) {
     assert_false(is_leaking(graph, v));
     assert_int_equal(verdict_of(graph, v), GYRE_VERDICT_REACHABLE);
@@ -338,8 +335,8 @@ static void a_copy_has_the_maps_references(void **state) {
     assert_int_equal(verdict_of(graph, map), GYRE_VERDICT_OVERCOUNT);
     assert_int_equal(verdict_of(graph, k), GYRE_VERDICT_OVERCOUNT);
   }
-  DROP(map);
-  DROP(k);
+  gyre_release(map);
+  gyre_release(k);
 }
 
 static void a_copy_needs_both_ends_to_call_a_value_reachable(void **state) {
@@ -354,19 +351,19 @@ static void a_copy_needs_both_ends_to_call_a_value_reachable(void **state) {
     for (int i = 0; i + 1 < CHAIN; i++)
       put(map, n[i], n[i + 1]);
     for (int i = 1; i < CHAIN; i++)
-      DROP(n[i]);
+      gyre_release(n[i]);
     FOR_EACH_COPY(graph) {
       for (int i = 1; i < CHAIN; i++)
         assert_int_equal(verdict_of(graph, n[i]), GYRE_VERDICT_REACHABLE);
     }
     LINK(n[0], next, n[0]);
-    DROP(n[0]);
+    gyre_release(n[0]);
     FOR_EACH_COPY(graph) {
       for (int i = 0; i < CHAIN; i++)
         assert_int_equal(verdict_of(graph, n[i]), GYRE_VERDICT_GARBAGE);
     }
     assert_int_equal(collect().collected, CHAIN);
-    DROP(map);
+    gyre_release(map);
   }
 }
 
@@ -395,9 +392,9 @@ static void a_map_refers_to_its_values(void **state) {
   assert_true(gyre_sizeof_deep(map, NULL, NULL) >= (ptrdiff_t)(gyre_sizeof(map) + gyre_sizeof(v)));
   assert_int_equal(gyre_refcount(v), 2);
   assert_int_equal(gyre_refcount(k), 1);
-  DROP(v);
-  DROP(k);
-  DROP(map);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(map);
   assert_int_equal(nodes_destroyed(), 2);
 }
 
@@ -417,13 +414,13 @@ static void *churns(void *arg) {
       TEST_REQUIRE(gyre_weakmap_set(c->map, keys[i], value) == 0);
       if (i % 3 == 0) (void)gyre_weakmap_remove(c->map, keys[i]);
       if (i % 4 == 0) {
-        DROP(keys[i]);
+        gyre_release(keys[i]);
         keys[i] = node_new(&node_type, 7);
       }
       gyre_safepoint();
     }
   for (int i = 0; i < 8; i++)
-    DROP(keys[i]);
+    gyre_release(keys[i]);
   return NULL;
 }
 
@@ -460,7 +457,7 @@ static void questions_may_be_asked_while_a_map_changes(void **state) {
     }
     test_flag_set(&c.stop, 1);
     (void)test_thread_join(thread);
-    DROP(c.map);
+    gyre_release(c.map);
   }
 }
 
@@ -491,9 +488,9 @@ static void questions_without_memory_change_nothing(void **state) {
     assert_int_equal(gyre_refcount(k), 2);
     assert_int_equal(gyre_refcount(map), 1);
   }
-  DROP(v);
-  DROP(k);
-  DROP(map);
+  gyre_release(v);
+  gyre_release(k);
+  gyre_release(map);
 }
 
 static int debug_end(void **state) {
